@@ -1,0 +1,34 @@
+//! The configuration language: exactly what the operator wrote, with the place of every value.
+//!
+//! Nothing is resolved here and nothing is started: what a config means is decided by
+//! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
+
+mod auth;
+mod diagnostic;
+mod policy;
+mod rate_limit;
+mod root;
+mod route;
+mod secret;
+mod service;
+mod shape;
+mod source;
+mod text;
+mod units;
+
+pub use auth::{
+    AuthProvider, AuthRule, AuthRuleFields, Jwt, JwtAlgorithm, JwtKeys, Requirements, TokenPlace,
+};
+pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
+pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
+pub use root::{
+    AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, Network,
+    Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
+};
+pub use route::{Redirect, Respond, Route, RouteFields};
+pub use secret::{FileText, Secret};
+pub use service::{HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget};
+pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
+pub use source::{Source, Span, Spanned};
+pub use units::{ByteSize, Period};

@@ -1,0 +1,69 @@
+//! Rate limits as written: how many, in which window, counted by what.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::shape::OneOrMany;
+use super::source::Spanned;
+use super::units::Period;
+
+/// A limit on how many requests a client may make.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    /// Requests in one window, 1 to 1000000.
+    pub limit: Spanned<u64>,
+    /// The window, `100ms` to `1d`.
+    pub window: Spanned<Period>,
+    /// What is counted apart: `client_ip` (the default), `header:NAME`, `claim:NAME` (of the verified
+    /// token), `route`, or `everyone`; a list counts each combination.
+    #[serde(default = "by_client_ip")]
+    pub by: OneOrMany<Spanned<LimitKey>>,
+    /// An IPv6 client is counted as its network of this many bits, since a customer has a whole
+    /// network. Default 64.
+    #[serde(default = "network_of_a_customer")]
+    pub ipv6_prefix: Spanned<u8>,
+    /// How the window is kept. Default `sliding_window`.
+    #[serde(default)]
+    pub algorithm: Spanned<LimitAlgorithm>,
+    /// With `token_bucket`: how many requests may come at once. Default: `limit`.
+    pub burst: Option<Spanned<u64>>,
+}
+
+/// How the window of a limit is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitAlgorithm {
+    /// The window starts with a key's first request and is full after `limit` of them. Up to twice
+    /// `limit` can pass around the end of a window.
+    FixedWindow,
+    /// The count of the last window fades while the current one grows, so that the rate holds over
+    /// the window's end.
+    #[default]
+    SlidingWindow,
+    /// Tokens come back one by one at `limit` a `window`, up to `burst`.
+    TokenBucket,
+}
+
+/// What a limit counts apart.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum LimitKey {
+    /// The client's address.
+    ClientIp,
+    /// The value of a request header (lower-case name). Requests without it share one count.
+    Header(String),
+    /// A claim of the verified token. Requests without it share one count.
+    Claim(String),
+    /// The route, where the limit stands above several.
+    Route,
+    /// Nothing: one count for all.
+    Everyone,
+}
+
+fn by_client_ip() -> OneOrMany<Spanned<LimitKey>> {
+    OneOrMany(vec![LimitKey::ClientIp.into()])
+}
+
+fn network_of_a_customer() -> Spanned<u8> {
+    64.into()
+}

@@ -1,0 +1,279 @@
+//! The file as a whole: [`Config`] and the sections that stand only at the top.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::auth::{AuthProvider, AuthRule};
+use super::policy::{Access, Cors, HeaderEdits, Timeouts};
+use super::rate_limit::RateLimit;
+use super::service::Service;
+use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
+use super::source::Spanned;
+use super::units::{ByteSize, Period};
+
+/// A Tollgate configuration: one entry point in front of many services.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// The gateway's own listeners, threads and bounds.
+    pub server: Server,
+    /// The address for health checks; `off` for none.
+    pub admin: AdminSlot,
+    /// The process's log and the access log.
+    pub log: Log,
+    /// How requests may prove who they are, by name.
+    pub auth_providers: Dictionary<AuthProvider>,
+    /// The service map: what stands behind the gateway, by name.
+    pub services: Dictionary<Spanned<Service>>,
+
+    /// The window of the limit on all traffic, with `rateLimitCount`: another way to write
+    /// `rate_limit` with `algorithm: fixed_window` and `by: client_ip`.
+    #[serde(rename = "rateLimitWindow")]
+    pub rate_limit_window: Option<Spanned<Period>>,
+    /// The number of requests that one address may make in `rateLimitWindow`.
+    #[serde(rename = "rateLimitCount")]
+    pub rate_limit_count: Option<Spanned<u64>>,
+
+    /// Limits on all traffic; a service or route that has its own replaces them.
+    pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// Who may come in, on all routes.
+    pub auth: Policy<AuthRule>,
+    /// How long upstreams may take, on all routes.
+    pub timeouts: Policy<Timeouts>,
+    /// Header edits on all routes.
+    pub headers: Policy<HeaderEdits>,
+    /// Cross-origin rules on all routes.
+    pub cors: Policy<Cors>,
+    /// Which addresses may come in, on all routes.
+    pub access: Policy<Access>,
+    /// The largest request body on all routes; `server.limits.body` unless written.
+    pub body_limit: Policy<ByteSize>,
+}
+
+/// The gateway's own listeners, threads and bounds.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Server {
+    /// Address or addresses to accept clients on, as `IP:PORT`. Default `0.0.0.0:8080`.
+    pub listen: OneOrMany<Spanned<String>>,
+    /// Worker threads; `auto` is one a core.
+    pub threads: Spanned<Threads>,
+    /// Networks whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default:
+    /// nobody's. Too wide a range lets clients choose the address they are limited by.
+    pub trusted_proxies: Vec<Spanned<Network>>,
+    /// How long clients may take.
+    pub timeouts: ServerTimeouts,
+    /// Bounds on what clients may send.
+    pub limits: ServerLimits,
+    /// How the gateway stops.
+    pub shutdown: Shutdown,
+    /// Idle upstream connections kept for reuse, all workers together. Default 1024; too few means
+    /// a new connection for most requests.
+    pub upstream_pool: Spanned<usize>,
+}
+
+/// Number of worker threads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Threads {
+    /// One for each core that the process may use.
+    #[default]
+    Auto,
+    /// This many.
+    Count(usize),
+}
+
+/// A network in CIDR notation, or a single address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network(pub ipnet::IpNet);
+
+/// How long clients may take.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerTimeouts {
+    /// From the first to the last byte of a request's header. Default `10s`.
+    pub request_header: Spanned<Period>,
+    /// Between two reads of a request's body. Default `30s`.
+    pub request_body: Spanned<Period>,
+    /// Between two writes of a response to the client. Default `60s`.
+    pub response: Spanned<Period>,
+    /// How long an idle client connection is kept. Default `75s`.
+    pub keepalive: Spanned<Period>,
+}
+
+/// Bounds on what clients may send.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerLimits {
+    /// All header fields of a request together, answered with 431 above it. Default `32KiB`.
+    pub header_size: Spanned<ByteSize>,
+    /// Number of header fields of a request, answered with 431 above it. Default 100, at most 250.
+    pub headers: Spanned<usize>,
+    /// Length of the request target, answered with 414 above it. Default `8KiB`.
+    pub uri: Spanned<ByteSize>,
+    /// Request body, answered with 413 above it. Default `10MiB`. `body_limit` on a service or a
+    /// route replaces it there.
+    pub body: Spanned<ByteSize>,
+    /// Open client connections; more are closed at once. Default 20000. Each may need two file
+    /// descriptors.
+    pub connections: Spanned<usize>,
+    /// Keys (addresses, tenants, …) that the rate limits count exactly at the same time, all
+    /// limits together; 16 bytes each. Default 1048576. Above it a bounded estimate takes over that
+    /// is never too generous.
+    pub rate_limit_keys: Spanned<usize>,
+}
+
+/// How the gateway stops.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Shutdown {
+    /// How long readiness fails while requests are still accepted, so that load balancers notice.
+    /// Default `0s`.
+    pub grace: Spanned<Period>,
+    /// How long requests in flight may take to end. Default `30s`.
+    pub deadline: Spanned<Period>,
+}
+
+/// `admin`, or `off`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AdminSlot(pub Toggle<Admin>);
+
+/// The address for health checks.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// Where `/healthz` and `/readyz` answer. Default `127.0.0.1:9900`.
+    pub listen: Spanned<String>,
+}
+
+/// The process's log and the access log.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// What the process says about itself, on standard error. The environment variable `RUST_LOG`
+    /// overrides it.
+    pub level: LogLevel,
+    /// One line a request.
+    pub access: AccessLogSlot,
+}
+
+/// What the process's own log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+}
+
+/// `access`, or `off`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AccessLogSlot(pub Toggle<AccessLog>);
+
+/// The access log: one line a request.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccessLog {
+    /// How a line is written. Default `json`.
+    pub format: AccessLogFormat,
+    /// `stdout`, `stderr`, or the path of a file that is appended to. Default `stdout`.
+    pub output: Spanned<String>,
+    /// Request headers to log, by name, in a `headers` object. Default: none.
+    pub headers: Vec<Spanned<String>>,
+    /// Headers whose value is replaced by `[redacted]` when logged. Default `authorization`,
+    /// `proxy-authorization` and `cookie`.
+    pub redact: Vec<Spanned<String>>,
+}
+
+/// How an access-log line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum AccessLogFormat {
+    /// One JSON object a line.
+    #[default]
+    Json,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany(vec!["0.0.0.0:8080".to_owned().into()]),
+            threads: Threads::Auto.into(),
+            trusted_proxies: Vec::new(),
+            timeouts: ServerTimeouts::default(),
+            limits: ServerLimits::default(),
+            shutdown: Shutdown::default(),
+            upstream_pool: 1024.into(),
+        }
+    }
+}
+
+impl Default for ServerTimeouts {
+    fn default() -> Self {
+        Self {
+            request_header: Period::seconds(10).into(),
+            request_body: Period::seconds(30).into(),
+            response: Period::seconds(60).into(),
+            keepalive: Period::seconds(75).into(),
+        }
+    }
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            header_size: ByteSize::kib(32).into(),
+            headers: 100.into(),
+            uri: ByteSize::kib(8).into(),
+            body: ByteSize::mib(10).into(),
+            connections: 20_000.into(),
+            rate_limit_keys: (1 << 20).into(),
+        }
+    }
+}
+
+impl Default for Shutdown {
+    fn default() -> Self {
+        Self {
+            grace: Period::seconds(0).into(),
+            deadline: Period::seconds(30).into(),
+        }
+    }
+}
+
+impl Default for AdminSlot {
+    fn default() -> Self {
+        Self(Toggle::On(Admin::default()))
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:9900".to_owned().into(),
+        }
+    }
+}
+
+impl Default for AccessLogSlot {
+    fn default() -> Self {
+        Self(Toggle::On(AccessLog::default()))
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            format: AccessLogFormat::Json,
+            output: "stdout".to_owned().into(),
+            headers: Vec::new(),
+            redact: ["authorization", "proxy-authorization", "cookie"]
+                .map(|name| name.to_owned().into())
+                .into(),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! A route: which requests it takes and what becomes of them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::auth::AuthRule;
+use super::policy::{Access, Cors, HeaderEdits, Timeouts};
+use super::rate_limit::RateLimit;
+use super::shape::{Dictionary, FromMap, OneOrMany, Policy, text_or_map};
+use super::source::Spanned;
+use super::units::ByteSize;
+
+/// A route. A bare string is short for `{ path: … }`.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Route(pub RouteFields);
+
+/// Which requests a route takes and what becomes of them.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct RouteFields {
+    /// The path: exact (`/orders`), or with parameters: `{name}` stands for one segment and
+    /// `{*name}`, at the end, for the rest (at least one segment). Either this or `prefix`.
+    pub path: Option<Spanned<String>>,
+    /// The path and everything below it: `/orders` takes `/orders` and `/orders/7` but not
+    /// `/orders2`. Either this or `path`.
+    pub prefix: Option<Spanned<String>>,
+    /// Hosts, exact (`shop.example.com`) or with a wildcard for the labels in front
+    /// (`*.example.com`). Default: any.
+    pub hosts: Vec<Spanned<String>>,
+    /// Methods. Default: any. A path that matches with the wrong method is answered with 405.
+    pub methods: Vec<Spanned<String>>,
+    /// Headers that must be there with exactly this value.
+    pub headers_match: Dictionary<Spanned<String>>,
+    /// Query parameters that must be there with exactly this value.
+    pub query_match: Dictionary<Spanned<String>>,
+
+    /// The path that is forwarded instead; may use the parameters of `path`. The service's
+    /// `base_url` path is put before it.
+    pub rewrite: Option<Spanned<String>>,
+    /// A leading part of the path that is not forwarded.
+    pub strip_prefix: Option<Spanned<String>>,
+    /// Answer with a redirect instead of forwarding.
+    pub redirect: Option<Spanned<Redirect>>,
+    /// Answer with this instead of forwarding.
+    pub respond: Option<Spanned<Respond>>,
+
+    /// Limits on this route's traffic; replaces the outer ones.
+    pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// Who may come in.
+    pub auth: Policy<AuthRule>,
+    /// How long the upstream may take.
+    pub timeouts: Policy<Timeouts>,
+    /// Header edits.
+    pub headers: Policy<HeaderEdits>,
+    /// Cross-origin rules.
+    pub cors: Policy<Cors>,
+    /// Which addresses may come in.
+    pub access: Policy<Access>,
+    /// The largest request body.
+    pub body_limit: Policy<ByteSize>,
+}
+
+/// An answer that sends the client elsewhere.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Redirect {
+    /// A path or a URL; may use the parameters of `path`. On a `prefix` route the rest of the path
+    /// is appended. The query is kept.
+    pub to: Spanned<String>,
+    /// 301, 302, 303, 307 or 308. Default 308, which keeps method and body.
+    #[serde(default = "permanent")]
+    pub status: Spanned<u16>,
+}
+
+fn permanent() -> Spanned<u16> {
+    308.into()
+}
+
+/// An answer of the gateway's own.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Respond {
+    /// The status, 200 to 599. Default 200.
+    pub status: Spanned<u16>,
+    /// Header fields of the answer.
+    pub headers: Dictionary<Spanned<String>>,
+    /// The body; `text/plain` unless `headers` say otherwise.
+    pub body: String,
+}
+
+impl Default for Respond {
+    fn default() -> Self {
+        Self {
+            status: 200.into(),
+            headers: Dictionary::new(),
+            body: String::new(),
+        }
+    }
+}
+
+impl From<RouteFields> for Route {
+    fn from(fields: RouteFields) -> Self {
+        Self(fields)
+    }
+}
+
+impl FromMap<'_> for Route {
+    type Fields = RouteFields;
+}
+
+impl std::ops::Deref for Route {
+    type Target = RouteFields;
+    fn deref(&self) -> &RouteFields {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for Route {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_map(
+            deserializer,
+            "a path or a map with `path` or `prefix`",
+            |text| {
+                Ok(Self(RouteFields {
+                    path: Some(text.to_owned().into()),
+                    ..RouteFields::default()
+                }))
+            },
+        )
+    }
+}
+
+impl JsonSchema for Route {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Route".into()
+    }
+    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        let fields = generator.subschema_for::<RouteFields>();
+        schemars::json_schema!({ "anyOf": [{ "type": "string", "pattern": "^(/|\\$\\{)" }, fields] })
+    }
+}

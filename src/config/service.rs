@@ -1,0 +1,154 @@
+//! A service: the backends behind the gateway and the routes that lead to them.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Deserializer};
+
+use super::auth::AuthRule;
+use super::policy::{Access, Cors, HeaderEdits, Timeouts};
+use super::rate_limit::RateLimit;
+use super::route::Route;
+use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
+use super::source::Spanned;
+use super::units::ByteSize;
+
+/// A service: where it lives and which requests go there.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Service {
+    /// The one backend, as `http://host:port/prefix` or `https://…`. Its path is put before the
+    /// path of every forwarded request. Either this or `targets`.
+    pub base_url: Option<Spanned<String>>,
+    /// Several backends that share the traffic. Either this or `base_url`.
+    pub targets: Option<Spanned<Vec<Spanned<Target>>>>,
+    /// How the targets share the traffic. Default `round_robin`.
+    pub load_balancing: LoadBalancing,
+    /// How `https` backends are verified.
+    pub tls: Option<Spanned<UpstreamTls>>,
+    /// The `Host` that backends see: `upstream` (the host of its URL, the default), `client` (what
+    /// the client sent), or a fixed name.
+    pub host_header: Option<Spanned<HostHeader>>,
+    /// Which requests go to this service.
+    pub routes: Vec<Spanned<Route>>,
+
+    /// Limits on this service's traffic; replaces the top level's.
+    pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// Who may come in, on this service's routes.
+    pub auth: Policy<AuthRule>,
+    /// How long this service's upstreams may take.
+    pub timeouts: Policy<Timeouts>,
+    /// Header edits on this service's routes.
+    pub headers: Policy<HeaderEdits>,
+    /// Cross-origin rules on this service's routes.
+    pub cors: Policy<Cors>,
+    /// Which addresses may come in, on this service's routes.
+    pub access: Policy<Access>,
+    /// The largest request body on this service's routes.
+    pub body_limit: Policy<ByteSize>,
+}
+
+/// One of several backends: a URL, or `{ url, weight }`.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[schemars(untagged)]
+#[allow(clippy::large_enum_variant, reason = "built once, at load")]
+pub enum Target {
+    /// `http://10.0.0.1:9001`, with weight 1.
+    Url(Spanned<String>),
+    /// A URL and its share of the traffic.
+    Weighted(WeightedTarget),
+}
+
+/// A backend and its share of the traffic.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WeightedTarget {
+    /// `http://10.0.0.1:9001`.
+    pub url: Spanned<String>,
+    /// Share of the traffic against the other targets' weights, 1 to 1000. Default 1.
+    #[serde(default = "one")]
+    pub weight: Spanned<u32>,
+}
+
+fn one() -> Spanned<u32> {
+    1.into()
+}
+
+impl Target {
+    /// The backend's URL.
+    pub fn url(&self) -> &Spanned<String> {
+        match self {
+            Self::Url(url) => url,
+            Self::Weighted(target) => &target.url,
+        }
+    }
+
+    /// Its share of the traffic.
+    pub fn weight(&self) -> Spanned<u32> {
+        match self {
+            Self::Url(_) => one(),
+            Self::Weighted(target) => target.weight.clone(),
+        }
+    }
+}
+
+impl From<WeightedTarget> for Target {
+    fn from(target: WeightedTarget) -> Self {
+        Self::Weighted(target)
+    }
+}
+
+impl FromMap<'_> for Target {
+    type Fields = WeightedTarget;
+}
+
+impl<'de> Deserialize<'de> for Target {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_map(
+            deserializer,
+            "a URL or a map with `url` and `weight`",
+            |text| Ok(Self::Url(text.to_owned().into())),
+        )
+    }
+}
+
+/// How targets share the traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LoadBalancing {
+    /// In turn, each as often as its weight says, evenly spread.
+    #[default]
+    RoundRobin,
+}
+
+/// How `https` backends are verified.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct UpstreamTls {
+    /// A PEM file of the authorities to trust instead of the system's.
+    pub ca: Option<Spanned<String>>,
+    /// The name that the certificate must carry; the URL's host unless written.
+    pub server_name: Option<Spanned<String>>,
+    /// Whether the certificate is verified. `false` lets anyone on the way pose as the backend.
+    pub verify: Spanned<bool>,
+}
+
+impl Default for UpstreamTls {
+    fn default() -> Self {
+        Self {
+            ca: None,
+            server_name: None,
+            verify: true.into(),
+        }
+    }
+}
+
+/// The `Host` that backends see.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum HostHeader {
+    /// The host of the backend's URL.
+    #[default]
+    Upstream,
+    /// What the client sent.
+    Client,
+    /// This name.
+    Fixed(String),
+}

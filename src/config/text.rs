@@ -1,0 +1,174 @@
+//! Values that are written as one word or line of text with a form of their own.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Deserialize, Deserializer, Visitor};
+
+use super::auth::TokenPlace;
+use super::diagnostic::nearest;
+use super::rate_limit::LimitKey;
+use super::root::{Network, Threads};
+use super::service::HostHeader;
+use super::units::{ByteSize, Period};
+
+/// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`.
+macro_rules! read_from_text {
+    ($type:ty, $noun:literal, $schema:tt) => {
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Text;
+                impl Visitor<'_> for Text {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($noun)
+                    }
+                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                        <$type>::parse(text).map_err(E::custom)
+                    }
+                    fn visit_u64<E: de::Error>(self, number: u64) -> Result<$type, E> {
+                        <$type>::parse(&number.to_string()).map_err(E::custom)
+                    }
+                }
+                deserializer.deserialize_any(Text)
+            }
+        }
+
+        impl JsonSchema for $type {
+            fn inline_schema() -> bool {
+                true
+            }
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($type).into()
+            }
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!($schema)
+            }
+        }
+    };
+}
+
+read_from_text!(Period, "a duration such as `30s`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|([0-9]+(ms|s|m|h|d))+)$"
+});
+read_from_text!(ByteSize, "a size such as `64KiB`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?(B|kB|MB|GB|KiB|MiB|GiB|TiB))$"
+});
+read_from_text!(Threads, "`auto` or a number of threads", {
+    "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
+});
+read_from_text!(Network, "a network such as `10.0.0.0/8` or an address", { "type": "string" });
+read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|client_ip|route|everyone|(header|claim):.+)$"
+});
+read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
+});
+read_from_text!(HostHeader, "`upstream`, `client` or a host name", { "type": "string" });
+
+impl Threads {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
+        match text.parse() {
+            Ok(count @ 1..=1024) => Ok(Self::Count(count)),
+            _ => Err(format!(
+                "`{text}` is not a number of threads: expected `auto` or 1 to 1024"
+            )),
+        }
+    }
+}
+
+impl Network {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(net) = text.parse::<ipnet::IpNet>() {
+            if net.trunc() != net {
+                return Err(format!(
+                    "`{text}` has bits set after its prefix: did you mean `{}`?",
+                    net.trunc()
+                ));
+            }
+            return Ok(Self(net));
+        }
+        text.parse::<std::net::IpAddr>()
+            .map(|address| Self(address.into()))
+            .map_err(|_| {
+                format!("`{text}` is not a network: expected an address such as `192.0.2.7` or a range such as `10.0.0.0/8`")
+            })
+    }
+}
+
+/// A name after `header:`, as a lower-case field name.
+fn field_name(name: &str) -> Result<String, String> {
+    http::HeaderName::from_bytes(name.as_bytes())
+        .map(|name| name.as_str().to_owned())
+        .map_err(|_| format!("`{name}` is not a header name"))
+}
+
+impl LimitKey {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("header", name)) => field_name(name).map(Self::Header),
+            Some(("claim", name)) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
+            _ => match text {
+                "client_ip" => Ok(Self::ClientIp),
+                "route" => Ok(Self::Route),
+                "everyone" => Ok(Self::Everyone),
+                _ => Err(unknown(
+                    text,
+                    &[
+                        "client_ip",
+                        "route",
+                        "everyone",
+                        "header:NAME",
+                        "claim:NAME",
+                    ],
+                )),
+            },
+        }
+    }
+}
+
+impl TokenPlace {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("header", name)) => field_name(name).map(Self::Header),
+            Some(("cookie", name)) if !name.is_empty() => Ok(Self::Cookie(name.to_owned())),
+            Some(("query", name)) if !name.is_empty() => Ok(Self::Query(name.to_owned())),
+            _ if text == "bearer" => Ok(Self::Bearer),
+            _ => Err(unknown(
+                text,
+                &["bearer", "header:NAME", "cookie:NAME", "query:NAME"],
+            )),
+        }
+    }
+}
+
+impl HostHeader {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "upstream" => Ok(Self::Upstream),
+            "client" => Ok(Self::Client),
+            _ => text
+                .parse::<http::uri::Authority>()
+                .ok()
+                .filter(|authority| !authority.as_str().contains('@'))
+                .map(|authority| Self::Fixed(authority.to_string()))
+                .ok_or_else(|| format!("`{text}` is not a host: expected `upstream`, `client` or a name such as `orders.internal`")),
+        }
+    }
+}
+
+fn unknown(word: &str, valid: &[&str]) -> String {
+    let list = valid
+        .iter()
+        .map(|word| format!("`{word}`"))
+        .collect::<Vec<_>>()
+        .join(", ");
+    match nearest(word, valid.iter().copied()) {
+        Some(near) => format!("unknown value `{word}`: did you mean `{near}`? (valid: {list})"),
+        None => format!("unknown value `{word}`: expected one of {list}"),
+    }
+}

@@ -1,0 +1,238 @@
+//! Quantities with their units written out: durations and sizes.
+
+use std::fmt;
+use std::time::Duration;
+
+/// A length of time, written `250ms`, `5s`, `1m30s`, `2h`, `1d`. Whole milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Period(pub Duration);
+
+/// An amount of bytes, written `512B`, `64KiB`, `10MiB`, `1GiB` (or `kB`, `MB`, `GB` for powers of
+/// a thousand).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ByteSize(pub u64);
+
+/// Largest period that is accepted: a hundred years keeps every sum far from overflow.
+const LONGEST_MS: u64 = 100 * 366 * 86_400_000;
+
+impl Period {
+    /// A period of whole seconds.
+    pub const fn seconds(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// Reads `1h30m`, `250ms` and the like.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right, as one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut rest = text.trim();
+        if rest.is_empty() {
+            return Err("expected a duration such as `30s` or `250ms`".into());
+        }
+        if rest.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!(
+                "a duration needs a unit: `{rest}s` for seconds, `{rest}ms` for milliseconds"
+            ));
+        }
+        let mut total: u64 = 0;
+        let mut last_scale = u64::MAX;
+        while !rest.is_empty() {
+            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+            let (number, tail) = rest.split_at(digits);
+            let letters = tail
+                .bytes()
+                .take_while(|byte| !byte.is_ascii_digit())
+                .count();
+            let (unit, tail) = tail.split_at(letters);
+            let scale = match unit {
+                "ms" => 1,
+                "s" => 1_000,
+                "m" => 60_000,
+                "h" => 3_600_000,
+                "d" => 86_400_000,
+                _ => {
+                    return Err(format!(
+                        "`{text}` is not a duration: expected numbers with the units `ms`, `s`, `m`, `h` or `d`, such as `1m30s`"
+                    ));
+                }
+            };
+            let number: u64 = number.parse().map_err(|_| {
+                format!("`{text}` is not a duration: `{unit}` needs a whole number before it")
+            })?;
+            if scale >= last_scale {
+                return Err(format!(
+                    "`{text}` is not a duration: write larger units first, each once"
+                ));
+            }
+            last_scale = scale;
+            total = number
+                .checked_mul(scale)
+                .and_then(|part| total.checked_add(part))
+                .filter(|total| *total <= LONGEST_MS)
+                .ok_or_else(|| format!("`{text}` is longer than a hundred years"))?;
+            rest = tail;
+        }
+        Ok(Self(Duration::from_millis(total)))
+    }
+}
+
+impl ByteSize {
+    /// A size of whole kibibytes.
+    pub const fn kib(count: u64) -> Self {
+        Self(count * 1024)
+    }
+
+    /// A size of whole mebibytes.
+    pub const fn mib(count: u64) -> Self {
+        Self(count * 1024 * 1024)
+    }
+
+    /// Reads `64KiB`, `10MiB` and the like.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right, as one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let trimmed = text.trim();
+        let digits = trimmed.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = trimmed.split_at(digits);
+        let scale: u64 = match unit.trim_start() {
+            "B" => 1,
+            "kB" => 1_000,
+            "MB" => 1_000_000,
+            "GB" => 1_000_000_000,
+            "KiB" => 1 << 10,
+            "MiB" => 1 << 20,
+            "GiB" => 1 << 30,
+            "TiB" => 1 << 40,
+            "" if digits > 0 => {
+                return Err(format!(
+                    "a size needs a unit: `{number}B` for bytes, `{number}KiB` or `{number}MiB`"
+                ));
+            }
+            _ => {
+                return Err(format!(
+                    "`{text}` is not a size: expected a number and `B`, `KiB`, `MiB`, `GiB` or `TiB`, such as `64KiB`"
+                ));
+            }
+        };
+        let number: u64 = number.parse().map_err(|_| {
+            format!("`{text}` is not a size: expected a whole number before the unit")
+        })?;
+        number
+            .checked_mul(scale)
+            .filter(|bytes| *bytes <= i64::MAX as u64)
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is too large"))
+    }
+}
+
+impl fmt::Display for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (scale, unit) in [
+            (86_400_000, "d"),
+            (3_600_000, "h"),
+            (60_000, "m"),
+            (1_000, "s"),
+            (1, "ms"),
+        ] {
+            if rest >= scale {
+                write!(f, "{}{unit}", rest / scale)?;
+                rest %= scale;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (shift, unit) in [(40, "TiB"), (30, "GiB"), (20, "MiB"), (10, "KiB")] {
+            if self.0 >= 1 << shift && self.0 % (1 << shift) == 0 {
+                return write!(f, "{}{unit}", self.0 >> shift);
+            }
+        }
+        write!(f, "{}B", self.0)
+    }
+}
+
+impl fmt::Debug for Period {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl fmt::Debug for ByteSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn units_are_summed() {
+        assert_eq!(Period::parse("1h30m"), Ok(Period::seconds(5400)));
+        assert_eq!(
+            Period::parse("250ms"),
+            Ok(Period(Duration::from_millis(250)))
+        );
+        assert_eq!(ByteSize::parse("64KiB"), Ok(ByteSize(65536)));
+    }
+
+    #[test]
+    fn a_bare_number_is_told_to_add_a_unit() {
+        assert!(Period::parse("5").unwrap_err().contains("`5s`"));
+        assert!(ByteSize::parse("10").unwrap_err().contains("`10KiB`"));
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for text in [
+            "",
+            "s",
+            "5x",
+            "-5s",
+            "1.5s",
+            "5m5m",
+            "5s1m",
+            "99999999999999999999s",
+            "9999999d",
+        ] {
+            assert!(Period::parse(text).is_err(), "{text}");
+        }
+        for text in [
+            "",
+            "B",
+            "5XB",
+            "-5B",
+            "99999999999999999999B",
+            "99999999TiB",
+        ] {
+            assert!(ByteSize::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(ms in 0..LONGEST_MS, bytes in 0..(i64::MAX as u64)) {
+            let period = Period(Duration::from_millis(ms));
+            prop_assert_eq!(Period::parse(&period.to_string()), Ok(period));
+            prop_assert_eq!(ByteSize::parse(&ByteSize(bytes).to_string()), Ok(ByteSize(bytes)));
+        }
+
+        #[test]
+        fn no_text_panics(text in ".*") {
+            let _ = Period::parse(&text);
+            let _ = ByteSize::parse(&text);
+        }
+    }
+}

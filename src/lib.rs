@@ -1,0 +1,4 @@
+//! Tollgate: an API gateway on Pingora.
+#![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
+
+pub mod config;
