@@ -2,3 +2,5 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod config;
+pub mod telemetry;
+pub mod upstream;

@@ -1,0 +1,7 @@
+//! What the gateway says about its requests. Nothing here decides anything.
+
+mod access_log;
+mod record;
+
+pub use access_log::{AccessLog, OpenError};
+pub use record::{Flag, Flags, Record};

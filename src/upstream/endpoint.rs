@@ -1,0 +1,199 @@
+//! One backend: its name, its addresses, and the prepared connection settings of each.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+use pingora::tls::x509::X509;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::timeouts::Timeouts;
+use super::url::BaseUrl;
+
+/// How long an idle connection to a backend is kept. Below the keep-alive of common servers
+/// (60 to 75 s), so that the gateway and not the server closes it.
+const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// What a service says about connections to all its endpoints.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointSettings {
+    /// Authorities to trust instead of the system's.
+    pub ca: Option<Arc<Box<[X509]>>>,
+    /// The name that certificates must carry; the URL's host unless given.
+    pub server_name: Option<Box<str>>,
+    /// Certificates are not verified.
+    pub skip_verification: bool,
+    /// Keeps connections of differently trusted services apart in the pool, whose own key does not
+    /// hold the authorities.
+    pub trust: u64,
+}
+
+/// One backend of a service.
+#[derive(Debug)]
+pub struct Endpoint {
+    url: BaseUrl,
+    text: Box<str>,
+    host: HeaderValue,
+    template: HttpPeer,
+    /// One prepared peer an address; empty until the name is resolved.
+    peers: ArcSwap<Vec<HttpPeer>>,
+    /// The address that worked last.
+    preferred: AtomicUsize,
+}
+
+impl Endpoint {
+    /// A backend. An address in the URL is usable at once, a name once it has been resolved.
+    ///
+    /// # Errors
+    /// When the URL's host can't stand in a `Host` field.
+    pub fn new(url: BaseUrl, settings: &EndpointSettings) -> Result<Self, String> {
+        let host = HeaderValue::from_str(&url.authority)
+            .map_err(|_| format!("`{}` can't be sent as a host", url.authority))?;
+        let server_name = settings.server_name.as_deref().unwrap_or(&url.host);
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let mut template = HttpPeer::new(nowhere, url.is_tls, server_name.to_owned());
+        template.group_key = settings.trust;
+        template.options.idle_timeout = Some(POOL_IDLE);
+        template.options.ca = settings.ca.clone();
+        template.options.verify_cert = !settings.skip_verification;
+        template.options.verify_hostname = !settings.skip_verification;
+        let scheme = if url.is_tls { "https" } else { "http" };
+        let endpoint = Self {
+            text: format!("{scheme}://{}", url.authority).into(),
+            host,
+            template,
+            peers: ArcSwap::default(),
+            preferred: AtomicUsize::new(0),
+            url,
+        };
+        if let Some(address) = endpoint.url.address() {
+            endpoint.publish(&[address]);
+        }
+        Ok(endpoint)
+    }
+
+    /// `scheme://host:port`, as logs and explanations show it.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The value of `Host` for requests to it.
+    pub fn host(&self) -> &HeaderValue {
+        &self.host
+    }
+
+    /// The path put before every forwarded path; empty for none.
+    pub fn prefix(&self) -> &str {
+        &self.url.prefix
+    }
+
+    /// The name to resolve, and the port; `None` for an endpoint that was given by its address.
+    pub fn name(&self) -> Option<(&str, u16)> {
+        match self.url.address() {
+            Some(_) => None,
+            None => Some((&self.url.host, self.url.port)),
+        }
+    }
+
+    /// Whether there is an address to connect to.
+    pub fn is_resolved(&self) -> bool {
+        !self.peers.load().is_empty()
+    }
+
+    /// Makes `addresses` the ones to connect to.
+    pub fn publish(&self, addresses: &[IpAddr]) {
+        let peers = addresses.iter().map(|address| {
+            let mut peer = self.template.clone();
+            peer._address = pingora::protocols::l4::socket::SocketAddr::Inet(SocketAddr::new(
+                *address,
+                self.url.port,
+            ));
+            peer
+        });
+        self.peers.store(Arc::new(peers.collect()));
+    }
+
+    /// The addresses in use.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        use pingora::protocols::l4::socket::SocketAddr::Inet;
+        let address = |peer: &HttpPeer| match &peer._address {
+            Inet(address) => Some(address.ip()),
+            _ => None,
+        };
+        self.peers.load().iter().filter_map(address).collect()
+    }
+
+    /// How to connect for one attempt, within `timeouts`; `None` while the name is not resolved.
+    pub fn peer(&self, timeouts: &Timeouts, connect_within: Duration) -> Option<Box<HttpPeer>> {
+        let peers = self.peers.load();
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let mut peer = Box::new(peers.get(preferred).or_else(|| peers.first())?.clone());
+        peer.options.connection_timeout = Some(connect_within);
+        peer.options.total_connection_timeout = Some(connect_within);
+        peer.options.read_timeout = timeouts.idle;
+        peer.options.write_timeout = timeouts.idle;
+        Some(peer)
+    }
+
+    /// After a failed connection: the next address goes first from now on.
+    pub fn avoid_current_address(&self) {
+        let count = self.peers.load().len();
+        if count > 1 {
+            let preferred = self.preferred.load(Ordering::Relaxed);
+            self.preferred
+                .store((preferred + 1) % count, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Diagnostics;
+
+    fn endpoint(url: &str) -> Endpoint {
+        Endpoint::new(BaseUrl::parse(url).unwrap(), &EndpointSettings::default()).unwrap()
+    }
+
+    #[test]
+    fn a_name_is_usable_once_resolved_and_an_address_at_once() {
+        let timeouts = Timeouts::compile(None, &mut Diagnostics::default());
+        assert!(endpoint("http://127.0.0.1:1").is_resolved());
+        let named = endpoint("http://backend.example:1");
+        assert!(named.peer(&timeouts, timeouts.connect).is_none());
+        named.publish(&[IpAddr::from([10, 0, 0, 1])]);
+        let peer = named.peer(&timeouts, timeouts.connect).unwrap();
+        assert_eq!(peer._address.to_string(), "10.0.0.1:1");
+        assert_eq!(peer.options.read_timeout, timeouts.idle);
+    }
+
+    #[test]
+    fn a_failed_address_makes_room_for_the_next() {
+        let timeouts = Timeouts::compile(None, &mut Diagnostics::default());
+        let named = endpoint("http://backend.example:1");
+        named.publish(&[IpAddr::from([10, 0, 0, 1]), IpAddr::from([10, 0, 0, 2])]);
+        let address = || {
+            named
+                .peer(&timeouts, timeouts.connect)
+                .unwrap()
+                ._address
+                .to_string()
+        };
+        assert_eq!(address(), "10.0.0.1:1");
+        named.avoid_current_address();
+        assert_eq!(address(), "10.0.0.2:1");
+        named.avoid_current_address();
+        assert_eq!(address(), "10.0.0.1:1");
+    }
+
+    #[test]
+    fn tls_endpoints_verify_the_name_unless_told_otherwise() {
+        let verified = endpoint("https://api.example.com");
+        assert_eq!(verified.template.sni, "api.example.com");
+        assert!(verified.template.options.verify_cert && verified.template.options.verify_hostname);
+        assert_eq!(verified.as_str(), "https://api.example.com");
+    }
+}
