@@ -3,4 +3,5 @@
 
 pub mod config;
 pub mod telemetry;
+pub mod traffic;
 pub mod upstream;
