@@ -64,6 +64,8 @@ impl Diagnostic {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     found: Vec<Diagnostic>,
+    /// Entries that could not be read: the place of their map, and their key.
+    lost: Vec<(Span, String)>,
 }
 
 impl Diagnostics {
@@ -82,6 +84,20 @@ impl Diagnostics {
         self.found.push(diagnostic);
         let last = self.found.len() - 1;
         &mut self.found[last]
+    }
+
+    /// Remembers an entry that was wrong and is missing for that reason, as in
+    /// [`Diagnostics::has_lost`].
+    pub(super) fn lose(&mut self, map: Span, key: &str) {
+        self.lost.push((map, key.to_owned()));
+    }
+
+    /// Whether what would be at `span`, or under the key `name` anywhere, has been reported as
+    /// wrong already, so that its absence is no news.
+    pub fn has_lost(&self, span: Span, name: &str) -> bool {
+        self.lost
+            .iter()
+            .any(|(map, key)| *map == span || key == name)
     }
 
     /// Whether there is an error among the findings.

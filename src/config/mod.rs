@@ -4,29 +4,39 @@
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
 mod auth;
+mod de;
 mod diagnostic;
+mod interpolate;
+mod load;
 mod policy;
 mod rate_limit;
+mod render;
 mod root;
 mod route;
+mod schema;
 mod secret;
 mod service;
 mod shape;
 mod source;
 mod text;
 mod units;
+mod yaml;
 
 pub use auth::{
     AuthProvider, AuthRule, AuthRuleFields, Jwt, JwtAlgorithm, JwtKeys, Requirements, TokenPlace,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use interpolate::Environment;
+pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
 pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
+pub use render::render;
 pub use root::{
     AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, Network,
     Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
 };
 pub use route::{Redirect, Respond, Route, RouteFields};
+pub use schema::schema;
 pub use secret::{FileText, Secret};
 pub use service::{HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};

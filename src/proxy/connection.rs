@@ -1,0 +1,250 @@
+//! One client connection: what it knows across its requests, and the deadline it is held to.
+//!
+//! The framework times single reads and writes; what must end *as a whole* – a header that trickles
+//! in, a backend that never answers – is timed here, by one timer for the connection that fires only
+//! when something is late. A request costs it a few stores.
+
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::HeaderValue;
+use tokio::time::Sleep;
+
+/// No deadline.
+const NEVER: u64 = u64::MAX;
+/// No connection to a backend that could be cut.
+const NO_UPSTREAM: RawFd = -1;
+
+/// What is late when a deadline passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Awaited {
+    /// The client's request header: the connection is closed.
+    Request,
+    /// The backend's response header: the connection to the backend is cut, and the request fails
+    /// as one whose backend took too long.
+    Response,
+}
+
+/// What one client connection knows across its requests.
+#[derive(Debug)]
+pub struct Connection {
+    peer: IpAddr,
+    opened: Instant,
+    /// Milliseconds after `opened`.
+    deadline: AtomicU64,
+    awaited: AtomicU8,
+    upstream: AtomicI32,
+    is_late: AtomicBool,
+    memo: Mutex<ForwardingMemo>,
+}
+
+/// The forwarding fields of the last request, since the next one's are mostly the same.
+#[derive(Debug, Default)]
+pub(super) struct ForwardingMemo {
+    pub(super) client: Option<HeaderValue>,
+    pub(super) host: Option<HeaderValue>,
+    pub(super) forwarded: Option<HeaderValue>,
+}
+
+impl Connection {
+    /// A connection from `peer`, opened now. Peers on Unix sockets count as the local host.
+    pub fn new(peer: Option<IpAddr>) -> Self {
+        Self {
+            peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical(),
+            opened: Instant::now(),
+            deadline: AtomicU64::new(NEVER),
+            awaited: AtomicU8::new(Awaited::Request as u8),
+            upstream: AtomicI32::new(NO_UPSTREAM),
+            is_late: AtomicBool::new(false),
+            memo: Mutex::default(),
+        }
+    }
+
+    /// The address at the other end.
+    pub fn peer(&self) -> IpAddr {
+        self.peer
+    }
+
+    /// From now on a whole request header must come within `limit`, or the connection is closed.
+    pub fn await_request(&self, limit: Duration) {
+        self.awaited.store(Awaited::Request as u8, Ordering::Relaxed);
+        self.set_deadline(Some(self.opened.elapsed() + limit));
+    }
+
+    /// The backend's response header must come by `deadline`, or [`Connection::is_late`].
+    pub(super) fn await_response(&self, deadline: Option<Instant>) {
+        self.awaited.store(Awaited::Response as u8, Ordering::Relaxed);
+        self.set_deadline(deadline.map(|deadline| deadline.duration_since(self.opened)));
+    }
+
+    /// What was awaited came.
+    pub(super) fn arrived(&self) {
+        self.set_deadline(None);
+        self.upstream.store(NO_UPSTREAM, Ordering::Relaxed);
+    }
+
+    /// The socket to cut when the backend is late. It must be open until [`Connection::arrived`].
+    pub(super) fn forwards_to(&self, upstream: RawFd) {
+        self.is_late.store(false, Ordering::Relaxed);
+        self.upstream.store(upstream, Ordering::Relaxed);
+    }
+
+    /// Whether the backend was cut off because it was late.
+    pub(super) fn is_late(&self) -> bool {
+        self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// Looks at the forwarding fields of the last request.
+    pub(super) fn with_memo<R>(&self, f: impl FnOnce(&mut ForwardingMemo) -> R) -> R {
+        // Never contended: the requests of an HTTP/1 connection follow each other.
+        f(&mut self.memo.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn set_deadline(&self, after_opened: Option<Duration>) {
+        let millis = after_opened.map_or(NEVER, |after| {
+            u64::try_from(after.as_millis()).unwrap_or(NEVER)
+        });
+        self.deadline.store(millis, Ordering::Relaxed);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        match self.deadline.load(Ordering::Relaxed) {
+            NEVER => None,
+            millis => Some(self.opened + Duration::from_millis(millis)),
+        }
+    }
+}
+
+/// Runs a connection's work and holds it to the connection's deadline. Ends early when the client
+/// is late.
+pub struct Supervised<'a, F> {
+    connection: &'a Connection,
+    work: Pin<&'a mut F>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<'a, F> Supervised<'a, F> {
+    /// Supervises `work`, which belongs to `connection`.
+    pub fn new(connection: &'a Connection, work: Pin<&'a mut F>) -> Self {
+        Self {
+            connection,
+            work,
+            timer: None,
+        }
+    }
+}
+
+impl<F: Future> Future for Supervised<'_, F> {
+    /// `None` when the client was late.
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Poll::Ready(output) = self.work.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let Some(deadline) = self.connection.deadline() else { return Poll::Pending };
+            let wake_at = tokio::time::Instant::from_std(deadline);
+            let timer = match &mut self.timer {
+                // An early timer is left alone: it is cheaper to let it fire in vain, once, than to
+                // move it with each request.
+                Some(timer) => {
+                    if timer.deadline() > wake_at {
+                        timer.as_mut().reset(wake_at);
+                    }
+                    timer
+                }
+                None => self.timer.insert(Box::pin(tokio::time::sleep_until(wake_at))),
+            };
+            if timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+            if Instant::now() < deadline {
+                timer.as_mut().reset(wake_at);
+                if timer.as_mut().poll(context).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+            if self.connection.awaited.load(Ordering::Relaxed) == Awaited::Request as u8 {
+                return Poll::Ready(None);
+            }
+            self.cut_upstream();
+        }
+    }
+}
+
+impl<F> Supervised<'_, F> {
+    /// Makes the work see the end of its connection to the backend. The work runs in this same task
+    /// and has not said [`Connection::arrived`], so the socket is still its own.
+    fn cut_upstream(&mut self) {
+        let upstream = self.connection.upstream.load(Ordering::Relaxed);
+        self.connection.is_late.store(true, Ordering::Relaxed);
+        self.connection.arrived();
+        if upstream != NO_UPSTREAM
+            && let Err(error) = nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
+        {
+            log::debug!("a late upstream connection was already closed: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, server) =
+            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_closed() {
+        let connection = Connection::new(None);
+        connection.await_request(Duration::from_millis(20));
+        let work = std::pin::pin!(std::future::pending::<()>());
+        assert_eq!(Supervised::new(&connection, work).await, None);
+    }
+
+    #[tokio::test]
+    async fn a_late_upstream_is_cut_and_the_work_goes_on() {
+        let connection = Connection::new(None);
+        let (mut upstream, _silent_peer) = pair().await;
+        let work = std::pin::pin!(async {
+            connection.forwards_to(upstream.as_raw_fd());
+            connection.await_response(Some(Instant::now() + Duration::from_millis(20)));
+            let read = upstream.read(&mut [0; 1]).await.unwrap();
+            (read, connection.is_late())
+        });
+        assert_eq!(Supervised::new(&connection, work).await, Some((0, true)));
+    }
+
+    #[tokio::test]
+    async fn what_arrives_in_time_is_not_cut() {
+        let connection = Connection::new(None);
+        let work = std::pin::pin!(async {
+            connection.await_request(Duration::from_millis(1));
+            connection.arrived();
+            // A later, longer deadline must not fire at the time of the first.
+            connection.await_request(Duration::from_secs(3600));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection.arrived();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            connection.is_late()
+        });
+        assert_eq!(Supervised::new(&connection, work).await, Some(false));
+    }
+}

@@ -1,0 +1,123 @@
+//! What one request knows and remembers on its way.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http::{HeaderValue, Uri};
+
+use super::connection::Connection;
+use crate::auth::Verified;
+use crate::limits::Tightest;
+use crate::routing::Parameters;
+use crate::snapshot::{Route, Snapshot};
+use crate::telemetry::{Flag, Flags};
+use crate::traffic::Preflight;
+use crate::upstream::{Choice, Tried};
+
+/// One request's state, from arrival to its line in the log.
+pub struct Context {
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) connection: Option<Arc<Connection>>,
+    pub(super) arrived: Instant,
+    pub(super) time: SystemTime,
+    pub(super) id: HeaderValue,
+    pub(super) client: Option<IpAddr>,
+    pub(super) is_from_trusted_proxy: bool,
+    /// The canonical path, if it is not the one that was sent.
+    pub(super) rewritten_path: Option<Box<str>>,
+    pub(super) matched: Option<Matched>,
+    pub(super) identity: Option<Arc<Verified>>,
+    pub(super) tightest_limit: Option<Tightest>,
+    pub(super) preflight: Preflight,
+    pub(super) body_limit: Option<u64>,
+    pub(super) attempt: Attempts,
+    pub(super) flags: Flags,
+    /// The status of a reply of the gateway's own.
+    pub(super) replied: Option<u16>,
+}
+
+/// The route that took the request.
+#[derive(Clone, Copy)]
+pub(super) struct Matched {
+    pub(super) route: u32,
+    pub(super) parameters: Parameters,
+}
+
+/// How the request fares with its backends.
+#[derive(Default)]
+pub(super) struct Attempts {
+    pub(super) count: u32,
+    pub(super) tried: Tried,
+    pub(super) choice: Option<Choice>,
+    /// When the request was there as a whole, body included.
+    pub(super) complete: Option<Instant>,
+    pub(super) pipeline: Option<Duration>,
+    pub(super) connected: Option<Duration>,
+    pub(super) first_byte: Option<Duration>,
+}
+
+impl Context {
+    /// A request that arrives now, under `snapshot`.
+    pub(super) fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            snapshot,
+            connection: None,
+            arrived: Instant::now(),
+            time: SystemTime::now(),
+            id: HeaderValue::from_static("-"),
+            client: None,
+            is_from_trusted_proxy: false,
+            rewritten_path: None,
+            matched: None,
+            identity: None,
+            tightest_limit: None,
+            preflight: Preflight::No,
+            body_limit: None,
+            attempt: Attempts::default(),
+            flags: Flags::default(),
+            replied: None,
+        }
+    }
+
+    /// The route that took the request.
+    pub(super) fn route(&self) -> Option<&Route> {
+        self.matched.map(|matched| self.snapshot.route(matched.route))
+    }
+
+    /// The path that was matched and is forwarded.
+    pub(super) fn path<'a>(&'a self, uri: &'a Uri) -> &'a str {
+        self.rewritten_path.as_deref().unwrap_or_else(|| uri.path())
+    }
+
+    /// The value of a path parameter of the route, by its place in the pattern.
+    pub(super) fn parameter<'a>(&'a self, uri: &'a Uri, index: usize) -> &'a str {
+        match &self.matched {
+            Some(matched) => matched.parameters.get(index, self.path(uri)).unwrap_or_default(),
+            None => "",
+        }
+    }
+
+    /// Keeps the canonical path if it differs from the one that was sent.
+    pub(super) fn set_path(&mut self, canonical: &Cow<'_, str>) {
+        if let Cow::Owned(path) = canonical {
+            self.rewritten_path = Some(path.as_str().into());
+        }
+    }
+
+    /// The request's id, as sent and logged.
+    pub(super) fn id(&self) -> &str {
+        self.id.to_str().unwrap_or("-")
+    }
+
+    /// Seconds since 1970.
+    pub(super) fn unix_seconds(&self) -> u64 {
+        self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    }
+
+    /// Notes something for the log.
+    pub(super) fn note(&mut self, flag: Flag) {
+        self.flags.insert(flag);
+    }
+}

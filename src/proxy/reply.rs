@@ -1,0 +1,192 @@
+//! The gateway's own answers, and the only place that knows their statuses.
+//!
+//! Bodies are problem details (RFC 9457), or one line of text for clients that ask for it.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use crate::telemetry::Flag;
+
+/// An answer that does not come from a backend.
+#[derive(Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Why, for the log.
+    pub flag: Flag,
+    /// Fields of its own.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What an answer says.
+#[derive(Debug)]
+pub enum Body {
+    /// Something went wrong.
+    Problem(Problem),
+    /// What the route was told to say.
+    Fixed(Bytes),
+}
+
+/// What went wrong (RFC 9457).
+#[derive(Debug)]
+pub struct Problem {
+    /// A stable URI of the kind of problem.
+    pub kind: &'static str,
+    /// The kind in words.
+    pub title: &'static str,
+    /// This occurrence in words, for the client's developer. Never holds what the client sent.
+    pub detail: Cow<'static, str>,
+    /// The error type of RFC 9209 §2.3, for `Proxy-Status`.
+    pub proxy_error: Option<&'static str>,
+}
+
+impl Reply {
+    /// An answer that says what went wrong.
+    fn problem(status: StatusCode, flag: Flag, problem: Problem) -> Self {
+        Self {
+            status,
+            flag,
+            headers: Vec::new(),
+            body: Body::Problem(problem),
+        }
+    }
+
+    /// Adds a field.
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
+    /// An answer without a body that is no problem: a redirect, a preflight's.
+    pub fn bare(status: StatusCode, flag: Flag) -> Self {
+        Self {
+            status,
+            flag,
+            headers: Vec::new(),
+            body: Body::Fixed(Bytes::new()),
+        }
+    }
+}
+
+/// One constructor for each kind of problem.
+macro_rules! problems {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $flag:ident, $kind:literal, $title:literal, $proxy_error:expr;)*) => {
+        impl Reply {
+            $($(#[$doc])*
+            pub fn $name(detail: impl Into<Cow<'static, str>>) -> Self {
+                Self::problem(StatusCode::$status, Flag::$flag, Problem {
+                    kind: $kind,
+                    title: $title,
+                    detail: detail.into(),
+                    proxy_error: $proxy_error,
+                })
+            })*
+        }
+    };
+}
+
+problems! {
+    /// 400: the request can't be understood.
+    bad_request = BAD_REQUEST, BadRequest, "urn:tollgate:problem:bad-request", "Bad request", Some("http_request_error");
+    /// 401: no credential, or a bad one. Needs `WWW-Authenticate`.
+    unauthorized = UNAUTHORIZED, Unauthorized, "urn:tollgate:problem:unauthorized", "Authentication required", Some("http_request_denied");
+    /// 403: a good credential without the right.
+    forbidden = FORBIDDEN, Forbidden, "urn:tollgate:problem:forbidden", "Forbidden", Some("http_request_denied");
+    /// 403: the address may not come in.
+    access_denied = FORBIDDEN, AccessDenied, "urn:tollgate:problem:access-denied", "Access denied", Some("http_request_denied");
+    /// 404: no route takes the request.
+    no_route = NOT_FOUND, NoRoute, "urn:tollgate:problem:no-route", "Not found", Some("destination_not_found");
+    /// 405: the path has no route for the method. Needs `Allow`.
+    method_not_allowed = METHOD_NOT_ALLOWED, MethodNotAllowed, "urn:tollgate:problem:method-not-allowed", "Method not allowed", Some("http_request_error");
+    /// 408: the client sent too slowly.
+    request_timeout = REQUEST_TIMEOUT, ClientTimeout, "urn:tollgate:problem:request-timeout", "Request timeout", Some("http_request_error");
+    /// 413: the body is too large.
+    body_too_large = PAYLOAD_TOO_LARGE, BodyTooLarge, "urn:tollgate:problem:body-too-large", "Content too large", Some("http_request_error");
+    /// 414: the request target is too long.
+    uri_too_long = URI_TOO_LONG, UriTooLong, "urn:tollgate:problem:uri-too-long", "URI too long", Some("http_request_error");
+    /// 429: a rate limit is spent.
+    rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", Some("http_request_denied");
+    /// 431: the header is too large.
+    headers_too_large = REQUEST_HEADER_FIELDS_TOO_LARGE, HeadersTooLarge, "urn:tollgate:problem:headers-too-large", "Request header fields too large", Some("http_request_error");
+    /// 500: a fault of the gateway.
+    internal = INTERNAL_SERVER_ERROR, Internal, "urn:tollgate:problem:internal", "Internal error", Some("proxy_internal_error");
+    /// 502: no connection to the backend.
+    connect_failed = BAD_GATEWAY, UpstreamConnectFailed, "urn:tollgate:problem:upstream-connect-failed", "Bad gateway", Some("connection_refused");
+    /// 502: the backend's certificate was not accepted.
+    tls_failed = BAD_GATEWAY, UpstreamTlsFailed, "urn:tollgate:problem:upstream-tls-failed", "Bad gateway", Some("tls_certificate_error");
+    /// 502: the backend ended the connection early.
+    upstream_reset = BAD_GATEWAY, UpstreamReset, "urn:tollgate:problem:upstream-reset", "Bad gateway", Some("connection_terminated");
+    /// 502: the backend's answer can't be understood.
+    upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
+    /// 503: no backend has a known address.
+    no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
+    /// 504: the backend could not be connected to in time.
+    connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
+    /// 504: the backend did not answer in time.
+    upstream_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("http_response_timeout");
+}
+
+impl Problem {
+    /// The body for a client that sent these headers, and its type.
+    pub fn render(&self, status: StatusCode, id: &str, request: &HeaderMap) -> (Bytes, HeaderValue) {
+        if prefers_text(request) {
+            let text = format!("{} {}: {} (request {id})\n", status.as_u16(), self.title, self.detail);
+            return (text.into(), HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
+        let body = serde_json::json!({
+            "type": self.kind,
+            "title": self.title,
+            "status": status.as_u16(),
+            "detail": self.detail,
+            "instance": id,
+        });
+        (body.to_string().into(), HeaderValue::from_static("application/problem+json"))
+    }
+
+    /// The `Proxy-Status` member (RFC 9209) that tells this answer from a backend's.
+    pub fn proxy_status(&self) -> Option<HeaderValue> {
+        let error = self.proxy_error?;
+        HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; error={error}"))).ok()
+    }
+}
+
+/// Whether the client asks for text and not for JSON, with or without `*/*` behind it.
+fn prefers_text(request: &HeaderMap) -> bool {
+    request
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/plain") && !accept.contains("json"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn body(accept: Option<&'static str>) -> (Bytes, HeaderValue) {
+        let mut request = HeaderMap::new();
+        if let Some(accept) = accept {
+            request.insert(header::ACCEPT, HeaderValue::from_static(accept));
+        }
+        let reply = Reply::no_route("no route takes this path");
+        let Body::Problem(problem) = reply.body else { unreachable!("a problem was made") };
+        problem.render(reply.status, "id-1", &request)
+    }
+
+    #[test]
+    fn a_problem_is_json_unless_text_is_asked_for() {
+        for accept in [None, Some("*/*"), Some("application/json, text/plain, */*")] {
+            let (body, kind) = body(accept);
+            let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
+            assert_eq!(kind, "application/problem+json");
+            assert_eq!(json["status"], 404);
+            assert_eq!(json["instance"], "id-1");
+        }
+        let (body, kind) = body(Some("text/plain"));
+        assert_eq!(kind, "text/plain; charset=utf-8");
+        assert!(body.starts_with(b"404 Not found: no route takes this path"));
+    }
+}
