@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
 pub mod config;
+pub mod limits;
 pub mod routing;
 pub mod telemetry;
 pub mod traffic;

@@ -1,0 +1,74 @@
+//! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): structured fields
+//! (RFC 9651) that tell a client what it may do and what is left of it.
+
+use bytes::Bytes;
+use http::HeaderValue;
+
+use super::algorithm::Rule;
+use super::limiter::Tightest;
+
+/// All policies: `"orders";q=10;w=300`.
+pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> HeaderValue {
+    let policies: Vec<String> = limits
+        .map(|(name, rule)| {
+            let name = quoted(name);
+            // The draft has no windows below a second.
+            let seconds = rule.window / 1_000_000;
+            if seconds > 0 {
+                format!("{name};q={};w={seconds}", rule.limit)
+            } else {
+                format!("{name};q={}", rule.limit)
+            }
+        })
+        .collect();
+    HeaderValue::from_maybe_shared(Bytes::from(policies.join(", ")))
+        .unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What is left of one policy: `"orders";r=9;t=300`.
+pub(super) fn state(name: &str, tightest: &Tightest) -> HeaderValue {
+    let mut number = itoa::Buffer::new();
+    let mut text = quoted(name);
+    text.push_str(";r=");
+    text.push_str(number.format(tightest.remaining));
+    text.push_str(";t=");
+    text.push_str(number.format(tightest.reset));
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// A name as a structured string: printable ASCII, with `"` and `\` escaped.
+fn quoted(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 24);
+    out.push('"');
+    for character in name.chars() {
+        match character {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(character);
+            }
+            ' '..='~' => out.push(character),
+            _ => out.push('?'),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LimitAlgorithm;
+
+    #[test]
+    fn names_are_structured_strings_and_windows_whole_seconds() {
+        let rule = |limit, window| Rule {
+            algorithm: LimitAlgorithm::FixedWindow,
+            limit,
+            window,
+            burst: limit,
+        };
+        let (minute, short) = (rule(10, 300_000_000), rule(5, 100_000));
+        let policy = policy([("orders", &minute), ("a\"\\ä", &short)].into_iter());
+        assert_eq!(policy, "\"orders\";q=10;w=300, \"a\\\"\\\\?\";q=5");
+    }
+}

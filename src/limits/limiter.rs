@@ -1,0 +1,525 @@
+//! The limits of one place in the configuration, decided together: all must admit a request.
+
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderValue;
+
+use super::algorithm::{Admitted, LARGEST_LIMIT, Rule};
+use super::fields;
+use super::key::{KeyPart, KeySource};
+use super::overflow::Overflow;
+use super::store::Store;
+use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany};
+
+/// Shortest and longest windows, in microseconds.
+const SHORTEST_WINDOW: u64 = 100_000;
+const LONGEST_WINDOW: u64 = 86_400_000_000;
+
+/// Where limits are written. It is part of every key, so that no place spends another's budget.
+#[derive(Debug, Clone, Copy)]
+pub struct Scope<'a> {
+    /// The place, unambiguously and the same after every reload.
+    pub identity: &'a str,
+    /// The place in a word, for the policy's name that clients see.
+    pub name: &'a str,
+    /// Whether requests here may carry a verified token.
+    pub has_claims: bool,
+}
+
+/// When a limit is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// By what anybody can see of a request.
+    BeforeAuthentication,
+    /// By who the client has proved to be.
+    AfterAuthentication,
+}
+
+/// The limits of one place.
+#[derive(Debug)]
+pub struct RateLimits {
+    limits: Box<[Limit]>,
+    /// How many of them, at the front, need no token.
+    before: usize,
+    policy: HeaderValue,
+    store: Arc<Store>,
+}
+
+#[derive(Debug)]
+struct Limit {
+    /// Of place, settings and number in the list; equal after a reload that changed none of them.
+    id: u64,
+    name: Box<str>,
+    rule: Rule,
+    by: Box<[KeyPart]>,
+    overflow: Arc<Overflow>,
+}
+
+/// The limit that is nearest to refusing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tightest {
+    limit: u16,
+    /// Requests left.
+    pub remaining: u64,
+    /// Whole seconds until more are left.
+    pub reset: u64,
+}
+
+/// A request that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The limit that refuses.
+    pub tightest: Tightest,
+    /// Whole seconds until a request may be admitted.
+    pub retry_after: u64,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All limits of the phase admit it.
+    Admit(Option<Tightest>),
+    /// One does not; those that did have taken it back.
+    Refuse(Refusal),
+}
+
+impl RateLimits {
+    /// Compiles the limits of a place, or reports what is wrong with them.
+    pub fn compile(
+        section: &OneOrMany<config::RateLimit>,
+        scope: Scope<'_>,
+        store: &Arc<Store>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let compiled: Vec<Option<Limit>> = section
+            .iter()
+            .enumerate()
+            .map(|(index, limit)| Limit::compile(limit, index, scope, store, diagnostics))
+            .collect();
+        let mut limits: Vec<Limit> = compiled.into_iter().collect::<Option<_>>()?;
+        limits.sort_by_key(Limit::phase);
+        let policy = fields::policy(limits.iter().map(|limit| (&*limit.name, &limit.rule)));
+        Some(Self {
+            before: limits
+                .iter()
+                .filter(|limit| limit.phase() == Phase::BeforeAuthentication)
+                .count(),
+            limits: limits.into(),
+            policy,
+            store: store.clone(),
+        })
+    }
+
+    /// Decides on one request and counts it if it is admitted.
+    pub fn decide(&self, phase: Phase, now: Instant, source: &impl KeySource) -> Verdict {
+        let range = match phase {
+            Phase::BeforeAuthentication => 0..self.before,
+            Phase::AfterAuthentication => self.before..self.limits.len(),
+        };
+        if range.is_empty() {
+            return Verdict::Admit(None);
+        }
+        let now = self.store.clock(now);
+        let mut tightest: Option<Tightest> = None;
+        for index in range.clone() {
+            let limit = &self.limits[index];
+            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+            match self.store.decide(key, &limit.rule, &limit.overflow, now) {
+                Ok(admitted) => {
+                    let candidate = Tightest::new(index, &admitted);
+                    if tightest.is_none_or(|tightest| candidate.remaining < tightest.remaining) {
+                        tightest = Some(candidate);
+                    }
+                }
+                Err(refused) => {
+                    self.take_back(range.start..index, source);
+                    let retry_after = seconds(refused.retry);
+                    return Verdict::Refuse(Refusal {
+                        tightest: Tightest {
+                            limit: index as u16,
+                            remaining: 0,
+                            reset: retry_after,
+                        },
+                        retry_after,
+                    });
+                }
+            }
+        }
+        Verdict::Admit(tightest)
+    }
+
+    /// The value of `RateLimit-Policy`.
+    pub fn policy(&self) -> HeaderValue {
+        self.policy.clone()
+    }
+
+    /// The value of `RateLimit`.
+    pub fn state(&self, tightest: &Tightest) -> HeaderValue {
+        fields::state(&self.limits[usize::from(tightest.limit)].name, tightest)
+    }
+
+    /// The name of a limit, as in the fields.
+    pub fn name(&self, tightest: &Tightest) -> &str {
+        &self.limits[usize::from(tightest.limit)].name
+    }
+
+    fn take_back(&self, range: std::ops::Range<usize>, source: &impl KeySource) {
+        for limit in &self.limits[range] {
+            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+            self.store.refund(key, &limit.rule, &limit.overflow);
+        }
+    }
+}
+
+impl Limit {
+    fn compile(
+        limit: &config::RateLimit,
+        index: usize,
+        scope: Scope<'_>,
+        store: &Store,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let window = u64::try_from(limit.window.0.as_micros()).unwrap_or(u64::MAX);
+        let mut is_sound = check_numbers(limit, window, diagnostics);
+        is_sound &= check_keys(limit, scope, diagnostics);
+        if !is_sound {
+            return None;
+        }
+        let name = if index == 0 {
+            scope.name.to_owned()
+        } else {
+            format!("{}-{}", scope.name, index + 1)
+        };
+        let identity = (
+            scope.identity,
+            index,
+            limit.limit.value,
+            window,
+            limit.algorithm.value,
+            limit.burst.as_ref().map(|burst| burst.value),
+            limit.ipv6_prefix.value,
+            limit.by.iter().map(|key| &key.value).collect::<Vec<_>>(),
+        );
+        Some(Self {
+            id: stable_hash(&identity),
+            name: name.into(),
+            rule: Rule {
+                algorithm: limit.algorithm.value,
+                limit: limit.limit.value,
+                window,
+                burst: limit
+                    .burst
+                    .as_ref()
+                    .map_or(limit.limit.value, |burst| burst.value),
+            },
+            by: limit
+                .by
+                .iter()
+                .map(|key| KeyPart::new(key, limit.ipv6_prefix.value))
+                .collect(),
+            overflow: store.overflow_for(window),
+        })
+    }
+
+    fn phase(&self) -> Phase {
+        if self.by.iter().any(|part| matches!(part, KeyPart::Claim(_))) {
+            Phase::AfterAuthentication
+        } else {
+            Phase::BeforeAuthentication
+        }
+    }
+}
+
+impl PartialOrd for Phase {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Phase {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        (*self == Self::AfterAuthentication).cmp(&(*other == Self::AfterAuthentication))
+    }
+}
+
+impl Tightest {
+    fn new(limit: usize, admitted: &Admitted) -> Self {
+        Self {
+            limit: limit as u16,
+            remaining: admitted.remaining,
+            reset: seconds(admitted.reset),
+        }
+    }
+}
+
+/// Whole seconds, rounded up: a client must not come back too early.
+fn seconds(micros: u64) -> u64 {
+    micros.div_ceil(1_000_000)
+}
+
+/// The same number for the same settings in every process, so that an upgrade can hand counts over.
+fn stable_hash(value: &impl Hash) -> u64 {
+    ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
+}
+
+fn check_numbers(limit: &config::RateLimit, window: u64, diagnostics: &mut Diagnostics) -> bool {
+    let mut is_sound = true;
+    if !(1..=LARGEST_LIMIT).contains(&limit.limit.value) {
+        diagnostics
+            .error(
+                limit.limit.span,
+                format!("a limit of {} is out of range", limit.limit),
+            )
+            .help(format!(
+                "limits are 1 to {LARGEST_LIMIT}; for more, shorten the window"
+            ));
+        is_sound = false;
+    }
+    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
+        diagnostics
+            .error(
+                limit.window.span,
+                format!("a window of {} is out of range", limit.window),
+            )
+            .help("windows are 100ms to 1d");
+        is_sound = false;
+    }
+    if let Some(burst) = &limit.burst {
+        if limit.algorithm.value != LimitAlgorithm::TokenBucket {
+            diagnostics
+                .error(burst.span, "`burst` needs `algorithm: token_bucket`")
+                .help("add that line, or remove `burst`");
+            is_sound = false;
+        } else if !(1..=LARGEST_LIMIT).contains(&burst.value) {
+            diagnostics
+                .error(burst.span, format!("a burst of {burst} is out of range"))
+                .help(format!("bursts are 1 to {LARGEST_LIMIT}"));
+            is_sound = false;
+        }
+    }
+    if !(1..=128).contains(&limit.ipv6_prefix.value) {
+        diagnostics
+            .error(
+                limit.ipv6_prefix.span,
+                format!("{} is not a prefix length", limit.ipv6_prefix),
+            )
+            .help("prefix lengths are 1 to 128; 64 is a customer's network");
+        is_sound = false;
+    }
+    is_sound
+}
+
+fn check_keys(limit: &config::RateLimit, scope: Scope<'_>, diagnostics: &mut Diagnostics) -> bool {
+    let mut is_sound = true;
+    let keys = &limit.by.0;
+    if keys.is_empty() {
+        diagnostics
+            .error(limit.limit.span, "`by` is an empty list")
+            .help("write `by: everyone` for one count for all");
+        return false;
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].contains(key) {
+            diagnostics.warning(key.span, "this is listed twice in `by`");
+        }
+        match &key.value {
+            LimitKey::Everyone if keys.len() > 1 => {
+                diagnostics
+                    .warning(key.span, "`everyone` has no effect beside other keys")
+                    .help("remove it");
+            }
+            LimitKey::Claim(_) if !scope.has_claims => {
+                diagnostics
+                    .error(
+                        key.span,
+                        "a limit by a claim needs `auth` here, for there is no token",
+                    )
+                    .help("set `auth: <provider>` where this limit applies, or use `header:NAME`");
+                is_sound = false;
+            }
+            _ => {}
+        }
+    }
+    is_sound
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use http::HeaderName;
+
+    use super::*;
+    use crate::config::Period;
+
+    struct Client {
+        ip: IpAddr,
+        subject: Option<&'static str>,
+    }
+
+    impl KeySource for Client {
+        fn client_ip(&self) -> IpAddr {
+            self.ip
+        }
+        fn header(&self, _: &HeaderName) -> Option<&[u8]> {
+            None
+        }
+        fn claim(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+            self.subject
+                .map(|subject| Cow::Borrowed(subject.as_bytes()))
+        }
+        fn route(&self) -> u32 {
+            1
+        }
+    }
+
+    fn client(last: u8) -> Client {
+        Client {
+            ip: IpAddr::from([192, 0, 2, last]),
+            subject: Some("alice"),
+        }
+    }
+
+    fn limit(limit: u64, seconds: u64, by: LimitKey) -> config::RateLimit {
+        config::RateLimit {
+            limit: limit.into(),
+            window: Period::seconds(seconds).into(),
+            by: OneOrMany(vec![by.into()]),
+            ipv6_prefix: 64.into(),
+            algorithm: LimitAlgorithm::FixedWindow.into(),
+            burst: None,
+        }
+    }
+
+    fn scope(identity: &str) -> Scope<'_> {
+        Scope {
+            identity,
+            name: "orders",
+            has_claims: true,
+        }
+    }
+
+    fn compile(limits: Vec<config::RateLimit>, identity: &str, store: &Arc<Store>) -> RateLimits {
+        let mut diagnostics = Diagnostics::default();
+        let limits =
+            RateLimits::compile(&OneOrMany(limits), scope(identity), store, &mut diagnostics);
+        assert!(!diagnostics.has_errors(), "{diagnostics:?}");
+        limits.unwrap()
+    }
+
+    fn admits(limits: &RateLimits, phase: Phase, now: Instant, client: &Client) -> bool {
+        matches!(limits.decide(phase, now, client), Verdict::Admit(_))
+    }
+
+    #[test]
+    fn ten_pass_the_eleventh_waits_and_another_address_is_untouched() {
+        let store = Arc::new(Store::new(1000));
+        let limits = compile(vec![limit(10, 300, LimitKey::ClientIp)], "top", &store);
+        let now = Instant::now();
+        let before = Phase::BeforeAuthentication;
+        assert!((0..10).all(|_| admits(&limits, before, now, &client(1))));
+        let Verdict::Refuse(refusal) = limits.decide(before, now, &client(1)) else {
+            unreachable!()
+        };
+        assert_eq!(refusal.retry_after, 300);
+        assert!(admits(&limits, before, now, &client(2)));
+        assert!(admits(
+            &limits,
+            before,
+            now + Duration::from_secs(300),
+            &client(1)
+        ));
+    }
+
+    #[test]
+    fn places_do_not_spend_each_others_budget_and_reloads_keep_counts() {
+        let store = Arc::new(Store::new(1000));
+        let one = || vec![limit(1, 60, LimitKey::ClientIp)];
+        let now = Instant::now();
+        let before = Phase::BeforeAuthentication;
+        assert!(admits(
+            &compile(one(), "route a", &store),
+            before,
+            now,
+            &client(1)
+        ));
+        assert!(admits(
+            &compile(one(), "route b", &store),
+            before,
+            now,
+            &client(1)
+        ));
+        assert!(!admits(
+            &compile(one(), "route a", &store),
+            before,
+            now,
+            &client(1)
+        ));
+    }
+
+    #[test]
+    fn a_refusal_takes_back_what_other_limits_counted() {
+        let store = Arc::new(Store::new(1000));
+        let limits = vec![
+            limit(5, 60, LimitKey::Everyone),
+            limit(1, 60, LimitKey::ClientIp),
+        ];
+        let limits = compile(limits, "top", &store);
+        let now = Instant::now();
+        let before = Phase::BeforeAuthentication;
+        for _ in 0..10 {
+            admits(&limits, before, now, &client(1));
+        }
+        let admitted = (2..20)
+            .filter(|last| admits(&limits, before, now, &client(*last)))
+            .count();
+        assert_eq!(admitted, 4);
+    }
+
+    #[test]
+    fn limits_by_claim_are_decided_after_authentication() {
+        let store = Arc::new(Store::new(1000));
+        let limits = vec![
+            limit(1, 60, LimitKey::Claim("sub".into())),
+            limit(9, 60, LimitKey::ClientIp),
+        ];
+        let limits = compile(limits, "top", &store);
+        let now = Instant::now();
+        for _ in 0..3 {
+            assert!(admits(
+                &limits,
+                Phase::BeforeAuthentication,
+                now,
+                &client(1)
+            ));
+        }
+        assert!(admits(&limits, Phase::AfterAuthentication, now, &client(1)));
+        assert!(!admits(
+            &limits,
+            Phase::AfterAuthentication,
+            now,
+            &client(2)
+        ));
+    }
+
+    #[test]
+    fn every_mistake_is_reported() {
+        let store = Arc::new(Store::new(1000));
+        let mut wrong = limit(0, 0, LimitKey::Claim("sub".into()));
+        wrong.burst = Some(5.into());
+        wrong.ipv6_prefix = 129.into();
+        let mut diagnostics = Diagnostics::default();
+        let scope = Scope {
+            has_claims: false,
+            ..scope("top")
+        };
+        assert!(
+            RateLimits::compile(&OneOrMany(vec![wrong]), scope, &store, &mut diagnostics).is_none()
+        );
+        assert_eq!(diagnostics.as_slice().len(), 5);
+    }
+}

@@ -1,0 +1,16 @@
+//! Rate limits: how many requests a client may make, and what it is told when it has made them.
+//!
+//! Counting is exact, in a table of bounded size; when the table is full a sketch counts on, never
+//! too generously. Who the client is comes in through [`KeySource`]; nothing here knows of a proxy.
+
+mod algorithm;
+mod fields;
+mod key;
+mod limiter;
+mod overflow;
+mod store;
+mod table;
+
+pub use key::KeySource;
+pub use limiter::{Phase, RateLimits, Refusal, Scope, Tightest, Verdict};
+pub use store::Store;

@@ -1,0 +1,171 @@
+//! Where counts live: one store for all limits, kept across reloads.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use super::algorithm::{Admitted, Refused, Rule};
+use super::key::{Hashing, KeyHash};
+use super::overflow::Overflow;
+use super::table::{Full, Table};
+
+/// Counts of all limits.
+#[derive(Debug)]
+pub struct Store {
+    pub(super) hashing: Hashing,
+    table: Table,
+    keys: usize,
+    opened: Instant,
+    /// One for each order of magnitude of windows in use. Locked when limits are compiled and by
+    /// the background task, never by a request.
+    overflows: Mutex<Vec<Arc<Overflow>>>,
+}
+
+impl Store {
+    /// A store that counts at least `keys` keys exactly at a time.
+    pub fn new(keys: usize) -> Self {
+        Self {
+            hashing: Hashing::default(),
+            table: Table::new(keys),
+            keys,
+            opened: Instant::now(),
+            overflows: Mutex::default(),
+        }
+    }
+
+    /// The number of keys it was made for.
+    pub fn keys(&self) -> usize {
+        self.keys
+    }
+
+    /// Microseconds on this store's clock. The first hour is kept free, so that windows may begin
+    /// before the store did.
+    pub fn clock(&self, now: Instant) -> u64 {
+        const HOUR: u64 = 3_600_000_000;
+        HOUR + u64::try_from(now.saturating_duration_since(self.opened).as_micros()).unwrap_or(0)
+    }
+
+    /// Begins new periods of the overflow counts where it is time. To be called about once a second,
+    /// off the workers.
+    pub fn tick(&self, now: Instant) {
+        let now = self.clock(now);
+        for overflow in self.overflows().iter() {
+            overflow.rotate(now);
+        }
+    }
+
+    /// Requests so far whose key found no room and was counted by estimate.
+    pub fn overflowed(&self) -> u64 {
+        self.overflows()
+            .iter()
+            .map(|overflow| overflow.requests())
+            .sum()
+    }
+
+    /// The overflow counts for windows of `window` microseconds.
+    pub(super) fn overflow_for(&self, window: u64) -> Arc<Overflow> {
+        let length = window.next_power_of_two();
+        let mut overflows = self.overflows();
+        if let Some(overflow) = overflows
+            .iter()
+            .find(|overflow| overflow.length() == length)
+        {
+            return overflow.clone();
+        }
+        let overflow = Arc::new(Overflow::new(length, self.keys));
+        overflows.push(overflow.clone());
+        overflow
+    }
+
+    /// Decides on one request and counts it if it is admitted.
+    pub(super) fn decide(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        overflow: &Overflow,
+        now: u64,
+    ) -> Result<Admitted, Refused> {
+        match self.table.decide(key, rule, now) {
+            Ok(decision) => decision,
+            Err(Full) => match overflow.admit(key.fingerprint, rule.limit) {
+                Some(count) => Ok(Admitted {
+                    state: 0,
+                    expires: now,
+                    remaining: rule.limit - count,
+                    reset: rule.window,
+                }),
+                None => Err(Refused { retry: rule.window }),
+            },
+        }
+    }
+
+    /// Takes one admitted request back, wherever it was counted.
+    pub(super) fn refund(&self, key: KeyHash, rule: &Rule, overflow: &Overflow) {
+        if !self.table.refund(key, rule) {
+            overflow.refund(key.fingerprint);
+        }
+    }
+
+    fn overflows(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Overflow>>> {
+        self.overflows
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::LimitAlgorithm;
+
+    const RULE: Rule = Rule {
+        algorithm: LimitAlgorithm::SlidingWindow,
+        limit: 3,
+        window: 60_000_000,
+        burst: 3,
+    };
+
+    /// Requests admitted out of `each` for every one of `keys` keys, in turn.
+    fn admitted(store: &Store, keys: u64, each: usize) -> Vec<usize> {
+        let overflow = store.overflow_for(RULE.window);
+        let hashes: Vec<KeyHash> = (0..keys)
+            .map(|key| store.hashing.key(1, |parts| parts.number(key)))
+            .collect();
+        let mut admitted = vec![0; hashes.len()];
+        for _ in 0..each {
+            for (index, key) in hashes.iter().enumerate() {
+                admitted[index] += usize::from(store.decide(*key, &RULE, &overflow, 1).is_ok());
+            }
+        }
+        admitted
+    }
+
+    #[test]
+    fn the_configured_number_of_keys_is_counted_exactly() {
+        let store = Store::new(100_000);
+        assert!(admitted(&store, 100_000, 4).iter().all(|count| *count == 3));
+        assert_eq!(store.overflowed(), 0);
+    }
+
+    #[test]
+    fn beyond_it_no_key_gets_more_and_few_get_less() {
+        let store = Store::new(50_000);
+        let counts = admitted(&store, 200_000, 4);
+        assert!(counts.iter().all(|count| *count <= 3));
+        assert!(store.overflowed() > 0);
+        // The table holds 82,000 keys here; 118,000 share four rows of 3,125 counters.
+        let exact = counts.iter().filter(|count| **count == 3).count();
+        assert!(exact >= 50_000, "{exact}");
+    }
+
+    #[test]
+    fn a_moderate_overflow_is_hardly_too_strict() {
+        let store = Store::new(1_000_000);
+        let overflow = store.overflow_for(RULE.window);
+        // λ = 6,250 keys in 62,500 columns: (1 − e^−0.1)^4 = 8e-5 of them collide in all rows.
+        let refused = (0..6_250u64)
+            .map(|key| store.hashing.key(1, |parts| parts.number(key)).fingerprint)
+            .filter(|key| (0..3).any(|_| overflow.admit(*key, RULE.limit).is_none()))
+            .count();
+        assert!(refused <= 12, "{refused}");
+    }
+}
