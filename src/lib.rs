@@ -1,6 +1,7 @@
 //! Tollgate: an API gateway on Pingora.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod auth;
 pub mod config;
 pub mod limits;
 pub mod routing;

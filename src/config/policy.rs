@@ -18,8 +18,9 @@ pub struct Timeouts {
     pub first_byte: Spanned<Toggle<Period>>,
     /// Between two reads of the response, or two writes of the request. Default `60s`.
     pub idle: Spanned<Toggle<Period>>,
-    /// From the request's arrival to the response's header, all attempts together; from then on
-    /// `idle` rules, so that downloads and event streams are not cut. Default `30s`.
+    /// From the whole request received to the response's header, all attempts together. Uploads may
+    /// take as long as they keep coming, and from the header on `idle` rules, so that downloads and
+    /// event streams are not cut. Default `30s`.
     pub total: Spanned<Toggle<Period>>,
 }
 

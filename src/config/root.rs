@@ -117,7 +117,7 @@ pub struct ServerLimits {
     /// descriptors.
     pub connections: Spanned<usize>,
     /// Keys (addresses, tenants, …) that the rate limits count exactly at the same time, all
-    /// limits together; 16 bytes each. Default 1048576. Above it a bounded estimate takes over that
+    /// limits together; 40 bytes each. Default 1048576. Above it a bounded estimate takes over that
     /// is never too generous.
     pub rate_limit_keys: Spanned<usize>,
 }

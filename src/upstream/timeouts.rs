@@ -13,7 +13,7 @@ pub struct Timeouts {
     pub first_byte: Option<Duration>,
     /// Between two reads of the response, or two writes of the request.
     pub idle: Option<Duration>,
-    /// From the request's arrival to the response's header, all attempts together.
+    /// From the whole request received to the response's header, all attempts together.
     pub total: Option<Duration>,
 }
 

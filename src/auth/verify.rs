@@ -1,0 +1,208 @@
+//! One token against a provider's keys and rules. Cheap checks come before expensive ones, and the
+//! clock is the caller's.
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::HeaderName;
+use jsonwebtoken::Algorithm;
+use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::keys::Keys;
+use super::refusal::Refusal;
+use super::verified::Verified;
+
+/// Longest token, header part and key id, in bytes.
+pub(super) const LONGEST_TOKEN: usize = 8192;
+const LONGEST_HEADER: usize = 1024;
+const LONGEST_KEY_ID: usize = 256;
+
+/// What tokens of a provider must be.
+pub(super) struct Verifier {
+    pub(super) keys: Keys,
+    pub(super) algorithms: Box<[Algorithm]>,
+    pub(super) issuer: Option<Box<str>>,
+    pub(super) audiences: Box<[Box<str>]>,
+    /// Seconds.
+    pub(super) leeway: u64,
+    pub(super) required_claims: Box<[Box<str>]>,
+    pub(super) forwarded: Box<[(Box<str>, HeaderName)]>,
+}
+
+impl Verifier {
+    /// Verifies a token at `now`, in seconds since 1970.
+    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Verified, Refusal> {
+        if token.len() > LONGEST_TOKEN {
+            return Err(Refusal::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::MalformedToken)?;
+        let (header, claims) = message.split_once('.').ok_or(Refusal::MalformedToken)?;
+        if claims.contains('.') || header.len() > LONGEST_HEADER {
+            return Err(Refusal::MalformedToken);
+        }
+        let (algorithm, key_id) = self.read_header(header)?;
+        self.check_signature(message, signature, algorithm, key_id.as_deref())?;
+        self.check_claims(decode(claims)?, now)
+    }
+
+    /// The algorithm and key that a token names. It is asked for neither keys nor addresses of keys.
+    fn read_header(&self, encoded: &str) -> Result<(Algorithm, Option<String>), Refusal> {
+        let Unique(mut header) = decode(encoded)?;
+        if ["crit", "b64", "zip", "enc"]
+            .iter()
+            .any(|name| header.contains_key(*name))
+        {
+            return Err(Refusal::CriticalExtension);
+        }
+        let named = header
+            .get("alg")
+            .and_then(Value::as_str)
+            .ok_or(Refusal::MalformedToken)?;
+        let algorithm = *self
+            .algorithms
+            .iter()
+            .find(|known| format!("{known:?}") == named)
+            .ok_or(Refusal::AlgorithmNotAllowed)?;
+        match header.remove("kid") {
+            None => Ok((algorithm, None)),
+            Some(Value::String(id)) if id.len() <= LONGEST_KEY_ID => Ok((algorithm, Some(id))),
+            Some(_) => Err(Refusal::MalformedToken),
+        }
+    }
+
+    fn check_signature(
+        &self,
+        message: &str,
+        signature: &str,
+        algorithm: Algorithm,
+        key_id: Option<&str>,
+    ) -> Result<(), Refusal> {
+        if signature.is_empty() {
+            return Err(Refusal::MalformedToken);
+        }
+        for key in self.keys.candidates(algorithm, key_id)? {
+            let verdict = jsonwebtoken::crypto::verify(
+                signature,
+                message.as_bytes(),
+                &key.decoding,
+                algorithm,
+            );
+            if verdict.unwrap_or(false) {
+                return Ok(());
+            }
+        }
+        Err(Refusal::BadSignature)
+    }
+
+    fn check_claims(&self, Unique(claims): Unique, now: u64) -> Result<Verified, Refusal> {
+        let expiry = match claims.get("exp") {
+            None => return Err(Refusal::NoExpiry),
+            Some(value) => seconds(value)?,
+        };
+        let valid_until = expiry.saturating_add(self.leeway);
+        if now >= valid_until {
+            return Err(Refusal::Expired);
+        }
+        let valid_from = match claims.get("nbf") {
+            None => 0,
+            Some(value) => seconds(value)?.saturating_sub(self.leeway),
+        };
+        if now < valid_from {
+            return Err(Refusal::NotYetValid);
+        }
+        // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
+        if let Some(issuer) = &self.issuer
+            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(Refusal::WrongIssuer);
+        }
+        self.check_audience(claims.get("aud"))?;
+        if self
+            .required_claims
+            .iter()
+            .any(|name| claims.get(&**name).is_none_or(Value::is_null))
+        {
+            return Err(Refusal::ClaimMissing);
+        }
+        Ok(Verified::new(
+            claims,
+            valid_from,
+            valid_until,
+            &self.forwarded,
+        ))
+    }
+
+    /// A token that says whom it is for is for nobody else (RFC 7519 §4.1.3).
+    fn check_audience(&self, claim: Option<&Value>) -> Result<(), Refusal> {
+        let is_ours = |value: &Value| {
+            value
+                .as_str()
+                .is_some_and(|text| self.audiences.iter().any(|ours| **ours == *text))
+        };
+        let is_right = match claim {
+            None => self.audiences.is_empty(),
+            Some(Value::Array(list)) => {
+                list.iter().all(Value::is_string) && list.iter().any(is_ours)
+            }
+            Some(value) => is_ours(value),
+        };
+        if is_right {
+            Ok(())
+        } else {
+            Err(Refusal::WrongAudience)
+        }
+    }
+}
+
+/// A `NumericDate` (RFC 7519 §2): seconds, perhaps with a fraction, never negative.
+fn seconds(value: &Value) -> Result<u64, Refusal> {
+    if let Some(seconds) = value.as_u64() {
+        return Ok(seconds);
+    }
+    match value.as_f64() {
+        Some(seconds) if (0.0..1e15).contains(&seconds) => Ok(seconds as u64),
+        _ => Err(Refusal::MalformedToken),
+    }
+}
+
+fn decode(encoded: &str) -> Result<Unique, Refusal> {
+    let json = URL_SAFE_NO_PAD
+        .decode(encoded)
+        .map_err(|_| Refusal::MalformedToken)?;
+    serde_json::from_slice(&json).map_err(|error| {
+        if error.to_string().starts_with(DUPLICATE) {
+            Refusal::DuplicateClaim
+        } else {
+            Refusal::MalformedToken
+        }
+    })
+}
+
+const DUPLICATE: &str = "duplicate name";
+
+/// A JSON object whose names are unique (RFC 7519 §4): two readers must not see two tokens in one.
+struct Unique(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Unique {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members;
+        impl<'de> Visitor<'de> for Members {
+            type Value = Unique;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+            fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Unique, A::Error> {
+                let mut map = Map::new();
+                while let Some((name, value)) = access.next_entry::<String, Value>()? {
+                    if map.insert(name, value).is_some() {
+                        return Err(de::Error::custom(DUPLICATE));
+                    }
+                }
+                Ok(Unique(map))
+            }
+        }
+        deserializer.deserialize_map(Members)
+    }
+}
