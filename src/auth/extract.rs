@@ -185,7 +185,8 @@ mod tests {
 
     #[test]
     fn what_is_ambiguous_is_refused() {
-        let cases: [(&[(&'static str, &str)], Option<&str>, Refusal); 14] = [
+        type Fields<'f> = &'f [(&'static str, &'f str)];
+        let cases: [(Fields<'_>, Option<&str>, Refusal); 14] = [
             (&[], None, Refusal::Missing),
             (&[("authorization", "Basic dTpw")], None, Refusal::Missing),
             (

@@ -11,12 +11,15 @@ use super::refusal::Forbidden;
 use super::verified::Verified;
 use crate::config::{self, Diagnostics, Span, nearest};
 
+/// A claim and the values that are accepted.
+type ClaimRule = (Box<str>, Box<[Box<str>]>);
+
 /// Who must vouch for a request, and what it must say.
 pub struct Rule {
     /// Who must vouch.
     pub provider: Arc<Provider>,
     scopes: Box<[Box<str>]>,
-    claims: Box<[(Box<str>, Box<[Box<str>]>)]>,
+    claims: Box<[ClaimRule]>,
     challenge: HeaderValue,
 }
 
@@ -99,7 +102,7 @@ impl Rule {
         if !self.scopes.iter().all(|scope| verified.has_scope(scope)) {
             return Err(Forbidden::Scope);
         }
-        let holds = |(claim, accepted): &(Box<str>, Box<[Box<str>]>)| {
+        let holds = |(claim, accepted): &ClaimRule| {
             verified.claim(claim).is_some_and(|value| match value {
                 Value::Array(list) => list.iter().any(|member| is_one_of(member, accepted)),
                 value => is_one_of(value, accepted),

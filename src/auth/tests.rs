@@ -575,7 +575,7 @@ proptest! {
     fn a_changed_token_is_refused(position in 0..200usize, flip in 1..=255u8) {
         let provider = with_secret("");
         let whole = token(&good());
-        let mut bytes = whole.clone().into_bytes();
+        let mut bytes = whole.into_bytes();
         let position = position % bytes.len();
         bytes[position] ^= flip;
         if let Ok(text) = String::from_utf8(bytes)

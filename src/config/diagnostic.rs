@@ -60,6 +60,9 @@ impl Diagnostic {
     }
 }
 
+/// The place of no map.
+const NOWHERE: Span = Span::new(usize::MAX, usize::MAX);
+
 /// Everything found so far. Checks add to it and go on, so that one run reports all.
 #[derive(Debug, Default)]
 pub struct Diagnostics {
@@ -90,6 +93,16 @@ impl Diagnostics {
     /// [`Diagnostics::has_lost`].
     pub(super) fn lose(&mut self, map: Span, key: &str) {
         self.lost.push((map, key.to_owned()));
+    }
+
+    /// Remembers a name that has errors of its own, so that uses of it are not reported as unknown.
+    pub fn lose_name(&mut self, name: &str) {
+        self.lose(NOWHERE, name);
+    }
+
+    /// Whether an entry under the key `name` has been reported as wrong already.
+    pub fn has_lost_key(&self, name: &str) -> bool {
+        self.lost.iter().any(|(_, key)| key == name)
     }
 
     /// Whether what would be at `span`, or under the key `name` anywhere, has been reported as

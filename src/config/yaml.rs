@@ -262,7 +262,8 @@ impl Builder<'_> {
             Event::MappingStart(anchor, _) => self.push(Value::Map(Vec::new()), anchor, span)?,
             Event::SequenceEnd | Event::MappingEnd => {
                 let mut open = self.open.pop()?;
-                open.node.span.end = span.start.max(open.node.span.end);
+                // The end of a flow collection is its bracket; that of a block is no text.
+                open.node.span.end = span.end.max(open.node.span.end);
                 if let Value::Map(entries) = &mut open.node.value {
                     merge(entries, self.diagnostics);
                     refuse_duplicates(entries, self.diagnostics);

@@ -1,7 +1,9 @@
 //! One attempt at a backend: which endpoint, until when, and what a failure means.
 
+use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
+use http::StatusCode;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
@@ -10,36 +12,55 @@ use super::reply::Reply;
 use crate::telemetry::Flag;
 
 /// Most attempts of one request: connections that fail are tried elsewhere, since nothing was sent.
-pub(super) const MOST_ATTEMPTS: u32 = 3;
+pub const MOST_ATTEMPTS: u32 = 3;
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
     let Some(matched) = context.matched else {
-        return Err(Reply::internal("a request without a route was about to be forwarded"));
+        return Err(Reply::internal(
+            "a request without a route was about to be forwarded",
+        ));
     };
     let snapshot = context.snapshot.clone();
     let route = snapshot.route(matched.route);
-    let Some(service) = route.service() else {
-        return Err(Reply::internal("a route without a service was about to forward a request"));
+    let Some(service) = route.forwards_to() else {
+        return Err(Reply::internal(
+            "a route without a service was about to forward a request",
+        ));
     };
     let Some(choice) = service.choose(context.attempt.tried) else {
-        return Err(Reply::no_endpoint("no backend of this service has a known address"));
+        return Err(no_endpoint());
     };
-    let connect_within = match time_left(context, route.timeouts.total) {
+    let connect_within = match time_left(context, route.policies.timeouts.total) {
         Some(left) if left.is_zero() => {
-            return Err(Reply::upstream_timeout("the backend did not answer in time"));
+            return Err(Reply::upstream_timeout(
+                "the backend did not answer in time",
+            ));
         }
-        Some(left) => left.min(route.timeouts.connect),
-        None => route.timeouts.connect,
+        Some(left) => left.min(route.policies.timeouts.connect),
+        None => route.policies.timeouts.connect,
     };
-    let Some(peer) = choice.endpoint.peer(&route.timeouts, connect_within) else {
-        return Err(Reply::no_endpoint("no backend of this service has a known address"));
+    let Some(peer) = choice
+        .endpoint
+        .peer(&route.policies.timeouts, connect_within)
+    else {
+        return Err(no_endpoint());
     };
     context.attempt.tried.insert(&choice);
     context.attempt.choice = Some(choice);
     context.attempt.count += 1;
-    context.attempt.pipeline.get_or_insert_with(|| context.arrived.elapsed());
+    context
+        .attempt
+        .pipeline
+        .get_or_insert_with(|| context.arrived.elapsed());
     Ok(peer)
+}
+
+fn no_endpoint() -> Reply {
+    Reply::no_endpoint("no backend of this service has a known address").with(
+        http::header::RETRY_AFTER,
+        http::HeaderValue::from_static("5"),
+    )
 }
 
 /// What is left of the time that all attempts share; `None` without a limit, or while the client
@@ -51,69 +72,135 @@ fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
 
 /// From here on the backend has to answer in time.
 pub(super) fn await_response(context: &Context) {
-    let (Some(connection), Some(route)) = (&context.connection, context.route()) else { return };
+    let (Some(connection), Some(route)) = (&context.connection, context.route()) else {
+        return;
+    };
     let deadline = context.attempt.complete.and_then(|complete| {
-        let first_byte = route.timeouts.first_byte.map(|limit| Instant::now() + limit);
-        let total = route.timeouts.total.map(|limit| complete + limit);
+        let first_byte = route
+            .policies
+            .timeouts
+            .first_byte
+            .map(|limit| Instant::now() + limit);
+        let total = route.policies.timeouts.total.map(|limit| complete + limit);
         first_byte.into_iter().chain(total).min()
     });
     connection.await_response(deadline);
 }
 
-/// Whether a failed connection is tried again: nothing was sent, so that is always safe.
+/// A connection to the backend is there, new or from the pool.
+pub(super) fn connected(fd: RawFd, context: &mut Context) {
+    context.attempt.connected = Some(context.arrived.elapsed());
+    if let Some(connection) = &context.connection {
+        connection.forwards_to(fd);
+    }
+    if context.attempt.complete.is_some() {
+        await_response(context);
+    }
+}
+
+/// The backend answered; from here on only its silence is too long.
+pub(super) fn answered(status: StatusCode, context: &mut Context) {
+    if status == StatusCode::SWITCHING_PROTOCOLS {
+        context.note(Flag::Upgraded);
+    } else if status.is_informational() {
+        return;
+    }
+    context.attempt.first_byte = Some(context.arrived.elapsed());
+    ended(context);
+}
+
+/// The connection to the backend is nothing to be cut any more.
+pub(super) fn ended(context: &Context) {
+    if let Some(connection) = &context.connection {
+        connection.arrived();
+    }
+}
+
+/// Whether a request that failed on an open connection may be sent once more.
+pub(super) fn may_repeat(context: &Context) -> bool {
+    let is_late = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.is_late());
+    !is_late && context.pending_reply.is_none() && context.attempt.count < MOST_ATTEMPTS
+}
+
+/// Whether a failed connection is tried again, which is always safe, since nothing was sent. Only
+/// where there is another place to try.
 pub(super) fn may_connect_again(context: &Context) -> bool {
-    context.attempt.count < MOST_ATTEMPTS
+    let Some(choice) = &context.attempt.choice else {
+        return false;
+    };
+    let is_elsewhere_left = || {
+        let service = context.route().and_then(|route| route.forwards_to());
+        service.is_some_and(|service| service.has_untried(context.attempt.tried))
+            || (context.attempt.count as usize) < choice.endpoint.addresses().len()
+    };
+    context.attempt.count < MOST_ATTEMPTS && is_elsewhere_left()
 }
 
 /// The answer to a request that failed, or `None` when there is nobody to answer.
 pub(super) fn reply_to(error: &Error, context: &Context) -> Option<Reply> {
     use ErrorType::{
         BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused,
-        ConnectTimedout, ConnectionClosed, HTTPStatus, InvalidCert, InvalidHTTPHeader, ReadError,
-        ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, WriteError,
-        WriteTimedout,
+        ConnectTimedout, ConnectionClosed, InvalidCert, InvalidHTTPHeader, ReadError, ReadTimedout,
+        SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, WriteError, WriteTimedout,
     };
-    if context.connection.as_ref().is_some_and(|connection| connection.is_late()) {
-        return Some(Reply::upstream_timeout("the backend did not answer in time"));
+    if context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.is_late())
+    {
+        return Some(Reply::upstream_timeout(
+            "the backend did not answer in time",
+        ));
     }
     match (error.esource(), error.etype()) {
-        (_, HTTPStatus(413)) => Some(Reply::body_too_large(
-            "the request body is larger than this route allows",
+        (ErrorSource::Downstream, ReadTimedout) => Some(Reply::request_timeout(
+            "the request body did not come in time",
         )),
-        (ErrorSource::Downstream, ReadTimedout) => {
-            Some(Reply::request_timeout("the request body did not come in time"))
+        (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout) => {
+            None
         }
-        (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout) => None,
-        (ErrorSource::Downstream, _) => {
-            Some(Reply::bad_request("the request can't be understood"))
-        }
-        (_, ConnectTimedout | TLSHandshakeTimedout) => {
-            Some(Reply::connect_timeout("the backend could not be connected to in time"))
-        }
-        (_, ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError | ConnectProxyFailure) => {
-            Some(Reply::connect_failed("the backend could not be connected to"))
-        }
-        (_, TLSHandshakeFailure | InvalidCert) => {
-            Some(Reply::tls_failed("no trusted TLS connection to the backend could be made"))
-        }
-        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => {
-            Some(Reply::upstream_timeout("the backend did not answer in time"))
-        }
+        (ErrorSource::Downstream, _) => Some(Reply::bad_request("the request can't be understood")),
+        (_, ConnectTimedout | TLSHandshakeTimedout) => Some(Reply::connect_timeout(
+            "the backend could not be connected to in time",
+        )),
+        (
+            _,
+            ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError
+            | ConnectProxyFailure,
+        ) => Some(Reply::connect_failed(
+            "the backend could not be connected to",
+        )),
+        (_, TLSHandshakeFailure | InvalidCert) => Some(Reply::tls_failed(
+            "no trusted TLS connection to the backend could be made",
+        )),
+        (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Reply::upstream_timeout(
+            "the backend did not answer in time",
+        )),
         (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError) => Some(
             Reply::upstream_reset("the backend ended the connection before it had answered"),
         ),
         (ErrorSource::Upstream, InvalidHTTPHeader) => {
             Some(Reply::upstream_protocol("the backend's answer is not HTTP"))
         }
-        (ErrorSource::Upstream, _) => {
-            Some(Reply::upstream_protocol("the backend's answer can't be understood"))
-        }
+        (ErrorSource::Upstream, _) => Some(Reply::upstream_protocol(
+            "the backend's answer can't be understood",
+        )),
         _ => Some(Reply::internal("the gateway could not handle the request")),
     }
 }
 
 /// What the log says of a failure that nobody is there to be answered for.
-pub(super) fn flag_of(error: &Error) -> Flag {
+pub(super) fn flag_of(error: &Error, context: &Context) -> Flag {
+    if context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.is_late())
+    {
+        return Flag::UpstreamTimeout;
+    }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => {
             Flag::ClientTimeout

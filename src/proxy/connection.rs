@@ -57,7 +57,9 @@ impl Connection {
     /// A connection from `peer`, opened now. Peers on Unix sockets count as the local host.
     pub fn new(peer: Option<IpAddr>) -> Self {
         Self {
-            peer: peer.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)).to_canonical(),
+            peer: peer
+                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+                .to_canonical(),
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Request as u8),
@@ -74,13 +76,15 @@ impl Connection {
 
     /// From now on a whole request header must come within `limit`, or the connection is closed.
     pub fn await_request(&self, limit: Duration) {
-        self.awaited.store(Awaited::Request as u8, Ordering::Relaxed);
+        self.awaited
+            .store(Awaited::Request as u8, Ordering::Relaxed);
         self.set_deadline(Some(self.opened.elapsed() + limit));
     }
 
     /// The backend's response header must come by `deadline`, or [`Connection::is_late`].
     pub(super) fn await_response(&self, deadline: Option<Instant>) {
-        self.awaited.store(Awaited::Response as u8, Ordering::Relaxed);
+        self.awaited
+            .store(Awaited::Response as u8, Ordering::Relaxed);
         self.set_deadline(deadline.map(|deadline| deadline.duration_since(self.opened)));
     }
 
@@ -150,7 +154,9 @@ impl<F: Future> Future for Supervised<'_, F> {
             if let Poll::Ready(output) = self.work.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            let Some(deadline) = self.connection.deadline() else { return Poll::Pending };
+            let Some(deadline) = self.connection.deadline() else {
+                return Poll::Pending;
+            };
             let wake_at = tokio::time::Instant::from_std(deadline);
             let timer = match &mut self.timer {
                 // An early timer is left alone: it is cheaper to let it fire in vain, once, than to
@@ -161,7 +167,9 @@ impl<F: Future> Future for Supervised<'_, F> {
                     }
                     timer
                 }
-                None => self.timer.insert(Box::pin(tokio::time::sleep_until(wake_at))),
+                None => self
+                    .timer
+                    .insert(Box::pin(tokio::time::sleep_until(wake_at))),
             };
             if timer.as_mut().poll(context).is_pending() {
                 return Poll::Pending;
@@ -188,7 +196,8 @@ impl<F> Supervised<'_, F> {
         self.connection.is_late.store(true, Ordering::Relaxed);
         self.connection.arrived();
         if upstream != NO_UPSTREAM
-            && let Err(error) = nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
+            && let Err(error) =
+                nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
         {
             log::debug!("a late upstream connection was already closed: {error}");
         }
@@ -206,8 +215,10 @@ mod tests {
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (client, server) =
-            tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (client, server) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
         (client.unwrap(), server.unwrap().0)
     }
 

@@ -1,13 +1,13 @@
 //! What one request knows and remembers on its way.
 
-use std::borrow::Cow;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Uri};
 
 use super::connection::Connection;
+use super::reply::Reply;
 use crate::auth::Verified;
 use crate::limits::Tightest;
 use crate::routing::Parameters;
@@ -17,6 +17,7 @@ use crate::traffic::Preflight;
 use crate::upstream::{Choice, Tried};
 
 /// One request's state, from arrival to its line in the log.
+#[derive(Debug)]
 pub struct Context {
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) connection: Option<Arc<Connection>>,
@@ -36,17 +37,19 @@ pub struct Context {
     pub(super) flags: Flags,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
+    /// The answer to the error that is on its way to the end of the request.
+    pub(super) pending_reply: Option<Reply>,
 }
 
 /// The route that took the request.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Matched {
     pub(super) route: u32,
     pub(super) parameters: Parameters,
 }
 
 /// How the request fares with its backends.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Attempts {
     pub(super) count: u32,
     pub(super) tried: Tried,
@@ -78,12 +81,19 @@ impl Context {
             attempt: Attempts::default(),
             flags: Flags::default(),
             replied: None,
+            pending_reply: None,
         }
     }
 
     /// The route that took the request.
     pub(super) fn route(&self) -> Option<&Route> {
-        self.matched.map(|matched| self.snapshot.route(matched.route))
+        self.matched
+            .map(|matched| self.snapshot.route(matched.route))
+    }
+
+    /// The client: the peer, or whom a trusted proxy speaks for.
+    pub(super) fn client(&self) -> IpAddr {
+        self.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
     }
 
     /// The path that was matched and is forwarded.
@@ -94,15 +104,11 @@ impl Context {
     /// The value of a path parameter of the route, by its place in the pattern.
     pub(super) fn parameter<'a>(&'a self, uri: &'a Uri, index: usize) -> &'a str {
         match &self.matched {
-            Some(matched) => matched.parameters.get(index, self.path(uri)).unwrap_or_default(),
+            Some(matched) => matched
+                .parameters
+                .get(index, self.path(uri))
+                .unwrap_or_default(),
             None => "",
-        }
-    }
-
-    /// Keeps the canonical path if it differs from the one that was sent.
-    pub(super) fn set_path(&mut self, canonical: &Cow<'_, str>) {
-        if let Cow::Owned(path) = canonical {
-            self.rewritten_path = Some(path.as_str().into());
         }
     }
 
@@ -111,9 +117,9 @@ impl Context {
         self.id.to_str().unwrap_or("-")
     }
 
-    /// Seconds since 1970.
-    pub(super) fn unix_seconds(&self) -> u64 {
-        self.time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    /// The time of arrival since 1970.
+    pub(super) fn since_epoch(&self) -> Duration {
+        self.time.duration_since(UNIX_EPOCH).unwrap_or_default()
     }
 
     /// Notes something for the log.

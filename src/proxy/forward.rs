@@ -35,7 +35,10 @@ pub(super) fn prepare(
     request.add(&header::VIA, via(sent.version));
     request.set(&X_REQUEST_ID, context.id.clone());
     set_identity(request, context);
-    if let Some(edits) = context.route().and_then(|route| route.request_edits.as_ref()) {
+    if let Some(edits) = context
+        .route()
+        .and_then(|route| route.policies.request_edits.as_ref())
+    {
         edits.apply(request, |index| context.parameter(&sent.uri, index));
     }
     Ok(())
@@ -43,7 +46,9 @@ pub(super) fn prepare(
 
 /// The path is exactly the one that was matched, unless the route rewrites it.
 fn set_target(sent: &RequestHeader, request: &mut RequestHeader, context: &Context) -> Result<()> {
-    let Some(choice) = &context.attempt.choice else { return Ok(()) };
+    let Some(choice) = &context.attempt.choice else {
+        return Ok(());
+    };
     let prefix = choice.endpoint.prefix();
     let rewrite = match context.route().map(|route| &route.action) {
         Some(Action::Forward(forward)) => &forward.rewrite,
@@ -57,22 +62,10 @@ fn set_target(sent: &RequestHeader, request: &mut RequestHeader, context: &Conte
     {
         return Ok(());
     }
-    let path = context.path(&sent.uri);
-    let mut target = String::with_capacity(prefix.len() + path.len() + 64);
+    let mut target = String::with_capacity(prefix.len() + sent.raw_path().len() + 16);
     target.push_str(prefix);
-    match rewrite {
-        Rewrite::Keep => target.push_str(path),
-        Rewrite::Strip(leading) => {
-            let rest = path.strip_prefix(&**leading).unwrap_or(path);
-            if !rest.starts_with('/') && (!rest.is_empty() || prefix.is_empty()) {
-                target.push('/');
-            }
-            target.push_str(rest);
-        }
-        Rewrite::Template(template) => {
-            template.render(|index| context.parameter(&sent.uri, index), &mut target);
-        }
-    }
+    let parameter = |index| context.parameter(&sent.uri, index);
+    rewrite.render(context.path(&sent.uri), parameter, &mut target);
     if let Some(query) = sent.uri.query() {
         target.push('?');
         target.push_str(query);
@@ -81,8 +74,12 @@ fn set_target(sent: &RequestHeader, request: &mut RequestHeader, context: &Conte
 }
 
 fn set_host(request: &mut RequestHeader, context: &Context) -> Result<()> {
-    let Some(choice) = &context.attempt.choice else { return Ok(()) };
-    let Some(service) = context.route().and_then(|route| route.service()) else { return Ok(()) };
+    let Some(choice) = &context.attempt.choice else {
+        return Ok(());
+    };
+    let Some(service) = context.route().and_then(|route| route.forwards_to()) else {
+        return Ok(());
+    };
     match &service.host {
         HostPolicy::Upstream => request.insert_header(header::HOST, choice.endpoint.host()),
         HostPolicy::Fixed(name) => request.insert_header(header::HOST, name),
@@ -93,7 +90,9 @@ fn set_host(request: &mut RequestHeader, context: &Context) -> Result<()> {
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to what a trusted proxy says, and in place
 /// of what anybody else says.
 fn set_origin_fields(request: &mut RequestHeader, host: Option<HeaderValue>, context: &Context) {
-    let Some(connection) = &context.connection else { return };
+    let Some(connection) = &context.connection else {
+        return;
+    };
     let peer = connection.peer();
     let (client, forwarded) = connection.with_memo(|memo| memo.fields(peer, host.as_ref()));
     if context.is_from_trusted_proxy {
@@ -125,27 +124,36 @@ impl ForwardingMemo {
         peer: std::net::IpAddr,
         host: Option<&HeaderValue>,
     ) -> (HeaderValue, HeaderValue) {
-        let client = self.client.get_or_insert_with(|| value(peer.to_string())).clone();
+        let client = self
+            .client
+            .get_or_insert_with(|| value(peer.to_string()))
+            .clone();
         if self.host.as_ref() != host || self.forwarded.is_none() {
             self.host = host.cloned();
             let node = match peer {
                 std::net::IpAddr::V4(address) => address.to_string(),
                 std::net::IpAddr::V6(address) => format!("\"[{address}]\""),
             };
-            let host = host.and_then(|host| host.to_str().ok()).filter(|host| is_quotable(host));
+            let host = host
+                .and_then(|host| host.to_str().ok())
+                .filter(|host| is_quotable(host));
             self.forwarded = Some(match host {
                 Some(host) => value(format!("for={node};host=\"{host}\";proto=http")),
                 None => value(format!("for={node};proto=http")),
             });
         }
-        let forwarded = self.forwarded.clone().unwrap_or(HeaderValue::from_static("for=unknown"));
+        let forwarded = self
+            .forwarded
+            .clone()
+            .unwrap_or(HeaderValue::from_static("for=unknown"));
         (client, forwarded)
     }
 }
 
 /// Hosts are made of these; anything else could end the quoted string.
 fn is_quotable(host: &str) -> bool {
-    host.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
+    host.bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\')
 }
 
 /// Puts `value` behind the list that a field holds, as one line.
@@ -163,8 +171,7 @@ fn append(request: &mut RequestHeader, name: &HeaderName, last: &HeaderValue) {
 
 /// A text of addresses and checked hosts, which are visible ASCII.
 fn value(text: String) -> HeaderValue {
-    HeaderValue::from_maybe_shared(Bytes::from(text))
-        .unwrap_or(HeaderValue::from_static("unknown"))
+    HeaderValue::from_maybe_shared(Bytes::from(text)).unwrap_or(HeaderValue::from_static("unknown"))
 }
 
 fn via(version: Version) -> HeaderValue {
@@ -178,11 +185,15 @@ fn via(version: Version) -> HeaderValue {
 /// What clients send in the headers that carry an identity inward never passes, whether or not this
 /// route asks for one.
 fn set_identity(request: &mut RequestHeader, context: &Context) {
-    let forged = &context.snapshot.identity_headers;
-    if !forged.is_empty() {
-        let copies: Vec<HeaderName> =
-            request.headers.keys().filter(|name| forged.contains(name)).cloned().collect();
-        for name in &copies {
+    let snapshot = &context.snapshot;
+    if !snapshot.identity_headers.is_empty() {
+        let forged: Vec<HeaderName> = request
+            .headers
+            .keys()
+            .filter(|name| snapshot.carries_identity(name))
+            .cloned()
+            .collect();
+        for name in &forged {
             request.remove(name);
         }
     }

@@ -11,20 +11,20 @@ use crate::telemetry::Flag;
 
 /// An answer that does not come from a backend.
 #[derive(Debug)]
-pub struct Reply {
+pub(super) struct Reply {
     /// Its status.
-    pub status: StatusCode,
+    pub(super) status: StatusCode,
     /// Why, for the log.
-    pub flag: Flag,
+    pub(super) flag: Flag,
     /// Fields of its own.
-    pub headers: Vec<(HeaderName, HeaderValue)>,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
     /// What it says.
-    pub body: Body,
+    pub(super) body: Body,
 }
 
 /// What an answer says.
 #[derive(Debug)]
-pub enum Body {
+pub(super) enum Body {
     /// Something went wrong.
     Problem(Problem),
     /// What the route was told to say.
@@ -33,15 +33,15 @@ pub enum Body {
 
 /// What went wrong (RFC 9457).
 #[derive(Debug)]
-pub struct Problem {
+pub(super) struct Problem {
     /// A stable URI of the kind of problem.
-    pub kind: &'static str,
+    pub(super) kind: &'static str,
     /// The kind in words.
-    pub title: &'static str,
+    pub(super) title: &'static str,
     /// This occurrence in words, for the client's developer. Never holds what the client sent.
-    pub detail: Cow<'static, str>,
+    pub(super) detail: Cow<'static, str>,
     /// The error type of RFC 9209 §2.3, for `Proxy-Status`.
-    pub proxy_error: Option<&'static str>,
+    pub(super) proxy_error: Option<&'static str>,
 }
 
 impl Reply {
@@ -56,13 +56,13 @@ impl Reply {
     }
 
     /// Adds a field.
-    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
     /// An answer without a body that is no problem: a redirect, a preflight's.
-    pub fn bare(status: StatusCode, flag: Flag) -> Self {
+    pub(super) fn bare(status: StatusCode, flag: Flag) -> Self {
         Self {
             status,
             flag,
@@ -77,7 +77,7 @@ macro_rules! problems {
     ($($(#[$doc:meta])* $name:ident = $status:ident, $flag:ident, $kind:literal, $title:literal, $proxy_error:expr;)*) => {
         impl Reply {
             $($(#[$doc])*
-            pub fn $name(detail: impl Into<Cow<'static, str>>) -> Self {
+            pub(super) fn $name(detail: impl Into<Cow<'static, str>>) -> Self {
                 Self::problem(StatusCode::$status, Flag::$flag, Problem {
                     kind: $kind,
                     title: $title,
@@ -122,7 +122,7 @@ problems! {
     upstream_reset = BAD_GATEWAY, UpstreamReset, "urn:tollgate:problem:upstream-reset", "Bad gateway", Some("connection_terminated");
     /// 502: the backend's answer can't be understood.
     upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
-    /// 503: no backend has a known address.
+    /// 503: no backend has a known address. Needs `Retry-After`.
     no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
     /// 504: the backend could not be connected to in time.
     connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
@@ -132,10 +132,23 @@ problems! {
 
 impl Problem {
     /// The body for a client that sent these headers, and its type.
-    pub fn render(&self, status: StatusCode, id: &str, request: &HeaderMap) -> (Bytes, HeaderValue) {
+    pub(super) fn render(
+        &self,
+        status: StatusCode,
+        id: &str,
+        request: &HeaderMap,
+    ) -> (Bytes, HeaderValue) {
         if prefers_text(request) {
-            let text = format!("{} {}: {} (request {id})\n", status.as_u16(), self.title, self.detail);
-            return (text.into(), HeaderValue::from_static("text/plain; charset=utf-8"));
+            let text = format!(
+                "{} {}: {} (request {id})\n",
+                status.as_u16(),
+                self.title,
+                self.detail
+            );
+            return (
+                text.into(),
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
         }
         let body = serde_json::json!({
             "type": self.kind,
@@ -144,11 +157,14 @@ impl Problem {
             "detail": self.detail,
             "instance": id,
         });
-        (body.to_string().into(), HeaderValue::from_static("application/problem+json"))
+        (
+            body.to_string().into(),
+            HeaderValue::from_static("application/problem+json"),
+        )
     }
 
     /// The `Proxy-Status` member (RFC 9209) that tells this answer from a backend's.
-    pub fn proxy_status(&self) -> Option<HeaderValue> {
+    pub(super) fn proxy_status(&self) -> Option<HeaderValue> {
         let error = self.proxy_error?;
         HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; error={error}"))).ok()
     }
@@ -172,7 +188,9 @@ mod tests {
             request.insert(header::ACCEPT, HeaderValue::from_static(accept));
         }
         let reply = Reply::no_route("no route takes this path");
-        let Body::Problem(problem) = reply.body else { unreachable!("a problem was made") };
+        let Body::Problem(problem) = reply.body else {
+            unreachable!("a problem was made")
+        };
         problem.render(reply.status, "id-1", &request)
     }
 

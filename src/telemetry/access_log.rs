@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use super::record::{LoggedHeaders, Record};
@@ -38,7 +38,8 @@ pub struct OpenError {
 pub struct AccessLog {
     buffers: Arc<Buffers>,
     headers: LoggedHeaders,
-    writer: Option<JoinHandle<()>>,
+    writer: Option<Thread>,
+    ended: Mutex<Option<JoinHandle<()>>>,
 }
 
 #[derive(Debug)]
@@ -101,7 +102,8 @@ impl AccessLog {
         Self {
             buffers,
             headers,
-            writer,
+            writer: writer.as_ref().map(|writer| writer.thread().clone()),
+            ended: Mutex::new(writer),
         }
     }
 
@@ -119,7 +121,7 @@ impl AccessLog {
         let is_due = before < WAKE_BYTES && lines.len() >= WAKE_BYTES;
         drop(lines);
         if is_due && let Some(writer) = &self.writer {
-            writer.thread().unpark();
+            writer.unpark();
         }
     }
 
@@ -127,16 +129,26 @@ impl AccessLog {
     pub fn dropped(&self) -> u64 {
         self.buffers.dropped.load(Ordering::Relaxed)
     }
-}
 
-impl Drop for AccessLog {
-    fn drop(&mut self) {
+    /// Writes out what is left. Lines that are written from now on may be lost.
+    pub fn close(&self) {
         self.buffers.is_closing.store(true, Ordering::Release);
-        if let Some(writer) = self.writer.take() {
+        let ended = self
+            .ended
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = ended {
             writer.thread().unpark();
             // A writer that panicked has nothing left to write.
             let _ = writer.join();
         }
+    }
+}
+
+impl Drop for AccessLog {
+    fn drop(&mut self) {
+        self.close();
     }
 }
 

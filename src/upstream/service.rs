@@ -134,6 +134,14 @@ impl Service {
         second_best.map(|index| self.choice(index))
     }
 
+    /// Whether there is an endpoint with an address that was not tried.
+    pub fn has_untried(&self, tried: Tried) -> bool {
+        self.endpoints
+            .iter()
+            .enumerate()
+            .any(|(index, endpoint)| !tried.contains(index) && endpoint.is_resolved())
+    }
+
     fn choice(&self, index: usize) -> Choice {
         Choice {
             endpoint: self.endpoints[index].clone(),

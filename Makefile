@@ -1,0 +1,31 @@
+# `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
+.PHONY: run test build install lint bench micro-bench fuzz tools clean
+
+# What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
+tools:
+	@scripts/need cmake:cmake pkg-config:pkg-config /usr/include/openssl/ssl.h:libssl-dev
+
+# The gateway with conf/quickstart.yaml and two example backends, until Ctrl-C.
+run: tools
+	cargo build
+	@scripts/quickstart target/debug/tollgate
+
+test: tools
+	cargo test --all-targets
+
+# The optimised program (several minutes), and its place in the system.
+build: tools
+	cargo build --release
+
+install: build
+	install -D -m 755 target/release/tollgate $(DESTDIR)/usr/local/bin/tollgate
+	install -D -m 644 systemd/tollgate.service $(DESTDIR)/etc/systemd/system/tollgate.service
+	test -e $(DESTDIR)/etc/tollgate/tollgate.yaml || \
+		install -D -m 640 conf/starter.yaml $(DESTDIR)/etc/tollgate/tollgate.yaml
+
+lint: tools
+	cargo fmt --check
+	cargo clippy --all-targets -- -D warnings
+
+clean:
+	cargo clean

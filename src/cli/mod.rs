@@ -1,0 +1,96 @@
+//! The command line: one file a command.
+
+mod check;
+mod configuration;
+mod explain;
+mod generate;
+mod init;
+mod run;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+/// The exit code of a configuration that can't be used (`EX_CONFIG` of sysexits.h).
+const EX_CONFIG: u8 = 78;
+
+/// Tollgate, an API gateway: one entry point in front of many services, configured by one YAML file.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, arg_required_else_help = true)]
+pub struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway
+    Run(ConfigFile),
+    /// Check a configuration: every error and warning, with its place
+    Check(ConfigFile),
+    /// Tell what would become of a request, and why
+    Explain(explain::Arguments),
+    /// Write a commented configuration to start from
+    Init(init::Arguments),
+    /// Print a token for trying routes that need one, signed with a provider's shared secret
+    Token(token::Arguments),
+    /// Print the JSON Schema of the configuration, for editors
+    Schema,
+    /// Print shell completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff)
+    Man,
+    /// Print the version
+    Version,
+}
+
+/// Which configuration.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration; without it, ./tollgate.yaml or /etc/tollgate/tollgate.yaml
+    #[arg(short, long = "config", value_name = "FILE", env = "TOLLGATE_CONFIG")]
+    config: Option<PathBuf>,
+}
+
+/// Why a command ends without having done what it was asked.
+#[derive(Debug)]
+enum Failure {
+    /// The configuration can't be used. Why has been said already.
+    Config,
+    /// Anything else.
+    Other(String),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(line: CommandLine) -> ExitCode {
+    let result = match line.command {
+        Command::Run(file) => run::run(&file),
+        Command::Check(file) => check::check(&file),
+        Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Init(arguments) => init::init(&arguments),
+        Command::Token(arguments) => token::token(&arguments),
+        Command::Schema => generate::schema(),
+        Command::Completions { shell } => generate::completions(shell, &mut CommandLine::command()),
+        Command::Man => generate::manual(CommandLine::command()),
+        Command::Version => generate::version(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config) => ExitCode::from(EX_CONFIG),
+        Err(Failure::Other(reason)) => {
+            configuration::say(&format!("tollgate: {reason}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The gateway as the framework's proxy: each phase is a few lines, in the order in which they run.
+//!
+//! What may pass and what is answered here is decided in [`pipeline`]; which backend serves an
+//! attempt and what its failure means in [`attempt`].
+
+mod attempt;
+mod connection;
+mod context;
+mod fields;
+mod forward;
+mod pipeline;
+mod reply;
+mod respond;
+mod send;
+
+use std::any::Any;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{StatusCode, header};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+pub use attempt::MOST_ATTEMPTS;
+pub use connection::{Connection, Supervised};
+pub use context::Context;
+
+use crate::snapshot::Store;
+use crate::telemetry::{AccessLog, Flag, Record};
+
+/// The gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    snapshots: Arc<Store>,
+    access_log: Option<Arc<AccessLog>>,
+    is_draining: Arc<AtomicBool>,
+}
+
+impl Gateway {
+    /// A gateway that decides by the snapshot in force. While `is_draining`, clients are told to
+    /// close their connections.
+    pub fn new(
+        snapshots: Arc<Store>,
+        access_log: Option<Arc<AccessLog>>,
+        is_draining: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            snapshots,
+            access_log,
+            is_draining,
+        }
+    }
+
+    /// How long the client may take from here on.
+    fn set_client_timeouts(&self, session: &mut Session, context: &Context) {
+        let timeouts = context.snapshot.settings.timeouts;
+        session.set_read_timeout(Some(timeouts.request_body));
+        session.set_write_timeout(Some(timeouts.response));
+        // A connection that can't be kept must not be made one that can.
+        if session.get_keepalive().is_some() {
+            let is_draining = self.is_draining.load(Ordering::Relaxed);
+            session.set_keepalive((!is_draining).then(|| timeouts.keepalive.as_secs().max(1)));
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context::new(self.snapshots.load())
+    }
+
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
+    /// The server hands each request its connection this way.
+    fn on_connection_reuse(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+        connection: Box<dyn Any + Send + Sync>,
+    ) {
+        if let Ok(connection) = connection.downcast::<Arc<Connection>>() {
+            connection.arrived();
+            context.connection = Some(*connection);
+        }
+    }
+
+    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        self.set_client_timeouts(session, context);
+        match pipeline::admit(session.req_header(), context) {
+            Ok(()) => Ok(false),
+            Err(reply) => {
+                send::send(session, context, *reply).await?;
+                Ok(true)
+            }
+        }
+    }
+
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        context: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
+        attempt::next(context).map_err(|reply| {
+            context.pending_reply = Some(reply);
+            Error::new_in(ErrorType::InternalError)
+        })
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        context: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        if let Some(choice) = &context.attempt.choice {
+            choice.endpoint.avoid_current_address();
+        }
+        let is_retried = attempt::may_connect_again(context);
+        if is_retried {
+            context.note(Flag::Retried);
+        }
+        error.set_retry(is_retried);
+        error
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        _is_reused: bool,
+        _peer: &HttpPeer,
+        fd: RawFd,
+        _digest: Option<&Digest>,
+        context: &mut Context,
+    ) -> Result<()> {
+        attempt::connected(fd, context);
+        Ok(())
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        forward::prepare(session.req_header(), request, context)
+    }
+
+    async fn request_body_filter(
+        &self,
+        session: &mut Session,
+        _chunk: &mut Option<Bytes>,
+        is_end: bool,
+        context: &mut Context,
+    ) -> Result<()> {
+        if let Some(limit) = context.body_limit
+            && session.body_bytes_read() as u64 > limit
+            && !session.was_upgraded()
+        {
+            context.pending_reply = Some(pipeline::body_too_large(limit));
+            return Err(Error::new_down(ErrorType::HTTPStatus(413)));
+        }
+        if is_end && context.attempt.complete.is_none() {
+            context.attempt.complete = Some(std::time::Instant::now());
+            attempt::await_response(context);
+        }
+        Ok(())
+    }
+
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        attempt::answered(response.status, context);
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // The client may be silent for as long as the backend may.
+            session.set_read_timeout(
+                context
+                    .route()
+                    .and_then(|route| route.policies.timeouts.idle),
+            );
+        }
+        respond::prepare(session.req_header(), response, context);
+        Ok(())
+    }
+
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        context: &mut Context,
+        is_reused: bool,
+    ) -> Box<Error> {
+        let may_repeat = attempt::may_repeat(context)
+            && session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated();
+        if may_repeat {
+            error.retry.decide_reuse(is_reused);
+        } else {
+            error.set_retry(false);
+        }
+        if error.retry() {
+            context.note(Flag::Retried);
+        }
+        attempt::ended(context);
+        error
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> FailToProxy {
+        attempt::ended(context);
+        let is_answered = session
+            .response_written()
+            .is_some_and(|it| !it.status.is_informational());
+        let reply = context
+            .pending_reply
+            .take()
+            .or_else(|| attempt::reply_to(error, context));
+        let error_code = match reply {
+            Some(reply) if !is_answered => {
+                // The framework closes the connection after a failed attempt, so clients are told.
+                session.set_keepalive(None);
+                let status = reply.status.as_u16();
+                if let Err(error) = send::send(session, context, reply).await {
+                    log::debug!("an answer was not sent: {error}");
+                }
+                status
+            }
+            _ => {
+                context.note(attempt::flag_of(error, context));
+                0
+            }
+        };
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+        attempt::ended(context);
+        let Some(log) = &self.access_log else { return };
+        let request = session.req_header();
+        let route = context.route();
+        let written = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        log.write(&Record {
+            time: context.time,
+            id: context.id(),
+            client: context.client,
+            method: &request.method,
+            host: request
+                .headers
+                .get(header::HOST)
+                .map(|host| host.as_bytes()),
+            path: context.path(&request.uri),
+            version: request.version,
+            route: route.map(|route| &*route.name),
+            service: route.map(|route| &*route.service),
+            endpoint: context
+                .attempt
+                .choice
+                .as_ref()
+                .map(|choice| choice.endpoint.as_str()),
+            status: context.replied.or(written).unwrap_or(0),
+            request_bytes: session.body_bytes_read() as u64,
+            response_bytes: session.body_bytes_sent() as u64,
+            total: context.arrived.elapsed(),
+            pipeline: context.attempt.pipeline,
+            connected: context.attempt.connected,
+            first_byte: context.attempt.first_byte,
+            attempts: context.attempt.count,
+            flags: context.flags,
+            headers: &request.headers,
+        });
+    }
+
+    /// The access log is the record of every request.
+    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _context: &Context,
+        _error: &Error,
+        _about: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}

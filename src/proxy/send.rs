@@ -1,0 +1,93 @@
+//! Writes the gateway's own answers, so that the client's connection lives on where it can.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use pingora::Result;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::context::Context;
+use super::pipeline;
+use super::reply::{Body, Reply};
+use crate::traffic::HeaderFields;
+
+/// Request bodies up to this size are read and thrown away, so that the connection can be kept.
+const SMALL_BODY: u64 = 16 * 1024;
+/// How long the rest of a request body is waited for.
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Answers a request. The response policies of its route hold for this answer too.
+pub(super) async fn send(
+    session: &mut Session,
+    context: &mut Context,
+    mut reply: Reply,
+) -> Result<()> {
+    context.note(reply.flag);
+    context.replied = Some(reply.status.as_u16());
+    if is_small_body(session) {
+        drain(session).await;
+    }
+    let (body, kind) = body(session, &mut reply, context);
+    let mut response = ResponseHeader::build(reply.status, Some(reply.headers.len() + 8))?;
+    for (name, value) in reply.headers.drain(..) {
+        response.add(&name, value);
+    }
+    if let Some(kind) = kind {
+        response.set(&header::CONTENT_TYPE, kind);
+    }
+    let may_have_body = !matches!(
+        reply.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    if may_have_body {
+        response.set(&header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+    }
+    pipeline::decorate(&session.req_header().headers, &mut response, context);
+    pipeline::mark_own(&reply, &mut response);
+    pipeline::edit(session.req_header(), &mut response, context);
+    let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
+    session
+        .write_response_header(Box::new(response), !has_body)
+        .await?;
+    if has_body {
+        session.write_response_body(Some(body), true).await?;
+    }
+    // Closing a connection with bytes unread would reset it, and the client might never see the
+    // answer.
+    drain(session).await;
+    Ok(())
+}
+
+fn body(session: &Session, reply: &mut Reply, context: &Context) -> (Bytes, Option<HeaderValue>) {
+    match &mut reply.body {
+        Body::Fixed(body) => (std::mem::take(body), None),
+        Body::Problem(problem) => {
+            let headers = &session.req_header().headers;
+            let (body, kind) = problem.render(reply.status, context.id(), headers);
+            (body, Some(kind))
+        }
+    }
+}
+
+/// Whether a short body is on its way that was announced, and that does not wait to be asked for.
+fn is_small_body(session: &mut Session) -> bool {
+    let headers = &session.req_header().headers;
+    let length = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok()?.trim().parse::<u64>().ok());
+    length.is_some_and(|length| length <= SMALL_BODY) && !headers.contains_key(header::EXPECT)
+}
+
+/// Reads and throws away what is left of the request's body, for a while.
+async fn drain(session: &mut Session) {
+    if session.is_body_done() || session.req_header().headers.contains_key(header::EXPECT) {
+        return;
+    }
+    session.set_total_drain_timeout(Some(DRAIN_TIME));
+    if let Err(error) = session.drain_request_body().await {
+        log::debug!("the rest of a request body did not come: {error}");
+        session.set_keepalive(None);
+    }
+}

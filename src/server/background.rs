@@ -1,0 +1,50 @@
+//! What happens beside requests: names are looked up again, and limit periods begin.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+
+use crate::snapshot::{State, Store};
+use crate::upstream::{RESOLVE_INTERVAL, resolve};
+
+/// Looks the names of backends up again and again.
+pub(super) struct Resolution(pub(super) Arc<Store>);
+
+/// Begins new periods of the limits' estimates.
+pub(super) struct LimitPeriods(pub(super) State);
+
+#[async_trait]
+impl BackgroundService for Resolution {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        loop {
+            tokio::time::sleep(RESOLVE_INTERVAL).await;
+            resolve(&self.0.load().endpoints()).await;
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for LimitPeriods {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let mut is_overflowing = false;
+        let mut before = 0;
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let limits = &self.0.limits;
+            limits.tick(Instant::now());
+            let overflowed = limits.overflowed();
+            if overflowed > before && !is_overflowing {
+                log::warn!(
+                    "rate limits are estimated for some keys, since there are more than \
+                     server.limits.rate_limit_keys: keys={}",
+                    limits.keys()
+                );
+            }
+            is_overflowing = overflowed > before;
+            before = overflowed;
+        }
+    }
+}

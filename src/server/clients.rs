@@ -1,0 +1,141 @@
+//! Client connections: how many there may be, how long each may take, and one request after another.
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use nix::sys::socket::{MsgFlags, send};
+use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+use pingora_proxy::HttpProxy;
+
+use crate::proxy::{Connection, Gateway, Supervised};
+use crate::snapshot::Store;
+
+/// How long idle connections are kept after the listeners have closed, for requests that are already
+/// on their way.
+const LINGER: Duration = Duration::from_secs(1);
+/// What a client is told whose request header did not come in time.
+const TOO_SLOW: &[u8] =
+    b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// The client connections that are open.
+#[derive(Debug, Default)]
+pub(super) struct OpenConnections {
+    count: AtomicUsize,
+    is_full: AtomicBool,
+}
+
+/// One of them.
+struct Seat(Arc<OpenConnections>);
+
+/// Serves client connections.
+pub(super) struct Clients {
+    proxy: Arc<HttpProxy<Gateway>>,
+    snapshots: Arc<Store>,
+    open: Arc<OpenConnections>,
+}
+
+impl OpenConnections {
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Lets one more in, unless there are `most`.
+    fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
+        let seat = Seat(self.clone());
+        let before = self.count.fetch_add(1, Ordering::Relaxed);
+        if before >= most {
+            if !self.is_full.swap(true, Ordering::Relaxed) {
+                log::warn!("connections refused: open={before} limit={most}");
+            }
+            return None;
+        }
+        Some(seat)
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let before = self.0.count.fetch_sub(1, Ordering::Relaxed);
+        // Only well below the limit is it news again that it is reached.
+        if self.0.is_full.load(Ordering::Relaxed) && before < self.0.count() + before / 8 {
+            self.0.is_full.store(false, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clients {
+    pub(super) fn new(
+        proxy: HttpProxy<Gateway>,
+        snapshots: Arc<Store>,
+        open: Arc<OpenConnections>,
+    ) -> Self {
+        Self {
+            proxy: Arc::new(proxy),
+            snapshots,
+            open,
+        }
+    }
+
+    /// Serves the requests of one connection, one after another.
+    async fn serve(&self, stream: Stream, connection: &Arc<Connection>, shutdown: &ShutdownWatch) {
+        let timeouts = self.snapshots.load().settings.timeouts;
+        let mut session = ServerSession::new_http1(stream);
+        session.set_keepalive(Some(timeouts.request_header.as_secs().max(1)));
+        let mut header_within = timeouts.request_header;
+        loop {
+            // A request that comes while another is answered waits its turn (RFC 9112 §9.3.2).
+            session.set_pipelining_enabled(true);
+            session.set_connection_user_context(Some(Box::new(connection.clone())));
+            connection.await_request(header_within);
+            let Some(reused) = self.proxy.process_new_http(session, shutdown).await else {
+                return;
+            };
+            let (stream, settings) = reused.consume();
+            session = ServerSession::new_http1(stream);
+            if let Some(settings) = settings {
+                settings.apply_to_session(&mut session);
+            }
+            header_within = timeouts.keepalive + timeouts.request_header;
+        }
+    }
+}
+
+#[async_trait]
+impl ServerApp for Clients {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let _seat = self
+            .open
+            .enter(self.snapshots.load().settings.connections)?;
+        let socket: RawFd = stream.id();
+        let digest = stream.get_socket_digest();
+        let peer = digest
+            .as_ref()
+            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
+        let connection = Arc::new(Connection::new(peer.map(|peer| peer.ip())));
+        let mut work = std::pin::pin!(self.serve(stream, &connection, shutdown));
+        if Supervised::new(&connection, work.as_mut()).await.is_none() {
+            // The work still owns the socket. Whether the client gets to see this is its own affair.
+            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+            if let Err(error) = send(socket, TOO_SLOW, flags) {
+                log::debug!("a slow client was not told: {error}");
+            }
+        }
+        None
+    }
+
+    async fn cleanup(&self) {
+        tokio::time::sleep(LINGER).await;
+        self.proxy.http_cleanup().await;
+    }
+}

@@ -1,0 +1,101 @@
+//! How the gateway ends: readiness fails first, then the listeners close, then the last request
+//! ends, and with it the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, sleep};
+
+use super::clients::OpenConnections;
+use crate::telemetry::AccessLog;
+
+/// How often it is looked whether the last connection has ended.
+const POLL: Duration = Duration::from_millis(10);
+
+/// Ends the process in order.
+pub(super) struct Shutdown {
+    pub(super) is_draining: Arc<AtomicBool>,
+    pub(super) open: Arc<OpenConnections>,
+    pub(super) access_log: Option<Arc<AccessLog>>,
+    /// How long requests are still accepted while readiness fails.
+    pub(super) grace: Duration,
+    /// How long requests in flight may take from then on.
+    pub(super) deadline: Duration,
+}
+
+/// The signals that end a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Shutdown {
+    async fn recv(&self) -> ShutdownSignal {
+        let mut signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                log::error!("signals can't be received: {error}");
+                return std::future::pending().await;
+            }
+        };
+        signals.next().await;
+        log::info!("stopping: open_connections={}", self.open.count());
+        self.is_draining.store(true, Ordering::Relaxed);
+        let access_log = self.access_log.clone();
+        tokio::spawn(async move {
+            signals.next().await;
+            log::warn!("stopped at once by a second signal");
+            end(access_log.as_deref());
+        });
+        sleep(self.grace).await;
+        tokio::spawn(drain(
+            self.open.clone(),
+            self.access_log.clone(),
+            self.deadline,
+        ));
+        ShutdownSignal::GracefulTerminate
+    }
+}
+
+/// Waits for the last connection, though not for ever.
+async fn drain(open: Arc<OpenConnections>, access_log: Option<Arc<AccessLog>>, limit: Duration) {
+    let deadline = Instant::now() + limit;
+    // Connections that the kernel has accepted and the listeners have not are still to come.
+    sleep(POLL).await;
+    while open.count() > 0 && Instant::now() < deadline {
+        sleep(POLL).await;
+    }
+    match open.count() {
+        0 => log::info!("stopped"),
+        cut => log::warn!("stopped at the deadline: cut_connections={cut}"),
+    }
+    end(access_log.as_deref());
+}
+
+fn end(access_log: Option<&AccessLog>) {
+    if let Some(log) = access_log {
+        log.close();
+    }
+    std::process::exit(0);
+}

@@ -1,0 +1,443 @@
+//! Configuration to snapshot, or every reason why not.
+
+use std::collections::HashMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use ahash::AHashSet;
+
+use super::policies::{Place, Policies, Surroundings, Written};
+use super::route::{Action, Forward, Rewrite, Route};
+use super::settings::Settings;
+use super::{Snapshot, State, matching};
+use crate::auth::Provider;
+use crate::config::{
+    AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
+    RouteFields, Source, Spanned, Toggle, base_of,
+};
+use crate::routing::{Entry, Pattern, RouteTable};
+use crate::traffic::{Redirect, Respond, Template, TrustedProxies};
+use crate::upstream::Service;
+
+/// Compiles a configuration. `None` if there is any error, now or before.
+pub fn compile(
+    config: &Config,
+    source: &Source,
+    state: &State,
+    diagnostics: &mut Diagnostics,
+) -> Option<Snapshot> {
+    let settings = Settings::compile(config, diagnostics);
+    let mut providers = HashMap::new();
+    for (name, section) in &config.auth_providers {
+        match Provider::compile(name, section, diagnostics) {
+            Some(provider) => {
+                providers.insert(name.value.clone(), Arc::new(provider));
+            }
+            None => diagnostics.lose_name(name),
+        }
+    }
+    let mut compiler = Compiler {
+        base: base_of(&source.path),
+        surroundings: Surroundings {
+            providers: &providers,
+            store: &state.limits,
+        },
+        diagnostics,
+        routes: Vec::new(),
+        entries: Vec::new(),
+        services: Vec::new(),
+    };
+    compiler.config(config);
+    let Compiler {
+        routes,
+        entries,
+        services,
+        ..
+    } = compiler;
+    warn_about_unused_providers(config, diagnostics);
+    let table = RouteTable::build(entries, diagnostics);
+    if diagnostics.has_errors() {
+        return None;
+    }
+    let identity_headers: AHashSet<_> = providers
+        .values()
+        .flat_map(|provider| provider.forwarded_headers().cloned())
+        .collect();
+    Some(Snapshot {
+        routes: routes.into(),
+        table,
+        services: services.into(),
+        identity_headers,
+        trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
+        settings,
+    })
+}
+
+struct Compiler<'a> {
+    base: &'a Path,
+    surroundings: Surroundings<'a>,
+    diagnostics: &'a mut Diagnostics,
+    routes: Vec<Route>,
+    entries: Vec<Entry>,
+    services: Vec<Arc<Service>>,
+}
+
+/// A service while its routes are compiled.
+struct Home<'h> {
+    number: u32,
+    name: &'h Arc<str>,
+    service: Option<&'h Arc<Service>>,
+    section: &'h Spanned<crate::config::Service>,
+    key: &'h Spanned<String>,
+    policies: &'h Policies,
+}
+
+impl Compiler<'_> {
+    fn config(&mut self, config: &Config) {
+        let short = short_rate_limit(config, self.diagnostics);
+        let mut written = Written::from(config);
+        if short.is_some() {
+            written.rate_limit = &short;
+        }
+        let place = Place {
+            identity: "top",
+            name: "global",
+            parameters: &[],
+            is_token_asked_below: asks_for_tokens(&config.auth)
+                || config.services.values().any(|service| {
+                    asks_for_tokens(&service.auth)
+                        || service
+                            .routes
+                            .iter()
+                            .any(|route| asks_for_tokens(&route.auth))
+                }),
+        };
+        let top = Policies::defaults(config.server.limits.body.value.0).descend(
+            written,
+            place,
+            &self.surroundings,
+            self.diagnostics,
+        );
+        if config.services.is_empty() && !self.diagnostics.has_errors() {
+            self.diagnostics
+                .warning(
+                    Default::default(),
+                    "there are no services, so every request is answered with 404",
+                )
+                .help("add one under `services`; `tollgate init` writes an example");
+        }
+        for (number, (key, section)) in config.services.iter().enumerate() {
+            self.service(number as u32, key, section, &top);
+        }
+    }
+
+    fn service(
+        &mut self,
+        number: u32,
+        key: &Spanned<String>,
+        section: &Spanned<crate::config::Service>,
+        top: &Policies,
+    ) {
+        if key.trim().is_empty() {
+            self.diagnostics
+                .error(key.span, "a service needs a name")
+                .help("name what it does, such as `orders`");
+        }
+        let service = Service::compile(key, section, self.base, self.diagnostics).map(Arc::new);
+        self.services.extend(service.clone());
+        let identity = format!("service:{key}");
+        let place = Place {
+            identity: &identity,
+            name: key,
+            parameters: &[],
+            is_token_asked_below: section
+                .routes
+                .iter()
+                .any(|route| asks_for_tokens(&route.auth)),
+        };
+        let section_value = &section.value;
+        let policies = top.descend(
+            section_value.into(),
+            place,
+            &self.surroundings,
+            self.diagnostics,
+        );
+        if section.routes.is_empty() && !self.diagnostics.has_lost(section.span, "routes") {
+            self.diagnostics
+                .warning(
+                    key.span,
+                    format!("no request reaches `{key}`: it has no routes"),
+                )
+                .help("add `routes: [/path]`");
+        }
+        let home = Home {
+            number,
+            name: &Arc::from(key.as_str()),
+            service: service.as_ref(),
+            section,
+            key,
+            policies: &policies,
+        };
+        let mut is_backend_missed = false;
+        for (index, route) in section.routes.iter().enumerate() {
+            self.route(
+                index as u32,
+                route.span,
+                route,
+                &home,
+                &mut is_backend_missed,
+            );
+        }
+    }
+
+    fn route(
+        &mut self,
+        index: u32,
+        span: crate::config::Span,
+        section: &RouteFields,
+        home: &Home<'_>,
+        is_backend_missed: &mut bool,
+    ) {
+        let pattern = matching::pattern(section, span, self.diagnostics);
+        let conditions = matching::conditions(section, self.diagnostics);
+        let parameters = pattern
+            .as_ref()
+            .map(|(pattern, _)| pattern.names())
+            .unwrap_or_default();
+        let identity = identity(home.key, section);
+        let place = Place {
+            identity: &identity,
+            name: pattern.as_ref().map_or("route", |(_, text)| text),
+            parameters: &parameters,
+            is_token_asked_below: false,
+        };
+        let policies =
+            home.policies
+                .descend(section.into(), place, &self.surroundings, self.diagnostics);
+        let action = self.action(section, span, pattern.as_ref(), home, is_backend_missed);
+        let (Some((pattern, text)), Some(action)) = (pattern.as_ref(), action) else {
+            return;
+        };
+        self.entries.push(Entry {
+            hosts: section.hosts.clone(),
+            pattern: pattern.clone(),
+            conditions,
+            span,
+            value: self.routes.len() as u32,
+        });
+        self.routes.push(Route {
+            name: (*text).into(),
+            service: home.name.clone(),
+            span,
+            action,
+            policies,
+            place: (home.number, index),
+        });
+    }
+
+    fn action(
+        &mut self,
+        section: &RouteFields,
+        span: crate::config::Span,
+        pattern: Option<&(Pattern, &str)>,
+        home: &Home<'_>,
+        is_backend_missed: &mut bool,
+    ) -> Option<Action> {
+        let parameters = pattern
+            .map(|(pattern, _)| pattern.names())
+            .unwrap_or_default();
+        self.report_contradictions(section);
+        if let Some(redirect) = &section.redirect {
+            let prefix = section.prefix.as_ref().map(|prefix| prefix.as_str());
+            return Redirect::compile(redirect, &parameters, prefix, self.diagnostics)
+                .map(Action::Redirect);
+        }
+        if let Some(respond) = &section.respond {
+            return Respond::compile(respond, self.diagnostics).map(Action::Respond);
+        }
+        let rewrite = self.rewrite(section, pattern);
+        let Some(service) = home.service else {
+            let is_reported = *is_backend_missed
+                || home.section.base_url.is_some()
+                || home.section.targets.is_some()
+                || self.diagnostics.has_lost(home.section.span, "base_url");
+            if !is_reported {
+                *is_backend_missed = true;
+                self.diagnostics
+                    .error(home.key.span, format!("`{}` has no backend to forward to", home.key))
+                    .related(span, "this route forwards")
+                    .help("add `base_url: http://127.0.0.1:9001`, or let the route `redirect` or `respond`");
+            }
+            return None;
+        };
+        Some(Action::Forward(Forward {
+            service: service.clone(),
+            rewrite: rewrite?,
+        }))
+    }
+
+    /// `None` if there is an error.
+    fn rewrite(
+        &mut self,
+        section: &RouteFields,
+        pattern: Option<&(Pattern, &str)>,
+    ) -> Option<Rewrite> {
+        let Some((pattern, text)) = pattern else {
+            return Some(Rewrite::Keep);
+        };
+        if let Some(to) = &section.rewrite {
+            if !to.starts_with('/') {
+                self.diagnostics
+                    .error(to.span, format!("`{to}` does not start with `/`"))
+                    .help(format!(
+                        "write `/{to}`; the backend's address stands in `base_url`"
+                    ));
+                return None;
+            }
+            if to
+                .bytes()
+                .any(|byte| !byte.is_ascii_graphic() || byte == b'#')
+            {
+                self.diagnostics
+                    .error(
+                        to.span,
+                        "a path can't hold spaces, `#`, or letters beyond ASCII",
+                    )
+                    .help("percent-encode them");
+                return None;
+            }
+            let template = Template::compile(to, &pattern.names(), to.span, self.diagnostics)?;
+            return Some(if pattern.is_prefix() {
+                Rewrite::ReplacePrefix(text.trim_end_matches('/').into(), template)
+            } else {
+                Rewrite::Replace(template)
+            });
+        }
+        let Some(strip) = &section.strip_prefix else {
+            return Some(Rewrite::Keep);
+        };
+        let leading = strip.trim_end_matches('/');
+        let is_leading = text
+            .strip_prefix(leading)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if leading.is_empty() || leading.contains(['{', '}']) || !is_leading {
+            self.diagnostics
+                .error(strip.span, format!("`{strip}` is not a leading part of `{text}`"))
+                .help("whole segments of the route's own path, without parameters; use `rewrite` for anything else");
+            return None;
+        }
+        Some(Rewrite::Strip(leading.into()))
+    }
+
+    fn report_contradictions(&mut self, section: &RouteFields) {
+        let written = [
+            ("rewrite", section.rewrite.as_ref().map(|it| it.span)),
+            (
+                "strip_prefix",
+                section.strip_prefix.as_ref().map(|it| it.span),
+            ),
+            ("redirect", section.redirect.as_ref().map(|it| it.span)),
+            ("respond", section.respond.as_ref().map(|it| it.span)),
+        ];
+        let mut written = written
+            .iter()
+            .filter_map(|(name, span)| span.map(|span| (name, span)));
+        let Some((first, first_span)) = written.next() else {
+            return;
+        };
+        for (name, span) in written {
+            self.diagnostics
+                .error(span, format!("`{name}` and `{first}` exclude each other"))
+                .related(first_span, format!("`{first}` is here"))
+                .help("keep one of them");
+        }
+    }
+}
+
+/// `rateLimitWindow` and `rateLimitCount` as the limit they mean.
+fn short_rate_limit(
+    config: &Config,
+    diagnostics: &mut Diagnostics,
+) -> Policy<OneOrMany<RateLimit>> {
+    let (window, count) = match (&config.rate_limit_window, &config.rate_limit_count) {
+        (None, None) => return None,
+        (Some(window), Some(count)) => (window, count),
+        (Some(one), None) => {
+            if !diagnostics.has_lost_key("rateLimitCount") {
+                diagnostics
+                    .error(one.span, "`rateLimitWindow` without `rateLimitCount`")
+                    .help("add `rateLimitCount: 10`, or write a `rate_limit`");
+            }
+            return None;
+        }
+        (None, Some(one)) => {
+            if !diagnostics.has_lost_key("rateLimitWindow") {
+                diagnostics
+                    .error(one.span, "`rateLimitCount` without `rateLimitWindow`")
+                    .help("add `rateLimitWindow: 5m`, or write a `rate_limit`");
+            }
+            return None;
+        }
+    };
+    if let Some(long) = &config.rate_limit {
+        diagnostics
+            .error(
+                long.span,
+                "both `rate_limit` and `rateLimitWindow` are given",
+            )
+            .related(window.span, "`rateLimitWindow` is here")
+            .help("keep `rate_limit`, with `algorithm: fixed_window` for the same meaning");
+        return None;
+    }
+    let limit = RateLimit {
+        limit: count.clone(),
+        window: window.clone(),
+        by: OneOrMany(vec![LimitKey::ClientIp.into()]),
+        ipv6_prefix: 64.into(),
+        algorithm: LimitAlgorithm::FixedWindow.into(),
+        burst: None,
+    };
+    Some(Spanned::new(Toggle::On(OneOrMany(vec![limit])), count.span))
+}
+
+fn asks_for_tokens(auth: &Policy<AuthRule>) -> bool {
+    matches!(auth.as_deref(), Some(Toggle::On(_)))
+}
+
+fn warn_about_unused_providers(config: &Config, diagnostics: &mut Diagnostics) {
+    let services = config.services.values();
+    let rules = std::iter::once(&config.auth)
+        .chain(services.clone().map(|service| &service.auth))
+        .chain(services.flat_map(|service| service.routes.iter().map(|route| &route.auth)));
+    let used: std::collections::HashSet<&str> = rules
+        .filter_map(|rule| rule.as_deref()?.on())
+        .map(|rule| rule.provider.as_str())
+        .collect();
+    for name in config.auth_providers.keys() {
+        if !used.contains(name.as_str()) {
+            diagnostics
+                .warning(name.span, format!("no route asks for `{name}`"))
+                .help(format!(
+                    "write `auth: {name}` at the top, in a service or in a route"
+                ));
+        }
+    }
+}
+
+/// What tells a route from all others of all services, whatever its place in the file.
+fn identity(service: &str, route: &RouteFields) -> String {
+    let mut identity = format!("route:{service}");
+    // Writing to a String cannot fail.
+    let _ = write!(
+        identity,
+        "|{:?}|{:?}|{:?}|{:?}|{:?}|{:?}",
+        route.path,
+        route.prefix,
+        route.hosts,
+        route.methods,
+        route.headers_match,
+        route.query_match
+    );
+    identity
+}

@@ -1,0 +1,226 @@
+//! Why a request would go where it would go: the route and the near misses, each policy with the
+//! place it is written, and what backends would be asked. For people, not for the way of a request.
+
+use http::{HeaderMap, Method, Uri};
+
+use super::policies::{Level, Written};
+use super::route::{Action, Route};
+use super::{Snapshot, policies};
+use crate::config::{Config, Policy, Source, Span};
+use crate::routing::{Outcome, Parameters, PathError, Reason, Request, canonical_path};
+
+/// What would become of a request.
+#[derive(Debug)]
+pub struct Explanation<'s> {
+    /// The path as routes see it.
+    pub path: String,
+    /// Routes that take the request or nearly do, best first, and what keeps each from it.
+    pub candidates: Vec<(&'s Route, Vec<Reason>)>,
+    /// What is decided.
+    pub decision: Decision<'s>,
+}
+
+/// What is decided about a request.
+#[derive(Debug)]
+pub enum Decision<'s> {
+    /// This route takes it.
+    Route {
+        /// The route.
+        route: &'s Route,
+        /// Its policies, in the order in which they run.
+        policies: Vec<PolicyLine>,
+        /// The URLs that backends would be asked for; empty if the route answers itself.
+        urls: Vec<String>,
+    },
+    /// 405: only these methods.
+    MethodNotAllowed(Vec<Method>),
+    /// 404.
+    NotFound,
+}
+
+/// A policy in force, or switched off.
+#[derive(Debug)]
+pub struct PolicyLine {
+    /// Its key.
+    pub name: &'static str,
+    /// Where it is written; `None` for a default.
+    pub level: Option<Level>,
+    /// The text that sets it.
+    pub text: String,
+    /// The place of that text.
+    pub span: Option<Span>,
+}
+
+/// Explains a request.
+///
+/// # Errors
+/// When the path is refused before any route is looked for.
+pub fn explain<'s>(
+    snapshot: &'s Snapshot,
+    config: &Config,
+    source: &Source,
+    method: &Method,
+    uri: &Uri,
+    headers: &HeaderMap,
+) -> Result<Explanation<'s>, PathError> {
+    let path = canonical_path(uri.path())?.into_owned();
+    let host = headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok());
+    let request = Request {
+        host,
+        path: &path,
+        query: uri.query(),
+        method,
+        headers,
+    };
+    let decision = match snapshot.find(&request) {
+        Outcome::Found { value, parameters } => {
+            let route = snapshot.route(value);
+            Decision::Route {
+                route,
+                policies: policy_lines(route, config, source),
+                urls: urls(route, &path, uri.query(), &parameters),
+            }
+        }
+        Outcome::MethodNotAllowed { allow } => Decision::MethodNotAllowed(allow),
+        Outcome::NotFound => Decision::NotFound,
+    };
+    let candidates = snapshot
+        .table
+        .explain(&request)
+        .into_iter()
+        .map(|candidate| (snapshot.route(candidate.value), candidate.reasons))
+        .collect();
+    Ok(Explanation {
+        candidates,
+        decision,
+        path,
+    })
+}
+
+fn urls(route: &Route, path: &str, query: Option<&str>, parameters: &Parameters) -> Vec<String> {
+    let Action::Forward(forward) = &route.action else {
+        return Vec::new();
+    };
+    let url = |endpoint: &std::sync::Arc<crate::upstream::Endpoint>| {
+        let mut target = endpoint.prefix().to_owned();
+        let parameter = |index| parameters.get(index, path).unwrap_or_default();
+        forward.rewrite.render(path, parameter, &mut target);
+        let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+        format!("{}{target}{query}", endpoint.as_str())
+    };
+    forward.service.endpoints().iter().map(url).collect()
+}
+
+/// The places in which a policy of a route may be written, nearest first.
+struct Places<'c>([(Level, Written<'c>); 3]);
+
+fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLine> {
+    let (service, number) = route.place;
+    let Some(section) = config
+        .services
+        .get_index(service as usize)
+        .map(|(_, it)| &it.value)
+    else {
+        return Vec::new();
+    };
+    let Some(fields) = section.routes.get(number as usize) else {
+        return Vec::new();
+    };
+    let places = Places([
+        (Level::Route, Written::from(&fields.value.0)),
+        (Level::Service, Written::from(section)),
+        (Level::Top, Written::from(config)),
+    ]);
+    let lines = [
+        places.line("access", source, |it| it.access),
+        places
+            .line("rate_limit", source, |it| it.rate_limit)
+            .or_else(|| short(config, source)),
+        places.line("cors", source, |it| it.cors),
+        places.line("auth", source, |it| it.auth),
+        places.line("headers", source, |it| it.headers),
+    ];
+    let timeouts = places.line("timeouts", source, |it| it.timeouts);
+    let body_limit = places.line("body_limit", source, |it| it.body_limit);
+    let default = |name, text| PolicyLine {
+        name,
+        level: None,
+        text,
+        span: None,
+    };
+    lines
+        .into_iter()
+        .flatten()
+        .chain([
+            timeouts.unwrap_or_else(|| default("timeouts", timeouts_text(&route.policies))),
+            body_limit.unwrap_or_else(|| {
+                default("body_limit", config.server.limits.body.value.to_string())
+            }),
+        ])
+        .collect()
+}
+
+/// The limit that `rateLimitWindow` and `rateLimitCount` mean.
+fn short(config: &Config, source: &Source) -> Option<PolicyLine> {
+    let (count, window) = (
+        config.rate_limit_count.as_ref()?,
+        config.rate_limit_window.as_ref()?,
+    );
+    Some(PolicyLine {
+        name: "rate_limit",
+        level: Some(Level::Top),
+        text: format!(
+            "{} in {}, by client_ip, fixed_window",
+            written(source, count.span),
+            written(source, window.span)
+        ),
+        span: Some(count.span),
+    })
+}
+
+fn timeouts_text(policies: &policies::Policies) -> String {
+    let timeouts = policies.timeouts;
+    let limit = |limit: Option<std::time::Duration>| match limit {
+        Some(limit) => format!("{limit:?}"),
+        None => "off".to_owned(),
+    };
+    format!(
+        "connect: {:?}, first_byte: {}, idle: {}, total: {}",
+        timeouts.connect,
+        limit(timeouts.first_byte),
+        limit(timeouts.idle),
+        limit(timeouts.total)
+    )
+}
+
+impl<'c> Places<'c> {
+    fn line<T: 'c>(
+        &self,
+        name: &'static str,
+        source: &Source,
+        policy: impl Fn(&Written<'c>) -> &'c Policy<T>,
+    ) -> Option<PolicyLine> {
+        self.0.iter().find_map(|(level, place)| {
+            let span = policy(place).as_ref()?.span;
+            Some(PolicyLine {
+                name,
+                level: Some(*level),
+                text: written(source, span),
+                span: Some(span),
+            })
+        })
+    }
+}
+
+/// The text at a place, on one line. Variables are shown as written, never with their value.
+fn written(source: &Source, span: Span) -> String {
+    let text = source.text.get(span.start..span.end).unwrap_or_default();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(|line| line.split(" #").next().unwrap_or(line).trim())
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect();
+    lines.join(" · ")
+}

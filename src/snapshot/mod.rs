@@ -1,0 +1,97 @@
+//! A configuration compiled: everything resolved, immutable, ready to be asked by requests.
+//!
+//! Compiling is pure and reports every error. A policy that does not compile is an error of the
+//! whole configuration, never a policy that is skipped. What lives on from one snapshot to the next
+//! – counts, connections – is [`State`], which a snapshot only points to.
+
+mod compile;
+mod explain;
+mod matching;
+mod policies;
+mod route;
+mod settings;
+mod store;
+
+use std::sync::Arc;
+
+use ahash::AHashSet;
+use http::HeaderName;
+
+pub use compile::compile;
+pub use explain::{Decision, Explanation, PolicyLine, explain};
+pub use policies::{Level, Policies};
+pub use route::{Action, Forward, Rewrite, Route};
+pub use settings::{Bounds, ClientTimeouts, Settings};
+pub use store::Store;
+
+use crate::limits;
+use crate::routing::{Outcome, Request, RouteTable};
+use crate::traffic::TrustedProxies;
+use crate::upstream::{Endpoint, Service};
+
+/// All that requests are decided by.
+#[derive(Debug)]
+pub struct Snapshot {
+    routes: Box<[Route]>,
+    table: RouteTable,
+    services: Box<[Arc<Service>]>,
+    /// Headers that carry an identity inward. Clients' own are always removed.
+    pub identity_headers: AHashSet<HeaderName>,
+    /// Whose word about the client is believed.
+    pub trusted_proxies: TrustedProxies,
+    /// The gateway's own listeners, threads and bounds.
+    pub settings: Settings,
+}
+
+/// What lives longer than a snapshot.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// The counts of all rate limits.
+    pub limits: Arc<limits::Store>,
+}
+
+impl State {
+    /// Fresh state, large enough for a configuration.
+    pub fn new(config: &crate::config::Config) -> Self {
+        let keys = settings::rate_limit_keys(config);
+        Self {
+            limits: Arc::new(limits::Store::new(keys)),
+        }
+    }
+}
+
+impl Snapshot {
+    /// The route that takes a request.
+    pub fn find(&self, request: &Request<'_>) -> Outcome {
+        self.table.find(request)
+    }
+
+    /// The route of a number that [`Snapshot::find`] found.
+    pub fn route(&self, number: u32) -> &Route {
+        &self.routes[number as usize]
+    }
+
+    /// All routes, in the order of the file.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    /// All endpoints of all services.
+    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        self.services
+            .iter()
+            .flat_map(|service| service.endpoints().iter().cloned())
+            .collect()
+    }
+
+    /// Whether what a client sends in this header would pose as a verified identity: the header
+    /// itself, or a spelling with `_` that backends with CGI-like variables take for it.
+    pub fn carries_identity(&self, name: &HeaderName) -> bool {
+        if self.identity_headers.contains(name) {
+            return true;
+        }
+        name.as_str().contains('_')
+            && HeaderName::from_bytes(name.as_str().replace('_', "-").as_bytes())
+                .is_ok_and(|name| self.identity_headers.contains(&name))
+    }
+}

@@ -1,0 +1,205 @@
+//! The policies of a route: for each, the nearest of the three places where it may be written.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::auth::{Provider, Rule};
+use crate::config::{
+    self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, RateLimit, RouteFields, Span,
+    Spanned, Toggle,
+};
+use crate::limits::{self, RateLimits, Scope};
+use crate::traffic::{Access, Cors, HeaderEdits};
+use crate::upstream::Timeouts;
+
+/// A policy in force, shared by all routes that inherit it; `None` for none.
+type Slot<T> = Option<Arc<T>>;
+
+/// What the requests of a route must pass. Nothing written or `off` costs one `None`.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    /// Which addresses may come in.
+    pub access: Slot<Access>,
+    /// How many requests may come.
+    pub limits: Slot<RateLimits>,
+    /// Who may come in.
+    pub auth: Slot<Rule>,
+    /// Which origins' scripts may call.
+    pub cors: Slot<Cors>,
+    /// What backends see.
+    pub request_edits: Slot<HeaderEdits>,
+    /// What clients see.
+    pub response_edits: Slot<HeaderEdits>,
+    /// How long backends may take.
+    pub timeouts: Timeouts,
+    /// The largest request body, in bytes.
+    pub body_limit: Option<u64>,
+}
+
+/// Where a policy is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// At the top: for all routes.
+    Top,
+    /// In a service: for its routes.
+    Service,
+    /// In the route itself.
+    Route,
+}
+
+/// The policies written in one place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Written<'c> {
+    pub(super) rate_limit: &'c Policy<OneOrMany<RateLimit>>,
+    pub(super) auth: &'c Policy<AuthRule>,
+    pub(super) timeouts: &'c Policy<config::Timeouts>,
+    pub(super) headers: &'c Policy<config::HeaderEdits>,
+    pub(super) cors: &'c Policy<config::Cors>,
+    pub(super) access: &'c Policy<config::Access>,
+    pub(super) body_limit: &'c Policy<ByteSize>,
+}
+
+macro_rules! written {
+    ($section:expr) => {
+        Written {
+            rate_limit: &$section.rate_limit,
+            auth: &$section.auth,
+            timeouts: &$section.timeouts,
+            headers: &$section.headers,
+            cors: &$section.cors,
+            access: &$section.access,
+            body_limit: &$section.body_limit,
+        }
+    };
+}
+
+impl<'c> From<&'c Config> for Written<'c> {
+    fn from(section: &'c Config) -> Self {
+        written!(section)
+    }
+}
+
+impl<'c> From<&'c config::Service> for Written<'c> {
+    fn from(section: &'c config::Service) -> Self {
+        written!(section)
+    }
+}
+
+impl<'c> From<&'c RouteFields> for Written<'c> {
+    fn from(section: &'c RouteFields) -> Self {
+        written!(section)
+    }
+}
+
+/// What policies need to know of their surroundings.
+pub(super) struct Surroundings<'s> {
+    pub(super) providers: &'s HashMap<String, Arc<Provider>>,
+    pub(super) store: &'s Arc<limits::Store>,
+}
+
+/// The place whose policies are compiled.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'p> {
+    /// As in [`Scope`].
+    pub(super) identity: &'p str,
+    /// As in [`Scope`].
+    pub(super) name: &'p str,
+    /// The path parameters that header edits may use.
+    pub(super) parameters: &'p [&'p str],
+    /// Whether a route below asks for a token although this place does not.
+    pub(super) is_token_asked_below: bool,
+}
+
+impl Policies {
+    /// Without any policy written.
+    pub(super) fn defaults(body_limit: u64) -> Self {
+        Self {
+            access: None,
+            limits: None,
+            auth: None,
+            cors: None,
+            request_edits: None,
+            response_edits: None,
+            timeouts: Timeouts::compile(None, &mut Diagnostics::default()),
+            body_limit: Some(body_limit),
+        }
+    }
+
+    /// The policies one level further in: what is written there, and these where nothing is.
+    pub(super) fn descend(
+        &self,
+        written: Written<'_>,
+        place: Place<'_>,
+        surroundings: &Surroundings<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let auth = inherit(written.auth, &self.auth, |rule, span| {
+            Rule::compile(rule, span, surroundings.providers, diagnostics)
+        });
+        let scope = Scope {
+            identity: place.identity,
+            name: place.name,
+            // A rule with errors of its own is no reason for another about its claims.
+            has_claims: auth.is_some()
+                || place.is_token_asked_below
+                || matches!(written.auth.as_deref(), Some(Toggle::On(_))),
+        };
+        let limits = inherit(written.rate_limit, &self.limits, |limits, span| {
+            if limits.0.is_empty() {
+                diagnostics
+                    .error(span, "`rate_limit` is an empty list")
+                    .help("write `rate_limit: off` for no limit");
+                return None;
+            }
+            RateLimits::compile(limits, scope, surroundings.store, diagnostics)
+        });
+        let (request_edits, response_edits) = match written.headers.as_deref() {
+            None => (self.request_edits.clone(), self.response_edits.clone()),
+            Some(Toggle::Off) => (None, None),
+            Some(Toggle::On(edits)) => {
+                let mut compile =
+                    |edit| HeaderEdits::compile(edit, place.parameters, diagnostics).map(Arc::new);
+                (compile(&edits.request), compile(&edits.response))
+            }
+        };
+        Self {
+            access: inherit(written.access, &self.access, |access, _| {
+                Some(Access::compile(access, diagnostics))
+            }),
+            cors: inherit(written.cors, &self.cors, |cors, _| {
+                Cors::compile(cors, diagnostics)
+            }),
+            timeouts: match written.timeouts.as_deref() {
+                None => self.timeouts,
+                timeouts => Timeouts::compile(timeouts, diagnostics),
+            },
+            body_limit: match written.body_limit.as_deref() {
+                None => self.body_limit,
+                Some(Toggle::Off) => None,
+                Some(Toggle::On(limit)) => Some(limit.0),
+            },
+            auth,
+            limits,
+            request_edits,
+            response_edits,
+        }
+    }
+}
+
+/// The policy in force: the one that is written here, or the outer one if nothing is.
+fn inherit<C, T>(
+    written: &Policy<C>,
+    outer: &Slot<T>,
+    compile: impl FnOnce(&C, Span) -> Option<T>,
+) -> Slot<T> {
+    match written {
+        None => outer.clone(),
+        Some(Spanned {
+            value: Toggle::Off, ..
+        }) => None,
+        Some(Spanned {
+            value: Toggle::On(section),
+            span,
+        }) => compile(section, *span).map(Arc::new),
+    }
+}

@@ -1,0 +1,227 @@
+//! The real gateway in a process of its own.
+
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper::Method;
+use tempfile::TempDir;
+
+use super::answer::{Answer, Client, PATIENCE, Request};
+
+/// A running gateway; ends when dropped.
+pub struct Gateway {
+    pub address: SocketAddr,
+    pub admin: SocketAddr,
+    pub directory: TempDir,
+    child: Child,
+}
+
+/// The program under test.
+pub fn binary() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command
+        .env_remove("RUST_LOG")
+        .env_remove("TOLLGATE_CONFIG")
+        .env("NO_COLOR", "1");
+    command
+}
+
+/// Runs the program to its end.
+pub fn run(arguments: &[&str], directory: &Path) -> Output {
+    binary()
+        .args(arguments)
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+/// Checks a configuration: exit code, standard output, and findings.
+pub fn check(config: &str) -> (i32, String, String) {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("t.yaml"), config).unwrap();
+    let output = run(&["check", "-c", "t.yaml"], directory.path());
+    (
+        output.status.code().expect("no signal ended it"),
+        String::from_utf8(output.stdout).unwrap(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+}
+
+impl Gateway {
+    /// Starts a gateway with a configuration. `$LISTEN` and `$ADMIN` in it stand for its addresses;
+    /// a configuration without them gets a `server` and an `admin` section.
+    pub async fn start(config: &str) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), config, &[]).await
+    }
+
+    /// Starts a gateway beside files that its configuration names, with variables in its environment.
+    pub async fn start_in(directory: TempDir, config: &str, variables: &[(&str, &str)]) -> Self {
+        let (address, admin) = (free_port(), free_port());
+        let config = if config.contains("$LISTEN") {
+            config.to_owned()
+        } else {
+            format!(
+                "server: {{ listen: $LISTEN, threads: 2 }}\nadmin: {{ listen: $ADMIN }}\n{config}"
+            )
+        };
+        let config = config
+            .replace("$LISTEN", &address.to_string())
+            .replace("$ADMIN", &admin.to_string());
+        let path = directory.path().join("gateway.yaml");
+        std::fs::write(&path, config).unwrap();
+        let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
+        let child = binary()
+            .args(["run", "-c", "gateway.yaml"])
+            .current_dir(directory.path())
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .stdout(file("access.log"))
+            .stderr(file("process.log"))
+            .spawn()
+            .unwrap();
+        let mut gateway = Self {
+            address,
+            admin,
+            directory,
+            child,
+        };
+        gateway.wait_until_it_accepts().await;
+        gateway
+    }
+
+    async fn wait_until_it_accepts(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while TcpStream::connect(self.address).is_err() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                panic!("the gateway ended with {status}:\n{}", self.process_log());
+            }
+            assert!(Instant::now() < deadline, "not up:\n{}", self.process_log());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn request(&self, method: Method, path: &str) -> Request {
+        Request::new(self.address, method, path)
+    }
+
+    pub fn get(&self, path: &str) -> Request {
+        self.request(Method::GET, path)
+    }
+
+    pub fn post(&self, path: &str) -> Request {
+        self.request(Method::POST, path)
+    }
+
+    /// A request to the admin address.
+    pub async fn admin(&self, path: &str) -> Answer {
+        Request::new(self.admin, Method::GET, path).send().await
+    }
+
+    /// A connection that is kept.
+    pub async fn connect(&self) -> Client {
+        Client::connect(self.address, None).await
+    }
+
+    /// Sends bytes as they are and returns all that comes back until the gateway closes or is silent
+    /// for a while.
+    pub async fn exchange(&self, bytes: &[u8]) -> String {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let mut stream = tokio::net::TcpStream::connect(self.address).await.unwrap();
+        // It may answer and close before it has read all.
+        let _ = stream.write_all(bytes).await;
+        let mut answer = Vec::new();
+        let mut chunk = [0; 4096];
+        let silence = Duration::from_millis(1500);
+        while let Ok(Ok(count)) = tokio::time::timeout(silence, stream.read(&mut chunk)).await {
+            if count == 0 {
+                break;
+            }
+            answer.extend_from_slice(&chunk[..count]);
+        }
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// The access log, as soon as it has `lines` lines.
+    pub async fn log(&self, lines: usize) -> Vec<serde_json::Value> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let text = std::fs::read_to_string(self.directory.path().join("access.log")).unwrap();
+            if text.lines().count() >= lines {
+                return text
+                    .lines()
+                    .map(|line| serde_json::from_str(line).unwrap())
+                    .collect();
+            }
+            assert!(Instant::now() < deadline, "only these lines:\n{text}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the process says about itself.
+    pub fn process_log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("process.log")).unwrap_or_default()
+    }
+
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("gateway.yaml")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal by name, such as `TERM`.
+    pub fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.pid().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Waits for the process to end by itself.
+    pub async fn wait(&mut self) -> std::process::ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the gateway does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("VmRSS:"))
+            .unwrap();
+        line.split_whitespace()
+            .nth(1)
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+            * 1024
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the gateway said:\n{}", self.process_log());
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! Starts the real gateway and real backends on loopback ports that the system picks, and ends them
+//! with the test.
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    missing_docs,
+    reason = "each test binary uses a part of it"
+)]
+
+mod answer;
+mod gateway;
+mod upstream;
+
+pub use answer::{Answer, Client, Request};
+pub use gateway::{Gateway, binary, check, free_port, run};
+pub use upstream::{Seen, Upstream};

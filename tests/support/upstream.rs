@@ -1,0 +1,162 @@
+//! Backends, good and bad.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::header::HeaderMap;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+/// A backend; ends when dropped.
+pub struct Upstream {
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    accepting: JoinHandle<()>,
+}
+
+/// A request as the backend saw it.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    pub method: String,
+    pub target: String,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// All fields of a name, each line for itself.
+    pub fn headers(&self, name: &str) -> Vec<&str> {
+        self.headers
+            .get_all(name)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .collect()
+    }
+}
+
+pub type Body = BoxBody<Bytes, Infallible>;
+
+impl Upstream {
+    /// Answers 200 with its own address, and remembers what it saw.
+    pub async fn echo() -> Self {
+        Self::answering(|_| Response::new(Bytes::from_static(b"hello"))).await
+    }
+
+    /// Answers from a function of what it saw.
+    pub async fn answering(
+        answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
+        let memory = seen.clone();
+        let answer = Arc::new(answer);
+        let mut upstream = Self::serving(move |request: Request<Incoming>| {
+            let (memory, answer) = (memory.clone(), answer.clone());
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = body
+                    .collect()
+                    .await
+                    .map(|body| body.to_bytes())
+                    .unwrap_or_default();
+                let seen = Seen {
+                    method: parts.method.to_string(),
+                    target: parts.uri.to_string(),
+                    headers: parts.headers,
+                    body,
+                };
+                let response = answer(&seen);
+                memory.lock().unwrap().push(seen);
+                response.map(|body| Full::new(body).boxed())
+            }
+        })
+        .await;
+        upstream.seen = seen;
+        upstream
+    }
+
+    /// Serves HTTP/1.1 with an asynchronous function.
+    pub async fn serving<F, R>(serve: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::raw(move |stream| {
+            let serve = serve.clone();
+            async move {
+                let service = service_fn(move |request| {
+                    let answer = serve(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
+                });
+                let _ = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
+            }
+        })
+        .await
+    }
+
+    /// Does with each connection whatever it likes.
+    pub async fn raw<F, R>(serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let accepting = tokio::spawn(async move {
+            // Connections end with the backend.
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                let _ = stream.set_nodelay(true);
+                count.fetch_add(1, Ordering::Relaxed);
+                open.spawn(serve(stream));
+            }
+        });
+        Self {
+            address,
+            connections,
+            seen: Arc::default(),
+            accepting,
+        }
+    }
+
+    /// Connections accepted so far.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// The requests so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// The last request.
+    #[track_caller]
+    pub fn last(&self) -> Seen {
+        self.seen().pop().expect("a request came")
+    }
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
