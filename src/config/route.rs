@@ -34,8 +34,9 @@ pub struct RouteFields {
     /// Query parameters that must be there with exactly this value.
     pub query_match: Dictionary<Spanned<String>>,
 
-    /// The path that is forwarded instead; may use the parameters of `path`. The service's
-    /// `base_url` path is put before it.
+    /// The path that is forwarded instead; may use the parameters of `path`. On a `prefix` route it
+    /// replaces the prefix, and the rest of the path follows. The service's `base_url` path is put
+    /// before it.
     pub rewrite: Option<Spanned<String>>,
     /// A leading part of the path that is not forwarded.
     pub strip_prefix: Option<Spanned<String>>,

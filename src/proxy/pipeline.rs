@@ -158,6 +158,9 @@ fn find_route(request: &RequestHeader, context: &mut Context) -> Result<Prefligh
     if std::str::from_utf8(request.raw_path()).is_err() {
         return Err(Reply::bad_request("the request target holds bytes that are no text").into());
     }
+    if request.raw_path().first() != Some(&b'/') && request.uri.scheme().is_none() {
+        return Err(Reply::bad_request("the request target is neither a path nor a URL").into());
+    }
     let path = match canonical_path(request.uri.path()) {
         Ok(path) => path,
         Err(error) => return Err(Reply::bad_request(error.to_string()).into()),

@@ -95,6 +95,25 @@ impl Client {
             .expect("an answer comes")
     }
 
+    /// As [`Client::get`]; `None` if the gateway closes the connection instead of answering.
+    pub async fn try_get(&mut self, path: &str) -> Option<Answer> {
+        let request = hyper::Request::get(path).header("host", &self.host);
+        let request = request.body(Full::new(Bytes::new())).unwrap();
+        let work = async {
+            self.sender.ready().await.ok()?;
+            let (parts, body) = self.sender.send_request(request).await.ok()?.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            Some(Answer {
+                status: parts.status,
+                headers: parts.headers,
+                body,
+            })
+        };
+        tokio::time::timeout(PATIENCE, work)
+            .await
+            .expect("an answer or an end comes")
+    }
+
     /// Whether the connection can take another request.
     pub async fn is_open(&mut self) -> bool {
         tokio::time::timeout(Duration::from_secs(5), self.sender.ready())
