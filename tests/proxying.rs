@@ -79,6 +79,23 @@ async fn a_path_that_means_another_is_forwarded_as_what_was_matched() {
 }
 
 #[tokio::test]
+async fn a_target_with_a_host_goes_before_the_host_field() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(&format!(
+        "services:\n  a: {{ base_url: \"http://{0}\", host_header: client, routes: [{{ path: /x, hosts: [right.example] }}] }}",
+        upstream.address
+    ))
+    .await;
+    let answer = gateway
+        .exchange(b"GET http://right.example/x?y=1 HTTP/1.1\r\nHost: right.example\r\nConnection: close\r\n\r\n")
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let seen = upstream.last();
+    assert_eq!(seen.target, "/x?y=1");
+    assert_eq!(seen.headers("host"), ["right.example"]);
+}
+
+#[tokio::test]
 async fn where_a_request_came_from_is_told_and_not_believed() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(&config(&upstream, "")).await;

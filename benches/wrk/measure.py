@@ -82,8 +82,8 @@ def load(server, path, headers, seconds, connections, core):
     return {
         "rps": float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]),
         "cpu_us": spent / requests * 1e6,
-        "p50_ms": milliseconds(re.search(r"50%\s+(\S+)", out)[1]),
-        "p99_ms": milliseconds(re.search(r"99%\s+(\S+)", out)[1]),
+        "p50_ms": milliseconds(re.search(r"^ +50% +(\S+)", out, re.M)[1]),
+        "p99_ms": milliseconds(re.search(r"^ +99% +(\S+)", out, re.M)[1]),
     }
 
 

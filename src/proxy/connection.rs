@@ -25,7 +25,9 @@ const NO_UPSTREAM: RawFd = -1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 enum Awaited {
-    /// The client's request header: the connection is closed.
+    /// The first byte of a request: an idle connection is closed.
+    Client,
+    /// The rest of a request's header: a slow client is closed.
     Request,
     /// The backend's response header: the connection to the backend is cut, and the request fails
     /// as one whose backend took too long.
@@ -62,7 +64,7 @@ impl Connection {
                 .to_canonical(),
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
-            awaited: AtomicU8::new(Awaited::Request as u8),
+            awaited: AtomicU8::new(Awaited::Client as u8),
             upstream: AtomicI32::new(NO_UPSTREAM),
             is_late: AtomicBool::new(false),
             memo: Mutex::default(),
@@ -74,11 +76,22 @@ impl Connection {
         self.peer
     }
 
-    /// From now on a whole request header must come within `limit`, or the connection is closed.
-    pub fn await_request(&self, limit: Duration) {
+    /// From now on the first byte of a request must come within `limit`.
+    pub fn await_client(&self, limit: Duration) {
+        self.awaited.store(Awaited::Client as u8, Ordering::Relaxed);
+        self.set_deadline(Some(self.opened.elapsed() + limit));
+    }
+
+    /// A request has begun to come, and its header must end within `limit`.
+    fn await_request(&self, limit: Duration) {
         self.awaited
             .store(Awaited::Request as u8, Ordering::Relaxed);
         self.set_deadline(Some(self.opened.elapsed() + limit));
+    }
+
+    fn awaits(&self, awaited: Awaited) -> bool {
+        self.awaited.load(Ordering::Relaxed) == awaited as u8
+            && self.deadline.load(Ordering::Relaxed) != NEVER
     }
 
     /// The backend's response header must come by `deadline`, or [`Connection::is_late`].
@@ -131,60 +144,93 @@ impl Connection {
 pub struct Supervised<'a, F> {
     connection: &'a Connection,
     work: Pin<&'a mut F>,
+    /// How long a request's header may take from its first byte.
+    header_within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    was_idle: bool,
+}
+
+/// How a client was late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It sent nothing.
+    Idle,
+    /// It sent a part of a request's header.
+    Slow,
 }
 
 impl<'a, F> Supervised<'a, F> {
     /// Supervises `work`, which belongs to `connection`.
-    pub fn new(connection: &'a Connection, work: Pin<&'a mut F>) -> Self {
+    pub fn new(connection: &'a Connection, work: Pin<&'a mut F>, header_within: Duration) -> Self {
         Self {
             connection,
             work,
+            header_within,
             timer: None,
+            was_idle: false,
         }
     }
 }
 
 impl<F: Future> Future for Supervised<'_, F> {
-    /// `None` when the client was late.
-    type Output = Option<F::Output>;
+    type Output = Result<F::Output, Late>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             if let Poll::Ready(output) = self.work.as_mut().poll(context) {
-                return Poll::Ready(Some(output));
+                return Poll::Ready(Ok(output));
             }
             let Some(deadline) = self.connection.deadline() else {
+                self.was_idle = false;
                 return Poll::Pending;
             };
-            let wake_at = tokio::time::Instant::from_std(deadline);
-            let timer = match &mut self.timer {
-                // An early timer is left alone: it is cheaper to let it fire in vain, once, than to
-                // move it with each request.
-                Some(timer) => {
-                    if timer.deadline() > wake_at {
-                        timer.as_mut().reset(wake_at);
-                    }
-                    timer
+            if self.is_over(deadline, context) {
+                if self.connection.awaits(Awaited::Client) {
+                    return Poll::Ready(Err(Late::Idle));
                 }
-                None => self
-                    .timer
-                    .insert(Box::pin(tokio::time::sleep_until(wake_at))),
-            };
-            if timer.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-            if Instant::now() < deadline {
-                timer.as_mut().reset(wake_at);
-                if timer.as_mut().poll(context).is_pending() {
-                    return Poll::Pending;
+                if self.connection.awaits(Awaited::Request) {
+                    return Poll::Ready(Err(Late::Slow));
                 }
+                self.cut_upstream();
+                continue;
             }
-            if self.connection.awaited.load(Ordering::Relaxed) == Awaited::Request as u8 {
-                return Poll::Ready(None);
+            let is_idle = self.connection.awaits(Awaited::Client);
+            if is_idle && self.was_idle && Instant::now() < deadline {
+                // Something woke an idle connection, and no request came of it yet: its first bytes.
+                self.was_idle = false;
+                self.connection.await_request(self.header_within);
+                continue;
             }
-            self.cut_upstream();
+            self.was_idle = is_idle;
+            return Poll::Pending;
         }
+    }
+}
+
+impl<F> Supervised<'_, F> {
+    /// Whether the deadline has passed. If not, the task will be woken when it does.
+    fn is_over(&mut self, deadline: Instant, context: &mut Context<'_>) -> bool {
+        let wake_at = tokio::time::Instant::from_std(deadline);
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            None => self
+                .timer
+                .insert(Box::pin(tokio::time::sleep_until(wake_at))),
+        };
+        // An early timer is left alone: it is cheaper to let it fire in vain, once, than to move it
+        // with each request.
+        if timer.deadline() > wake_at {
+            timer.as_mut().reset(wake_at);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        if Instant::now() >= deadline {
+            return true;
+        }
+        self.was_idle = false;
+        timer.as_mut().reset(wake_at);
+        timer.as_mut().poll(context).is_ready()
     }
 }
 
@@ -213,6 +259,8 @@ mod tests {
 
     use super::*;
 
+    const HEADER: Duration = Duration::from_secs(3600);
+
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (client, server) = tokio::join!(
@@ -225,9 +273,29 @@ mod tests {
     #[tokio::test]
     async fn a_silent_client_is_closed() {
         let connection = Connection::new(None);
-        connection.await_request(Duration::from_millis(20));
+        connection.await_client(Duration::from_millis(20));
         let work = std::pin::pin!(std::future::pending::<()>());
-        assert_eq!(Supervised::new(&connection, work).await, None);
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Err(Late::Idle));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_begins_and_does_not_end_is_slow() {
+        let connection = Connection::new(None);
+        connection.await_client(Duration::from_secs(3600));
+        let (mut client, mut server) = pair().await;
+        let work = std::pin::pin!(async {
+            let mut header = [0; 10];
+            server.read_exact(&mut header).await.unwrap();
+        });
+        let supervised = Supervised::new(&connection, work, Duration::from_millis(20));
+        let (late, ()) = tokio::join!(supervised, async {
+            tokio::task::yield_now().await;
+            tokio::io::AsyncWriteExt::write_all(&mut client, b"GET")
+                .await
+                .unwrap();
+        });
+        assert_eq!(late, Err(Late::Slow));
     }
 
     #[tokio::test]
@@ -240,22 +308,24 @@ mod tests {
             let read = upstream.read(&mut [0; 1]).await.unwrap();
             (read, connection.is_late())
         });
-        assert_eq!(Supervised::new(&connection, work).await, Some((0, true)));
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Ok((0, true)));
     }
 
     #[tokio::test]
     async fn what_arrives_in_time_is_not_cut() {
         let connection = Connection::new(None);
         let work = std::pin::pin!(async {
-            connection.await_request(Duration::from_millis(1));
+            connection.await_client(Duration::from_millis(1));
             connection.arrived();
             // A later, longer deadline must not fire at the time of the first.
-            connection.await_request(Duration::from_secs(3600));
+            connection.await_client(Duration::from_secs(3600));
             tokio::time::sleep(Duration::from_millis(20)).await;
             connection.arrived();
             tokio::time::sleep(Duration::from_millis(1)).await;
             connection.is_late()
         });
-        assert_eq!(Supervised::new(&connection, work).await, Some(false));
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Ok(false));
     }
 }

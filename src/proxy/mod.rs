@@ -6,7 +6,6 @@
 mod attempt;
 mod connection;
 mod context;
-mod fields;
 mod forward;
 mod pipeline;
 mod reply;
@@ -29,7 +28,7 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use attempt::MOST_ATTEMPTS;
-pub use connection::{Connection, Supervised};
+pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 
 use crate::snapshot::Store;
@@ -65,8 +64,9 @@ impl Gateway {
         session.set_write_timeout(Some(timeouts.response));
         // A connection that can't be kept must not be made one that can.
         if session.get_keepalive().is_some() {
+            // Silence is timed by the connection's own deadline: 0 is no time-out.
             let is_draining = self.is_draining.load(Ordering::Relaxed);
-            session.set_keepalive((!is_draining).then(|| timeouts.keepalive.as_secs().max(1)));
+            session.set_keepalive((!is_draining).then_some(0));
         }
     }
 }
@@ -97,7 +97,10 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         self.set_client_timeouts(session, context);
         match pipeline::admit(session.req_header(), context) {
-            Ok(()) => Ok(false),
+            Ok(()) => {
+                forward::simplify(session.req_header_mut());
+                Ok(false)
+            }
             Err(reply) => {
                 send::send(session, context, *reply).await?;
                 Ok(true)

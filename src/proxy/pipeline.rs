@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use super::context::{Context, Matched};
@@ -18,7 +18,7 @@ use crate::limits::{KeySource, Phase, Tightest, Verdict};
 use crate::routing::{Outcome, Request, canonical_path};
 use crate::snapshot::{Action, Bounds, Route};
 use crate::telemetry::Flag;
-use crate::traffic::{HeaderFields, Preflight};
+use crate::traffic::Preflight;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -48,24 +48,24 @@ pub(super) fn admit(request: &RequestHeader, context: &mut Context) -> Result<()
 }
 
 /// What responses say on their way back, whoever gave them.
-pub(super) fn decorate(request: &HeaderMap, response: &mut ResponseHeader, context: &Context) {
+pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &Context) {
     if let Some(route) = context.route() {
         let policies = &route.policies;
         if let Some(limits) = &policies.limits {
-            response.set(&RATE_LIMIT_POLICY, limits.policy());
+            response.insert(RATE_LIMIT_POLICY, limits.policy());
             if let Some(tightest) = &context.tightest_limit {
-                response.set(&RATE_LIMIT, limits.state(tightest));
+                response.insert(RATE_LIMIT, limits.state(tightest));
             }
         }
         if let Some(cors) = &policies.cors {
             cors.apply(request, context.preflight, response);
         }
     }
-    response.set(&X_REQUEST_ID, context.id.clone());
+    response.insert(X_REQUEST_ID, context.id.clone());
 }
 
 /// The route's own edits, which have the last word.
-pub(super) fn edit(request: &RequestHeader, response: &mut ResponseHeader, context: &Context) {
+pub(super) fn edit(request: &RequestHeader, response: &mut HeaderMap, context: &Context) {
     if let Some(edits) = context
         .route()
         .and_then(|route| route.policies.response_edits.as_ref())
@@ -75,11 +75,11 @@ pub(super) fn edit(request: &RequestHeader, response: &mut ResponseHeader, conte
 }
 
 /// Tells the gateway's own problems from a backend's (RFC 9209).
-pub(super) fn mark_own(reply: &Reply, response: &mut ResponseHeader) {
+pub(super) fn mark_own(reply: &Reply, response: &mut HeaderMap) {
     if let Body::Problem(problem) = &reply.body
         && let Some(status) = problem.proxy_status()
     {
-        response.set(&PROXY_STATUS, status);
+        response.insert(PROXY_STATUS, status);
     }
 }
 

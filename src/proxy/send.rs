@@ -11,7 +11,6 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::pipeline;
 use super::reply::{Body, Reply};
-use crate::traffic::HeaderFields;
 
 /// Request bodies up to this size are read and thrown away, so that the connection can be kept.
 const SMALL_BODY: u64 = 16 * 1024;
@@ -30,23 +29,27 @@ pub(super) async fn send(
         drain(session).await;
     }
     let (body, kind) = body(session, &mut reply, context);
-    let mut response = ResponseHeader::build(reply.status, Some(reply.headers.len() + 8))?;
+    let mut parts = http::Response::new(()).into_parts().0;
+    parts.status = reply.status;
     for (name, value) in reply.headers.drain(..) {
-        response.add(&name, value);
+        parts.headers.append(name, value);
     }
     if let Some(kind) = kind {
-        response.set(&header::CONTENT_TYPE, kind);
+        parts.headers.insert(header::CONTENT_TYPE, kind);
     }
     let may_have_body = !matches!(
         reply.status,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
     if may_have_body {
-        response.set(&header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        parts
+            .headers
+            .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
-    pipeline::decorate(&session.req_header().headers, &mut response, context);
-    pipeline::mark_own(&reply, &mut response);
-    pipeline::edit(session.req_header(), &mut response, context);
+    pipeline::decorate(&session.req_header().headers, &mut parts.headers, context);
+    pipeline::mark_own(&reply, &mut parts.headers);
+    pipeline::edit(session.req_header(), &mut parts.headers, context);
+    let response = ResponseHeader::from(parts);
     let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session
         .write_response_header(Box::new(response), !has_body)

@@ -13,8 +13,8 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 
-use crate::proxy::{Connection, Gateway, Supervised};
-use crate::snapshot::Store;
+use crate::proxy::{Connection, Gateway, Late, Supervised};
+use crate::snapshot::{ClientTimeouts, Store};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
 /// on their way.
@@ -84,16 +84,22 @@ impl Clients {
     }
 
     /// Serves the requests of one connection, one after another.
-    async fn serve(&self, stream: Stream, connection: &Arc<Connection>, shutdown: &ShutdownWatch) {
-        let timeouts = self.snapshots.load().settings.timeouts;
+    async fn serve(
+        &self,
+        stream: Stream,
+        connection: &Arc<Connection>,
+        timeouts: ClientTimeouts,
+        shutdown: &ShutdownWatch,
+    ) {
         let mut session = ServerSession::new_http1(stream);
-        session.set_keepalive(Some(timeouts.request_header.as_secs().max(1)));
-        let mut header_within = timeouts.request_header;
+        // Silence is timed by the connection's own deadline, which costs a request no timer.
+        session.set_keepalive(Some(0));
+        let mut idle_for = timeouts.request_header;
         loop {
             // A request that comes while another is answered waits its turn (RFC 9112 §9.3.2).
             session.set_pipelining_enabled(true);
             session.set_connection_user_context(Some(Box::new(connection.clone())));
-            connection.await_request(header_within);
+            connection.await_client(idle_for);
             let Some(reused) = self.proxy.process_new_http(session, shutdown).await else {
                 return;
             };
@@ -102,7 +108,7 @@ impl Clients {
             if let Some(settings) = settings {
                 settings.apply_to_session(&mut session);
             }
-            header_within = timeouts.keepalive + timeouts.request_header;
+            idle_for = timeouts.keepalive;
         }
     }
 }
@@ -114,17 +120,19 @@ impl ServerApp for Clients {
         stream: Stream,
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
-        let _seat = self
-            .open
-            .enter(self.snapshots.load().settings.connections)?;
+        let snapshot = self.snapshots.load();
+        let timeouts = snapshot.settings.timeouts;
+        let _seat = self.open.enter(snapshot.settings.connections)?;
+        drop(snapshot);
         let socket: RawFd = stream.id();
         let digest = stream.get_socket_digest();
         let peer = digest
             .as_ref()
             .and_then(|digest| digest.peer_addr()?.as_inet().copied());
         let connection = Arc::new(Connection::new(peer.map(|peer| peer.ip())));
-        let mut work = std::pin::pin!(self.serve(stream, &connection, shutdown));
-        if Supervised::new(&connection, work.as_mut()).await.is_none() {
+        let mut work = std::pin::pin!(self.serve(stream, &connection, timeouts, shutdown));
+        let supervised = Supervised::new(&connection, work.as_mut(), timeouts.request_header);
+        if supervised.await == Err(Late::Slow) {
             // The work still owns the socket. Whether the client gets to see this is its own affair.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             if let Err(error) = send(socket, TOO_SLOW, flags) {

@@ -2,7 +2,6 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use super::headers::HeaderFields;
 use crate::config::{self, Diagnostics, Spanned};
 
 /// Which origins' scripts may call, and how.
@@ -118,12 +117,7 @@ impl Cors {
 
     /// Adds what a response to a request with these headers must say. A backend's own answer to the
     /// same question is replaced, so that there is one.
-    pub fn apply(
-        &self,
-        request: &HeaderMap,
-        preflight: Preflight,
-        response: &mut impl HeaderFields,
-    ) {
+    pub fn apply(&self, request: &HeaderMap, preflight: Preflight, response: &mut HeaderMap) {
         for name in [
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             header::ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -134,32 +128,32 @@ impl Cors {
         let is_any = self.origins.is_empty();
         if !is_any {
             // Caches must not give one origin's answer to another, with or without an origin.
-            response.add(&header::VARY, HeaderValue::from_static("Origin"));
+            response.append(header::VARY, HeaderValue::from_static("Origin"));
         }
         let Some(origin) = request.get(header::ORIGIN) else {
             return;
         };
         if is_any {
-            response.set(&header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
+            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
         } else if self.origins.contains(origin) {
-            response.set(&header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
+            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
         } else {
             return;
         }
         if self.credentials {
-            response.set(&header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
+            response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
         }
         if preflight == Preflight::No {
             if let Some(exposed) = &self.exposed {
-                response.set(&header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
+                response.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, exposed.clone());
             }
             return;
         }
-        response.set(&header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
+        response.insert(header::ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
         if let Some(headers) = &self.headers {
-            response.set(&header::ACCESS_CONTROL_ALLOW_HEADERS, headers.clone());
+            response.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, headers.clone());
         }
-        response.set(&header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+        response.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
     }
 }
 

@@ -1,19 +1,9 @@
 //! Header edits, compiled. Names are parsed and fixed values are ready to be sent.
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use super::template::Template;
 use crate::config::{self, Diagnostics, Dictionary, Spanned};
-
-/// Header fields that can be edited, whichever message they belong to.
-pub trait HeaderFields {
-    /// Puts a field in place of all of its name.
-    fn set(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Puts a field beside those of its name.
-    fn add(&mut self, name: &HeaderName, value: HeaderValue);
-    /// Takes all fields of a name away.
-    fn remove(&mut self, name: &HeaderName);
-}
 
 /// Edits in the order `remove`, `set`, `add`.
 #[derive(Debug)]
@@ -49,22 +39,18 @@ impl HeaderEdits {
     }
 
     /// Edits a message.
-    pub fn apply<'a>(
-        &self,
-        fields: &mut impl HeaderFields,
-        parameter: impl Fn(usize) -> &'a str + Copy,
-    ) {
+    pub fn apply<'a>(&self, fields: &mut HeaderMap, parameter: impl Fn(usize) -> &'a str + Copy) {
         for name in &self.remove {
             fields.remove(name);
         }
         for (name, value) in &self.set {
             if let Some(value) = value.render(parameter) {
-                fields.set(name, value);
+                fields.insert(name, value);
             }
         }
         for (name, value) in &self.add {
             if let Some(value) = value.render(parameter) {
-                fields.add(name, value);
+                fields.append(name, value);
             }
         }
     }
@@ -150,18 +136,6 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
-
-    impl HeaderFields for HeaderMap {
-        fn set(&mut self, name: &HeaderName, value: HeaderValue) {
-            self.insert(name, value);
-        }
-        fn add(&mut self, name: &HeaderName, value: HeaderValue) {
-            self.append(name, value);
-        }
-        fn remove(&mut self, name: &HeaderName) {
-            HeaderMap::remove(self, name);
-        }
-    }
 
     fn section(set: &[(&str, &str)], remove: &[&str]) -> config::HeaderEdit {
         config::HeaderEdit {

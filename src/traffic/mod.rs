@@ -12,5 +12,5 @@ pub use access::Access;
 pub use answer::{Redirect, Respond};
 pub use client::TrustedProxies;
 pub use cors::{Cors, Preflight};
-pub use headers::{HeaderEdits, HeaderFields};
+pub use headers::HeaderEdits;
 pub use template::Template;
