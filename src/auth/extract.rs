@@ -1,7 +1,7 @@
 //! Where a request's token is. Anything ambiguous is refused: two parties must not read one request
 //! differently.
 
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use percent_encoding::percent_decode_str;
 
 use super::refusal::Refusal;
@@ -34,12 +34,7 @@ impl Place {
         match self {
             Self::Bearer => bearer(headers),
             Self::Header(name) => match only(headers.get_all(name).iter())? {
-                Some(value) => token(
-                    value
-                        .to_str()
-                        .map_err(|_| Refusal::MalformedCredential)?
-                        .trim(),
-                ),
+                Some(value) => token(text(value)?.trim()),
                 None => Ok(None),
             },
             Self::Cookie(name) => cookie(headers, name),
@@ -84,10 +79,7 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
     let Some(value) = only(headers.get_all(header::AUTHORIZATION).iter())? else {
         return Ok(None);
     };
-    let value = value
-        .to_str()
-        .map_err(|_| Refusal::MalformedCredential)?
-        .trim();
+    let value = text(value)?.trim();
     let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
     if scheme.eq_ignore_ascii_case("bearer") {
         return token(credential.trim_start());
@@ -118,14 +110,31 @@ fn cookie<'r>(headers: &'r HeaderMap, name: &str) -> Result<Option<&'r str>, Ref
     found.map_or(Ok(None), token)
 }
 
-/// A text that can be a token: `token68` of RFC 9110 §11.2.
+/// A value as text. [`token`] is strict about what it holds.
+fn text(value: &HeaderValue) -> Result<&str, Refusal> {
+    std::str::from_utf8(value.as_bytes()).map_err(|_| Refusal::MalformedCredential)
+}
+
+/// The bytes of a token: `token68` of RFC 9110 §11.2.
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let character = byte as u8;
+        table[byte] = character.is_ascii_alphanumeric()
+            || matches!(character, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=');
+        byte += 1;
+    }
+    table
+};
+
+/// A text that can be a token.
 fn token(text: &str) -> Result<Option<&str>, Refusal> {
-    let is_token = !text.is_empty()
-        && text.bytes().all(|byte| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+' | b'/' | b'=')
-        });
-    if is_token {
+    // Without a way out in the middle, the loop is several times as fast.
+    let is_sound = text
+        .bytes()
+        .fold(true, |is_sound, byte| is_sound & TOKEN[usize::from(byte)]);
+    if is_sound && !text.is_empty() {
         Ok(Some(text))
     } else {
         Err(Refusal::MalformedCredential)

@@ -78,6 +78,9 @@ impl Keys {
     pub(super) fn compile(jwt: &Jwt, diagnostics: &mut Diagnostics) -> Option<Self> {
         let algorithms: Vec<JwtAlgorithm> = jwt.algorithms.iter().map(|a| a.value).collect();
         if algorithms.is_empty() {
+            if diagnostics.has_error_within(jwt.algorithms.span) {
+                return None;
+            }
             diagnostics
                 .error(
                     jwt.algorithms.span,

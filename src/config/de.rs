@@ -347,6 +347,11 @@ impl<'de> Deserializer<'de> for Reader<'_> {
                 step: 0,
             });
         }
+        // A list would be taken for the fields in their order.
+        if matches!(self.node.value, Value::List(_)) {
+            let error: Error = de::Error::invalid_type(Unexpected::Seq, &"a map of keys");
+            return Err(error.at(self.node));
+        }
         self.deserialize_map(visitor)
     }
 

@@ -113,6 +113,15 @@ impl Diagnostics {
             .any(|(map, key)| *map == span || key == name)
     }
 
+    /// Whether an error has been found inside `span`, so that what is missing there is no news.
+    pub fn has_error_within(&self, span: Span) -> bool {
+        self.found.iter().any(|finding| {
+            finding.severity == Severity::Error
+                && (span.start..=span.end).contains(&finding.span.start)
+                && finding.span.end <= span.end
+        })
+    }
+
     /// Whether there is an error among the findings.
     pub fn has_errors(&self) -> bool {
         self.found

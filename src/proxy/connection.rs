@@ -38,6 +38,7 @@ enum Awaited {
 #[derive(Debug)]
 pub struct Connection {
     peer: IpAddr,
+    peer_text: Box<str>,
     opened: Instant,
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
@@ -58,10 +59,12 @@ pub(super) struct ForwardingMemo {
 impl Connection {
     /// A connection from `peer`, opened now. Peers on Unix sockets count as the local host.
     pub fn new(peer: Option<IpAddr>) -> Self {
+        let peer = peer
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
+            .to_canonical();
         Self {
-            peer: peer
-                .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
-                .to_canonical(),
+            peer,
+            peer_text: peer.to_string().into(),
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
@@ -74,6 +77,11 @@ impl Connection {
     /// The address at the other end.
     pub fn peer(&self) -> IpAddr {
         self.peer
+    }
+
+    /// The address at the other end as text.
+    pub(super) fn peer_text(&self) -> &str {
+        &self.peer_text
     }
 
     /// From now on the first byte of a request must come within `limit`.

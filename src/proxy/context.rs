@@ -1,5 +1,6 @@
 //! What one request knows and remembers on its way.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -94,6 +95,15 @@ impl Context {
     /// The client: the peer, or whom a trusted proxy speaks for.
     pub(super) fn client(&self) -> IpAddr {
         self.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// The client as text, which is mostly there already.
+    pub(super) fn client_text(&self) -> Option<Cow<'_, str>> {
+        let client = self.client?;
+        Some(match &self.connection {
+            Some(connection) if connection.peer() == client => connection.peer_text().into(),
+            _ => client.to_string().into(),
+        })
     }
 
     /// The path that was matched and is forwarded.

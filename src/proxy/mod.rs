@@ -261,6 +261,7 @@ impl ProxyHttp for Gateway {
         attempt::ended(context);
         let Some(log) = &self.access_log else { return };
         let request = session.req_header();
+        let client = context.client_text();
         let route = context.route();
         let written = session
             .response_written()
@@ -268,7 +269,7 @@ impl ProxyHttp for Gateway {
         log.write(&Record {
             time: context.time,
             id: context.id(),
-            client: context.client,
+            client: client.as_deref(),
             method: &request.method,
             host: request
                 .headers

@@ -55,7 +55,9 @@ pub fn compile(
         services,
         ..
     } = compiler;
-    warn_about_unused_providers(config, diagnostics);
+    if !diagnostics.has_errors() {
+        warn_about_unused_providers(config, diagnostics);
+    }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {
         return None;

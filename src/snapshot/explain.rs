@@ -216,11 +216,38 @@ impl<'c> Places<'c> {
 
 /// The text at a place, on one line. Variables are shown as written, never with their value.
 fn written(source: &Source, span: Span) -> String {
-    let text = source.text.get(span.start..span.end).unwrap_or_default();
-    let lines: Vec<&str> = text
+    let text = &source.text;
+    let value = if text
+        .get(span.end..)
+        .is_some_and(|rest| rest.starts_with(':'))
+    {
+        // The place of a block is its key: what it holds is indented below.
+        block_below(text, span)
+    } else {
+        text.get(span.start..span.end).unwrap_or_default()
+    };
+    let lines: Vec<&str> = value
         .lines()
         .map(|line| line.split(" #").next().unwrap_or(line).trim())
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
         .collect();
     lines.join(" · ")
+}
+
+/// The lines below a key that are indented deeper than it.
+fn block_below(text: &str, key: Span) -> &str {
+    let line_start = text[..key.start].rfind('\n').map_or(0, |end| end + 1);
+    let column = key.start - line_start;
+    let start = text[key.end..]
+        .find('\n')
+        .map_or(text.len(), |end| key.end + end + 1);
+    let mut end = start;
+    for line in text[start..].split_inclusive('\n') {
+        let is_deeper = line.len() - line.trim_start().len() > column;
+        if !is_deeper && !line.trim().is_empty() {
+            break;
+        }
+        end += line.len();
+    }
+    &text[start..end]
 }

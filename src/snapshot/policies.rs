@@ -166,8 +166,8 @@ impl Policies {
             access: inherit(written.access, &self.access, |access, _| {
                 Some(Access::compile(access, diagnostics))
             }),
-            cors: inherit(written.cors, &self.cors, |cors, _| {
-                Cors::compile(cors, diagnostics)
+            cors: inherit(written.cors, &self.cors, |cors, span| {
+                Cors::compile(cors, span, diagnostics)
             }),
             timeouts: match written.timeouts.as_deref() {
                 None => self.timeouts,

@@ -73,6 +73,7 @@ impl Settings {
     pub(super) fn compile(config: &Config, diagnostics: &mut Diagnostics) -> Self {
         let server = &config.server;
         let (listen, admin) = addresses(config, diagnostics);
+        check_logged_headers(config, diagnostics);
         let limits = &server.limits;
         let timeouts = &server.timeouts;
         let mut range = |number: &Spanned<usize>, name: &str, least: usize, most: usize| {
@@ -142,6 +143,20 @@ impl Settings {
     }
 }
 
+/// Names that are none would never be logged, or never be withheld.
+fn check_logged_headers(config: &Config, diagnostics: &mut Diagnostics) {
+    let Some(log) = config.log.access.0.on() else {
+        return;
+    };
+    for name in log.headers.iter().chain(&log.redact) {
+        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
+            diagnostics
+                .error(name.span, format!("`{name}` is not a header name"))
+                .help("names are letters, digits and `-`, such as `User-Agent`");
+        }
+    }
+}
+
 fn within(
     number: usize,
     range: std::ops::RangeInclusive<usize>,
@@ -186,6 +201,9 @@ fn addresses(
 }
 
 fn parse_address(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<SocketAddr> {
+    if diagnostics.has_error_within(written.span) {
+        return None;
+    }
     let text = written.as_str();
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => return Some(address),

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use crate::config::{self, Diagnostics, Spanned};
+use crate::config::{self, Diagnostics, Span, Spanned};
 
 /// Which origins' scripts may call, and how.
 #[derive(Debug)]
@@ -30,7 +30,11 @@ const TRUE: HeaderValue = HeaderValue::from_static("true");
 
 impl Cors {
     /// Compiles a section, or reports why it can't be.
-    pub fn compile(section: &config::Cors, diagnostics: &mut Diagnostics) -> Option<Self> {
+    pub fn compile(
+        section: &config::Cors,
+        span: Span,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
         let is_any = section.origins.iter().any(|origin| origin.value == "*");
         if is_any && section.origins.0.len() > 1 {
             let first = &section.origins.0[0];
@@ -54,10 +58,9 @@ impl Cors {
             return None;
         }
         if section.origins.0.is_empty() {
-            diagnostics.error(
-                Default::default(),
-                "`origins` is empty, so no origin is allowed",
-            );
+            diagnostics
+                .error(span, "`origins` is empty, so no origin is allowed")
+                .help("list origins such as `https://shop.example.com`, or write `cors: off`");
             return None;
         }
         let mut is_complete = true;
@@ -236,6 +239,7 @@ mod tests {
     fn a_listed_origin_is_allowed_and_another_is_not() {
         let cors = Cors::compile(
             &section(&["https://a.example"], true),
+            Span::default(),
             &mut Diagnostics::default(),
         );
         let cors = cors.unwrap();
@@ -255,7 +259,12 @@ mod tests {
 
     #[test]
     fn every_origin_needs_no_vary() {
-        let cors = Cors::compile(&section(&["*"], false), &mut Diagnostics::default()).unwrap();
+        let cors = Cors::compile(
+            &section(&["*"], false),
+            Span::default(),
+            &mut Diagnostics::default(),
+        )
+        .unwrap();
         let allowed = response(&cors, Some("https://b.example"), Preflight::No);
         assert_eq!(allowed[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
         assert_eq!(allowed[header::ACCESS_CONTROL_EXPOSE_HEADERS], "X-Total");
@@ -274,7 +283,14 @@ mod tests {
             (&[], false),
         ] {
             let mut diagnostics = Diagnostics::default();
-            assert!(Cors::compile(&section(origins, credentials), &mut diagnostics).is_none());
+            assert!(
+                Cors::compile(
+                    &section(origins, credentials),
+                    Span::default(),
+                    &mut diagnostics
+                )
+                .is_none()
+            );
             assert!(diagnostics.has_errors(), "{origins:?}");
         }
     }

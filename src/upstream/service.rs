@@ -157,6 +157,11 @@ fn targets(
 ) -> Option<Vec<(Spanned<String>, Spanned<u32>)>> {
     match (&section.base_url, &section.targets) {
         (Some(url), None) => Some(vec![(url.clone(), 1.into())]),
+        (None, Some(targets))
+            if targets.is_empty() && diagnostics.has_error_within(targets.span) =>
+        {
+            None
+        }
         (None, Some(targets)) if targets.is_empty() => {
             diagnostics
                 .error(targets.span, "`targets` is empty")

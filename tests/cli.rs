@@ -1,0 +1,156 @@
+//! The command line.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::path::Path;
+
+fn said(arguments: &[&str], directory: &Path) -> String {
+    let output = support::run(arguments, directory);
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_started_configuration_is_good_and_never_overwritten() {
+    let directory = tempfile::tempdir().unwrap();
+    said(&["init"], directory.path());
+    assert!(said(&["check"], directory.path()).contains("tollgate.yaml: ok"));
+    let again = support::run(&["init"], directory.path());
+    assert_eq!(again.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&again.stderr).contains("left as it is"));
+    assert_eq!(
+        said(&["init", "-"], directory.path()),
+        std::fs::read_to_string(directory.path().join("tollgate.yaml")).unwrap()
+    );
+}
+
+#[test]
+fn without_a_file_it_says_how_to_get_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = support::run(&["run"], directory.path());
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        said.contains("tollgate init") && said.contains("run -c FILE"),
+        "{said}"
+    );
+    let missing = support::run(&["check", "-c", "nowhere.yaml"], directory.path());
+    assert_eq!(missing.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("nowhere.yaml can't be read"));
+}
+
+#[test]
+fn a_bad_configuration_is_never_served() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(
+        directory.path().join("t.yaml"),
+        "services: { a: { routes: [/a] } }\n",
+    )
+    .unwrap();
+    let output = support::run(&["run", "-c", "t.yaml"], directory.path());
+    assert_eq!(output.status.code(), Some(78));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no backend"));
+}
+
+const EXPLAINED: &str = r#"
+rate_limit: { limit: 600, window: 1m }
+auth_providers:
+  main: { jwt: { algorithms: [HS256], keys: { secret: "${SECRET:-0123456789abcdef0123456789abcdef}" } } }
+services:
+  orders:
+    base_url: http://127.0.0.1:9001/base
+    auth: main
+    routes:
+      - path: /orders/{id}
+        methods: [GET]
+        rewrite: /v2/{id}
+      - path: /orders/{id}
+        methods: [POST]
+        rate_limit:
+          limit: 5
+          window: 1s      # a burst of writes
+      - prefix: /orders
+        auth: off
+"#;
+
+#[test]
+fn explain_tells_the_route_the_misses_and_the_lines() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("t.yaml"), EXPLAINED).unwrap();
+    let get = said(
+        &["explain", "-c", "t.yaml", "http://shop/orders/7?x=1"],
+        directory.path(),
+    );
+    for expected in [
+        "route     /orders/{id}  t.yaml:10:9",
+        "upstream  http://127.0.0.1:9001/base/v2/7?x=1",
+        "limit: 600, window: 1m",
+        "top level  t.yaml:2:13",
+        "service  t.yaml:8:11",
+        "t.yaml:13:9\n    the method is another",
+        "/orders of orders",
+        "another route goes before it",
+    ] {
+        assert!(get.contains(expected), "{expected}: {get}");
+    }
+    let post = said(
+        &["explain", "-c", "t.yaml", "-X", "POST", "/orders/7"],
+        directory.path(),
+    );
+    assert!(
+        post.contains("limit: 5 · window: 1s") && post.contains("route  t.yaml:15:9"),
+        "{post}"
+    );
+    let list = said(&["explain", "-c", "t.yaml", "/orders"], directory.path());
+    assert!(list.contains("auth        off"), "{list}");
+    let none = said(&["explain", "-c", "t.yaml", "/order"], directory.path());
+    assert!(
+        none.contains("404") && none.contains("the path is another"),
+        "{none}"
+    );
+    let deleted = said(
+        &["explain", "-c", "t.yaml", "/a/../orders/%37"],
+        directory.path(),
+    );
+    assert!(deleted.contains("/orders/7 (made canonical)"), "{deleted}");
+}
+
+#[test]
+fn schema_completions_manual_and_version_are_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(&said(&["schema"], directory.path())).unwrap();
+    assert!(schema["properties"]["services"].is_object());
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(
+            said(&["completions", shell], directory.path()).contains("explain"),
+            "{shell}"
+        );
+    }
+    assert!(said(&["man"], directory.path()).contains(".TH tollgate"));
+    let version = format!("tollgate {}\n", env!("CARGO_PKG_VERSION"));
+    assert_eq!(said(&["version"], directory.path()), version);
+}
+
+#[test]
+fn ten_thousand_routes_are_checked() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = String::from("services:\n");
+    for service in 0..100 {
+        config.push_str(&format!(
+            "  s{service}:\n    base_url: http://10.0.0.1:{}\n    routes:\n",
+            1000 + service
+        ));
+        for route in 0..100 {
+            config.push_str(&format!("      - {{ path: \"/s{service}/r{route}/{{id}}\", methods: [GET], rate_limit: {{ limit: 5, window: 1m }} }}\n"));
+        }
+    }
+    std::fs::write(directory.path().join("t.yaml"), config).unwrap();
+    let said = said(&["check", "-c", "t.yaml"], directory.path());
+    assert!(said.contains("ok (100 services, 10000 routes)"), "{said}");
+}

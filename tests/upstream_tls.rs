@@ -1,0 +1,106 @@
+//! Backends behind TLS: verified, unless told otherwise.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use openssl::pkey::PKey;
+use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
+use openssl::x509::X509;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use support::{Gateway, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+/// A backend with a certificate for `name`, and the authority that signed it as PEM.
+async fn backend(name: &str) -> (Upstream, String) {
+    let authority_key = KeyPair::generate().unwrap();
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, "test authority");
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = authority.self_signed(&authority_key).unwrap().pem();
+    let issuer = Issuer::new(authority, authority_key);
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name);
+    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
+    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+    acceptor
+        .set_certificate(&X509::from_pem(certificate.as_bytes()).unwrap())
+        .unwrap();
+    let key = PKey::private_key_from_pem(key.serialize_pem().as_bytes()).unwrap();
+    acceptor.set_private_key(&key).unwrap();
+    let acceptor = acceptor.build();
+    let upstream = Upstream::raw(move |stream| {
+        let ssl = Ssl::new(acceptor.context()).unwrap();
+        async move {
+            let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
+            if std::pin::Pin::new(&mut stream).accept().await.is_err() {
+                return;
+            }
+            let mut request = [0; 4096];
+            while let Ok(1..) = stream.read(&mut request).await {
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure";
+                if stream.write_all(answer).await.is_err() {
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (upstream, ca)
+}
+
+async fn gateway(upstream: &Upstream, ca: &str, tls: &str) -> Gateway {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ca.pem"), ca).unwrap();
+    let config = format!(
+        "services: {{ a: {{ base_url: \"https://localhost:{}\", {tls} routes: [/a] }} }}\n",
+        upstream.address.port()
+    );
+    Gateway::start_in(directory, &config, &[]).await
+}
+
+#[tokio::test]
+async fn a_certificate_of_a_trusted_authority_is_accepted() {
+    let (upstream, ca) = backend("localhost").await;
+    let gateway = gateway(&upstream, &ca, "tls: { ca: ca.pem },").await;
+    let mut client = gateway.connect().await;
+    for _ in 0..5 {
+        assert_eq!(client.get("/a").await.assert_status(200).text(), "secure");
+    }
+    assert_eq!(upstream.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_certificate_of_nobody_known_is_refused() {
+    let (upstream, ca) = backend("localhost").await;
+    let gateway = gateway(&upstream, &ca, "").await;
+    let answer = gateway.get("/a").send().await.assert_status(502);
+    assert_eq!(
+        answer.header("proxy-status"),
+        Some("tollgate; error=tls_certificate_error")
+    );
+    assert_eq!(
+        gateway.log(1).await[0]["flags"],
+        serde_json::json!(["upstream_tls_failed"])
+    );
+}
+
+#[tokio::test]
+async fn a_certificate_of_another_name_is_refused() {
+    let (upstream, ca) = backend("other.example").await;
+    let strict = gateway(&upstream, &ca, "tls: { ca: ca.pem },").await;
+    strict.get("/a").send().await.assert_status(502);
+    let named = gateway(
+        &upstream,
+        &ca,
+        "tls: { ca: ca.pem, server_name: other.example },",
+    )
+    .await;
+    named.get("/a").send().await.assert_status(200);
+    let careless = gateway(&upstream, &ca, "tls: { verify: false },").await;
+    careless.get("/a").send().await.assert_status(200);
+}
