@@ -11,6 +11,7 @@ run: tools
 	@scripts/quickstart target/debug/tollgate
 
 test: tools
+	@scripts/need curl:curl
 	cargo test --all-targets
 
 # The optimised program (several minutes), and its place in the system.

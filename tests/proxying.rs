@@ -79,7 +79,7 @@ async fn a_path_that_means_another_is_forwarded_as_what_was_matched() {
 }
 
 #[tokio::test]
-async fn a_target_with_a_host_goes_before_the_host_field() {
+async fn a_target_that_is_a_url_becomes_its_path() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(&format!(
         "services:\n  a: {{ base_url: \"http://{0}\", host_header: client, routes: [{{ path: /x, hosts: [right.example] }}] }}",
@@ -93,6 +93,10 @@ async fn a_target_with_a_host_goes_before_the_host_field() {
     let seen = upstream.last();
     assert_eq!(seen.target, "/x?y=1");
     assert_eq!(seen.headers("host"), ["right.example"]);
+    let differing = b"GET http://right.example/x HTTP/1.1\r\nHost: other.example\r\n\r\n";
+    let answer = gateway.exchange(differing).await;
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert_eq!(upstream.seen().len(), 1);
 }
 
 #[tokio::test]

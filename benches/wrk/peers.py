@@ -55,12 +55,19 @@ class Peer:
         return str(self.folder / f"{self.name}.log")
 
 
-class Floor(Peer):
+class Empty(Peer):
     name = "empty Pingora proxy"
-    lacks = "policies, routes: always the bare proxy"
+    lacks = "policies, routes and log: always the bare proxy"
 
     def command(self, scenario, port):
-        return ["target/release/examples/floor", f"127.0.0.1:{port}", self.backend], {}
+        return ["target/release/examples/empty", f"127.0.0.1:{port}", self.backend], {}
+
+
+class Tuned(Peer):
+    name = "the same, tuned as Tollgate"
+
+    def command(self, scenario, port):
+        return ["target/release/examples/tuned", f"127.0.0.1:{port}", self.backend], {}
 
 
 class Tollgate(Peer):
@@ -258,4 +265,4 @@ def which(name):
     return shutil.which(name) or f"/usr/sbin/{name}"
 
 
-ALL = [Floor, Tollgate, Nginx, Haproxy, Envoy, Caddy, Go]
+ALL = [Empty, Tuned, Tollgate, Nginx, Haproxy, Envoy, Caddy, Go]

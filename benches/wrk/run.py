@@ -88,7 +88,7 @@ def compare(scenario, servers, folder, address, arguments):
 
 
 def summary(name, results, peaks, counted):
-    rounds, floor = results[name], results[peers.Floor.name]
+    rounds, floor = results[name], results[peers.Empty.name]
     best = min(rounds, key=lambda it: it["cpu_us"])
     return {
         **best,
@@ -110,7 +110,7 @@ def main():
     arguments = parser.parse_args()
     servers = [
         kind for kind in peers.ALL
-        if not arguments.servers or kind is peers.Floor or kind.name in arguments.servers
+        if not arguments.servers or kind is peers.Empty or kind.name in arguments.servers
     ]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

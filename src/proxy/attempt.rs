@@ -63,6 +63,15 @@ fn no_endpoint() -> Reply {
     )
 }
 
+/// The request is there as a whole, body included.
+pub(super) fn completed(context: &mut Context) {
+    if context.attempt.complete.is_none() {
+        let now = Instant::now();
+        context.attempt.complete = Some(now);
+        await_response(now, context);
+    }
+}
+
 /// What is left of the time that all attempts share; `None` without a limit, or while the client
 /// is still sending the body.
 fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
@@ -71,16 +80,12 @@ fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
 }
 
 /// From here on the backend has to answer in time.
-pub(super) fn await_response(context: &Context) {
+fn await_response(now: Instant, context: &Context) {
     let (Some(connection), Some(route)) = (&context.connection, context.route()) else {
         return;
     };
     let deadline = context.attempt.complete.and_then(|complete| {
-        let first_byte = route
-            .policies
-            .timeouts
-            .first_byte
-            .map(|limit| Instant::now() + limit);
+        let first_byte = route.policies.timeouts.first_byte.map(|limit| now + limit);
         let total = route.policies.timeouts.total.map(|limit| complete + limit);
         first_byte.into_iter().chain(total).min()
     });
@@ -88,13 +93,17 @@ pub(super) fn await_response(context: &Context) {
 }
 
 /// A connection to the backend is there, new or from the pool.
-pub(super) fn connected(fd: RawFd, context: &mut Context) {
-    context.attempt.connected = Some(context.arrived.elapsed());
+pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
+    // A connection from the pool was there when it was asked for.
+    context.attempt.connected = match context.attempt.pipeline {
+        Some(pipeline) if is_reused => Some(pipeline),
+        _ => Some(context.arrived.elapsed()),
+    };
     if let Some(connection) = &context.connection {
         connection.forwards_to(fd);
     }
     if context.attempt.complete.is_some() {
-        await_response(context);
+        await_response(Instant::now(), context);
     }
 }
 
@@ -106,7 +115,14 @@ pub(super) fn answered(status: StatusCode, context: &mut Context) {
         return;
     }
     context.attempt.first_byte = Some(context.arrived.elapsed());
-    ended(context);
+    progressed(context);
+}
+
+/// A part of the response came.
+pub(super) fn progressed(context: &Context) {
+    if let (Some(connection), Some(route)) = (&context.connection, context.route()) {
+        connection.await_more(route.policies.timeouts.idle);
+    }
 }
 
 /// The connection to the backend is nothing to be cut any more.

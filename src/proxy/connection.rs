@@ -14,10 +14,13 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
+use nix::sys::socket::{MsgFlags, recv};
 use tokio::time::Sleep;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
+/// How soon a backend is looked at again whose bytes wait for the client.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// No connection to a backend that could be cut.
 const NO_UPSTREAM: RawFd = -1;
 
@@ -29,8 +32,8 @@ enum Awaited {
     Client,
     /// The rest of a request's header: a slow client is closed.
     Request,
-    /// The backend's response header: the connection to the backend is cut, and the request fails
-    /// as one whose backend took too long.
+    /// The backend's response header, or more of its body: the connection to the backend is cut, and
+    /// the request fails as one whose backend took too long.
     Response,
 }
 
@@ -107,6 +110,11 @@ impl Connection {
         self.awaited
             .store(Awaited::Response as u8, Ordering::Relaxed);
         self.set_deadline(deadline.map(|deadline| deadline.duration_since(self.opened)));
+    }
+
+    /// A part of the backend's response came; the next one must come within `limit`.
+    pub(super) fn await_more(&self, limit: Option<Duration>) {
+        self.set_deadline(limit.map(|limit| self.opened.elapsed() + limit));
     }
 
     /// What was awaited came.
@@ -247,6 +255,12 @@ impl<F> Supervised<'_, F> {
     /// and has not said [`Connection::arrived`], so the socket is still its own.
     fn cut_upstream(&mut self) {
         let upstream = self.connection.upstream.load(Ordering::Relaxed);
+        if upstream != NO_UPSTREAM && has_unread(upstream) {
+            // The backend is not silent: the client takes its time to read, which has a limit of its
+            // own.
+            self.connection.await_more(Some(LOOK_AGAIN));
+            return;
+        }
         self.connection.is_late.store(true, Ordering::Relaxed);
         self.connection.arrived();
         if upstream != NO_UPSTREAM
@@ -256,6 +270,12 @@ impl<F> Supervised<'_, F> {
             log::debug!("a late upstream connection was already closed: {error}");
         }
     }
+}
+
+/// Whether bytes have come that were not read yet.
+fn has_unread(socket: RawFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(socket, &mut [0; 1], flags), Ok(1..))
 }
 
 #[cfg(test)]

@@ -26,17 +26,9 @@ const VIA_2: HeaderValue = HeaderValue::from_static("2 tollgate");
 
 /// Takes the map of spellings away that the framework keeps beside the fields, so that editing and
 /// copying them costs a fraction. Backends see names in lower case, which mean the same
-/// (RFC 9110 §5.1). A target with a host of its own becomes a path and a `Host` (RFC 9112 §3.2.2).
+/// (RFC 9110 §5.1), and a target that was a URL as its path (RFC 9112 §3.2.1).
 pub(super) fn simplify(request: &mut RequestHeader) {
-    let mut parts = take(request);
-    if let Some(authority) = parts.uri.authority()
-        && let Ok(host) = HeaderValue::from_str(authority.as_str())
-    {
-        parts.headers.insert(header::HOST, host);
-        let path = parts.uri.path_and_query().cloned();
-        parts.uri = path.map(Uri::from).unwrap_or_default();
-    }
-    *request = RequestHeader::from(parts);
+    *request = RequestHeader::from(take(request));
 }
 
 fn take(request: &mut RequestHeader) -> Parts {

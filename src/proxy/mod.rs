@@ -140,13 +140,13 @@ impl ProxyHttp for Gateway {
     async fn connected_to_upstream(
         &self,
         _session: &mut Session,
-        _is_reused: bool,
+        is_reused: bool,
         _peer: &HttpPeer,
         fd: RawFd,
         _digest: Option<&Digest>,
         context: &mut Context,
     ) -> Result<()> {
-        attempt::connected(fd, context);
+        attempt::connected(fd, is_reused, context);
         Ok(())
     }
 
@@ -173,9 +173,8 @@ impl ProxyHttp for Gateway {
             context.pending_reply = Some(pipeline::body_too_large(limit));
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
-        if is_end && context.attempt.complete.is_none() {
-            context.attempt.complete = Some(std::time::Instant::now());
-            attempt::await_response(context);
+        if is_end {
+            attempt::completed(context);
         }
         Ok(())
     }
@@ -197,6 +196,21 @@ impl ProxyHttp for Gateway {
         }
         respond::prepare(session.req_header(), response, context);
         Ok(())
+    }
+
+    fn upstream_response_body_filter(
+        &self,
+        _session: &mut Session,
+        _chunk: &mut Option<Bytes>,
+        is_end: bool,
+        context: &mut Context,
+    ) -> Result<Option<std::time::Duration>> {
+        if is_end {
+            attempt::ended(context);
+        } else {
+            attempt::progressed(context);
+        }
+        Ok(None)
     }
 
     fn error_while_proxy(

@@ -158,24 +158,15 @@ fn find_route(request: &RequestHeader, context: &mut Context) -> Result<Prefligh
     if std::str::from_utf8(request.raw_path()).is_err() {
         return Err(Reply::bad_request("the request target holds bytes that are no text").into());
     }
-    if request.raw_path().first() != Some(&b'/') && request.uri.scheme().is_none() {
-        return Err(Reply::bad_request("the request target is neither a path nor a URL").into());
-    }
+    check_target(request)?;
     let path = match canonical_path(request.uri.path()) {
         Ok(path) => path,
         Err(error) => return Err(Reply::bad_request(error.to_string()).into()),
     };
-    // The target's own host goes before the Host field (RFC 9112 §3.2.2).
     let host = request
-        .uri
-        .authority()
-        .map(|authority| authority.as_str())
-        .or_else(|| {
-            request
-                .headers
-                .get(header::HOST)
-                .and_then(|host| host.to_str().ok())
-        });
+        .headers
+        .get(header::HOST)
+        .and_then(|host| host.to_str().ok());
     let search = |method: &Method| {
         context.snapshot.find(&Request {
             host,
@@ -218,6 +209,29 @@ fn find_route(request: &RequestHeader, context: &mut Context) -> Result<Prefligh
         }
         Outcome::NotFound => Err(Reply::no_route("no route takes this request").into()),
     }
+}
+
+/// A target is a path, or a URL of the same host as the `Host` field says (RFC 9112 §3.2).
+fn check_target(request: &RequestHeader) -> Result<(), Box<Reply>> {
+    let target = request.raw_path();
+    if target.first() == Some(&b'/') {
+        return Ok(());
+    }
+    let authority = std::str::from_utf8(target)
+        .ok()
+        .and_then(|target| target.split_once("://"))
+        .filter(|(scheme, _)| {
+            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+        })
+        .and_then(|(_, rest)| rest.split(['/', '?']).next());
+    let Some(authority) = authority else {
+        return Err(Reply::bad_request("the request target is neither a path nor a URL").into());
+    };
+    let host = request.headers.get(header::HOST);
+    if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) {
+        return Err(Reply::bad_request("the request target and the Host field differ").into());
+    }
+    Ok(())
 }
 
 /// The canonical path, if it is not the one that was sent.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::sys::socket::{MsgFlags, send};
-use pingora::apps::{HttpServerApp, ServerApp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
@@ -91,26 +91,35 @@ impl Clients {
         timeouts: ClientTimeouts,
         shutdown: &ShutdownWatch,
     ) {
-        let mut session = ServerSession::new_http1(stream);
-        // Silence is timed by the connection's own deadline, which costs a request no timer.
-        session.set_keepalive(Some(0));
+        let mut next = (stream, None);
         let mut idle_for = timeouts.request_header;
         loop {
-            // A request that comes while another is answered waits its turn (RFC 9112 §9.3.2).
-            session.set_pipelining_enabled(true);
-            session.set_connection_user_context(Some(Box::new(connection.clone())));
             connection.await_client(idle_for);
-            let Some(reused) = self.proxy.process_new_http(session, shutdown).await else {
-                return;
-            };
-            let (stream, settings) = reused.consume();
-            session = ServerSession::new_http1(stream);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
-            }
+            let session = session(next.0, next.1, connection);
+            let served = self.proxy.process_new_http(session, shutdown).await;
+            let Some(reused) = served else { return };
+            next = reused.consume();
             idle_for = timeouts.keepalive;
         }
     }
+}
+
+/// The next request of a connection. `settings` are what the last one left.
+fn session(
+    stream: Stream,
+    settings: Option<HttpPersistentSettings>,
+    connection: &Arc<Connection>,
+) -> ServerSession {
+    let mut session = ServerSession::new_http1(stream);
+    match settings {
+        Some(settings) => settings.apply_to_session(&mut session),
+        // Silence is timed by the connection's own deadline, which costs a request no timer.
+        None => session.set_keepalive(Some(0)),
+    }
+    // A request that comes while another is answered waits its turn (RFC 9112 §9.3.2).
+    session.set_pipelining_enabled(true);
+    session.set_connection_user_context(Some(Box::new(connection.clone())));
+    session
 }
 
 #[async_trait]

@@ -126,14 +126,14 @@ impl Endpoint {
         self.peers.load().iter().filter_map(address).collect()
     }
 
-    /// How to connect for one attempt, within `timeouts`; `None` while the name is not resolved.
+    /// How to connect for one attempt, within `timeouts`; `None` while the name is not resolved. How
+    /// long reads may take is supervised by the connection, which costs a request no timer.
     pub fn peer(&self, timeouts: &Timeouts, connect_within: Duration) -> Option<Box<HttpPeer>> {
         let peers = self.peers.load();
         let preferred = self.preferred.load(Ordering::Relaxed);
         let mut peer = Box::new(peers.get(preferred).or_else(|| peers.first())?.clone());
         peer.options.connection_timeout = Some(connect_within);
         peer.options.total_connection_timeout = Some(connect_within);
-        peer.options.read_timeout = timeouts.idle;
         peer.options.write_timeout = timeouts.idle;
         Some(peer)
     }
@@ -167,7 +167,7 @@ mod tests {
         named.publish(&[IpAddr::from([10, 0, 0, 1])]);
         let peer = named.peer(&timeouts, timeouts.connect).unwrap();
         assert_eq!(peer._address.to_string(), "10.0.0.1:1");
-        assert_eq!(peer.options.read_timeout, timeouts.idle);
+        assert_eq!(peer.options.write_timeout, timeouts.idle);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! The least that a proxy on this framework costs: one backend, no policy, no log.
+//! The empty proxy with Tollgate's settings: its allocator, its buffers, unused modules switched off.
+//! What is left between the two is what Tollgate's own work costs.
 //!
-//! usage: floor LISTEN BACKEND
+//! usage: tuned LISTEN BACKEND
 #![allow(missing_docs, reason = "a program of the benchmark")]
 
 use async_trait::async_trait;
@@ -15,10 +16,10 @@ use pingora_proxy::{ProxyHttp, Session, http_proxy_service};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-struct Floor(HttpPeer);
+struct Tuned(HttpPeer);
 
 #[async_trait]
-impl ProxyHttp for Floor {
+impl ProxyHttp for Tuned {
     type CTX = ();
     fn new_ctx(&self) {}
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -30,7 +31,7 @@ impl ProxyHttp for Floor {
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let (Some(listen), Some(backend)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: floor LISTEN BACKEND");
+        eprintln!("usage: tuned LISTEN BACKEND");
         std::process::exit(2);
     };
     let configuration = ServerConf {
@@ -41,7 +42,7 @@ fn main() {
     let mut server = Server::new_with_opt_and_conf(None, configuration);
     server.bootstrap();
     let peer = HttpPeer::new(backend, false, String::new());
-    let mut service = http_proxy_service(&server.configuration, Floor(peer));
+    let mut service = http_proxy_service(&server.configuration, Tuned(peer));
     let buffers = L4BufferSettings::new(8 * 1024, 16 * 1024);
     service.add_listener(ListenerConfig::tcp(listen).l4_buffer(buffers));
     server.add_service(service);

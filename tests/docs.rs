@@ -1,0 +1,288 @@
+//! Runs every example of README.md and docs/: each `yaml` block is a configuration that must be good,
+//! and the commands of the `console` blocks behind it must print what is shown (`…` for anything).
+//!
+//! Commands run beside the configuration, as `tollgate.yaml`, with a gateway serving it and a backend
+//! that answers with what it was asked.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytes::Bytes;
+use hyper::Response;
+use support::{Gateway, Seen, Upstream};
+
+#[derive(Debug)]
+enum Block {
+    Yaml(String),
+    Console(String),
+}
+
+/// The blocks of a page, with the number of their first line.
+fn blocks(text: &str) -> Vec<(usize, Block)> {
+    let mut found = Vec::new();
+    let mut lines = text.lines().enumerate();
+    while let Some((number, line)) = lines.next() {
+        let kind = match line.strip_prefix("```") {
+            Some(kind @ ("yaml" | "console")) => kind,
+            // Other blocks are skipped as a whole, whatever they hold.
+            Some(_) => "",
+            None => continue,
+        };
+        let body: Vec<&str> = lines
+            .by_ref()
+            .map(|(_, line)| line)
+            .take_while(|line| !line.starts_with("```"))
+            .collect();
+        let body = body.join("\n") + "\n";
+        match kind {
+            "yaml" => found.push((number + 1, Block::Yaml(body))),
+            "console" => found.push((number + 1, Block::Console(body))),
+            _ => {}
+        }
+    }
+    found
+}
+
+fn pages() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = vec![root.join("README.md")];
+    for entry in std::fs::read_dir(root.join("docs")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|extension| extension == "md") {
+            pages.push(path);
+        }
+    }
+    pages.sort();
+    pages
+}
+
+/// What the backend was asked, and the fields that an application would look at.
+fn answer(seen: &Seen) -> Response<Bytes> {
+    let mut text = format!("{} {}\n", seen.method, seen.target);
+    let mut fields: Vec<String> = seen
+        .headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
+        .filter(|field| field.starts_with("x-") && !field.starts_with("x-request-id"))
+        .filter(|field| !field.starts_with("x-forwarded"))
+        .collect();
+    fields.sort();
+    text.extend(fields);
+    Response::new(text.into())
+}
+
+/// Commands and the output that is shown for each.
+fn commands(console: &str) -> Vec<(String, Vec<String>)> {
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for line in console.lines() {
+        if let Some(command) = line.strip_prefix("$ ") {
+            found.push((command.to_owned(), Vec::new()));
+        } else if let Some((command, output)) = found.last_mut() {
+            if command.ends_with('\\') && output.is_empty() {
+                command.truncate(command.len() - 1);
+                command.push_str(line.trim());
+            } else {
+                output.push(line.to_owned());
+            }
+        }
+    }
+    found
+}
+
+/// Whether a line is as shown; `…` stands for anything.
+fn is_as_shown(line: &str, shown: &str) -> bool {
+    let mut rest = line;
+    let mut parts = shown.split('…');
+    let first = parts.next().unwrap_or_default();
+    let Some(after) = rest.strip_prefix(first) else {
+        return false;
+    };
+    rest = after;
+    let parts: Vec<&str> = parts.collect();
+    if parts.is_empty() {
+        return rest.is_empty();
+    }
+    for (index, part) in parts.iter().enumerate() {
+        if index + 1 == parts.len() {
+            return rest.ends_with(part);
+        }
+        match rest.find(part) {
+            Some(at) => rest = &rest[at + part.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+/// Every shown line must come, in this order; a line that is only `…` stands for any number of lines.
+fn compare(output: &str, shown: &[String]) -> bool {
+    let lines: Vec<&str> = output
+        .lines()
+        .map(|line| line.trim_end_matches('\r'))
+        .collect();
+    let mut at = 0;
+    let mut is_gap = false;
+    for expected in shown {
+        if expected == "…" {
+            is_gap = true;
+            continue;
+        }
+        let rest = &lines[at.min(lines.len())..];
+        let found = if is_gap {
+            rest.iter().position(|line| is_as_shown(line, expected))
+        } else {
+            rest.first()
+                .is_some_and(|line| is_as_shown(line, expected))
+                .then_some(0)
+        };
+        let Some(found) = found else { return false };
+        at += found + 1;
+        is_gap = false;
+    }
+    is_gap || at >= lines.len()
+}
+
+struct Stage {
+    gateway: Gateway,
+    _upstreams: [Upstream; 2],
+}
+
+const VARIABLES: [(&str, &str); 1] = [("JWT_SECRET", "0123456789abcdef0123456789abcdef")];
+
+async fn stage(config: &str) -> Stage {
+    let upstreams = [
+        Upstream::answering(answer).await,
+        Upstream::answering(answer).await,
+    ];
+    let directory = tempfile::tempdir().unwrap();
+    let mut config = config
+        .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
+        .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
+        .replace("0.0.0.0:8080", "$LISTEN")
+        .replace("127.0.0.1:8080", "$LISTEN")
+        .replace("127.0.0.1:9900", "$ADMIN");
+    if !config.contains("$LISTEN") {
+        assert!(
+            !config.contains("server:"),
+            "a `server` section without `listen`: {config}"
+        );
+        config = format!("server: {{ listen: $LISTEN }}\n{config}");
+    }
+    if !config.contains("admin:") {
+        config = format!("admin: {{ listen: $ADMIN }}\n{config}");
+    }
+    let gateway = Gateway::start_in(directory, &config, &VARIABLES).await;
+    std::fs::copy(
+        gateway.config_path(),
+        gateway.directory.path().join("tollgate.yaml"),
+    )
+    .unwrap();
+    Stage {
+        gateway,
+        _upstreams: upstreams,
+    }
+}
+
+fn execute(command: &str, stage: &Stage) -> String {
+    let program = Path::new(env!("CARGO_BIN_EXE_tollgate")).parent().unwrap();
+    let path = format!("{}:{}", program.display(), std::env::var("PATH").unwrap());
+    let command = command
+        .replace("127.0.0.1:8080", &stage.gateway.address.to_string())
+        .replace("localhost:8080", &stage.gateway.address.to_string())
+        .replace("127.0.0.1:9900", &stage.gateway.admin.to_string())
+        .replace("curl ", "curl --silent --show-error --max-time 20 ");
+    let output = Command::new("sh")
+        .args(["-c", &command])
+        .current_dir(stage.gateway.directory.path())
+        .env("PATH", path)
+        .env("NO_COLOR", "1")
+        .envs(VARIABLES)
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_example_does_what_it_shows() {
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        let name = page.file_name().unwrap().to_string_lossy().into_owned();
+        let mut current: Option<Stage> = None;
+        for (line, block) in blocks(&text) {
+            match block {
+                Block::Yaml(config) => current = Some(stage(&config).await),
+                Block::Console(console) => {
+                    let stage = current
+                        .as_ref()
+                        .unwrap_or_else(|| panic!("{name}:{line}: no configuration before it"));
+                    for (command, shown) in commands(&console) {
+                        count += 1;
+                        let output = execute(&command, stage);
+                        if !compare(&output, &shown) {
+                            wrong.push(format!(
+                                "{name}:{line}: $ {command}\n--- shown:\n{}\n--- is:\n{output}",
+                                shown.join("\n")
+                            ));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    assert!(count >= 30, "only {count} examples");
+}
+
+#[test]
+fn links_lead_somewhere() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for page in pages() {
+        let text = std::fs::read_to_string(&page).unwrap();
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split(')').next())
+        {
+            let file = link.split('#').next().unwrap();
+            if !file.is_empty() && !file.contains("://") {
+                let folder = page.parent().unwrap_or(root);
+                assert!(folder.join(file).exists(), "{}: {link}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_configuration_in_conf_is_good() {
+    for entry in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("conf")).unwrap() {
+        let path = entry.unwrap().path();
+        let mut command = support::binary();
+        let output = command
+            .args(["check", "-c"])
+            .arg(&path)
+            .envs(VARIABLES)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            output.status.success() && said.is_empty(),
+            "{}: {said}",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn what_is_shown_is_compared() {
+    let shown = |lines: &[&str]| lines.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert!(compare("a\nb\nc\n", &shown(&["a", "…", "c"])));
+    assert!(compare("a 12 b\n", &shown(&["a … b"])));
+    assert!(!compare("a\nb\n", &shown(&["a"])));
+    assert!(!compare("a\n", &shown(&["a", "b"])));
+    assert!(!compare("ab\n", &shown(&["…a"])));
+}
