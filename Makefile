@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test build install lint bench micro-bench fuzz tools clean
+.PHONY: run test build install lint policy bench micro-bench fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -27,6 +27,28 @@ install: build
 lint: tools
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
+
+# The dependency policy, as far as no network is needed.
+policy: tools
+	@command -v cargo-deny >/dev/null || cargo install cargo-deny --locked --profile dev
+	cargo deny --offline check --hide-inclusion-graph bans licenses sources
+
+# Each fuzz target for so many seconds.
+FUZZ_SECONDS = 20
+fuzz: tools
+	@scripts/need g++:g++
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --profile dev
+	@for target in config_text path authorization client_address; do \
+		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
+	done
+
+# The hot parts by themselves.
+micro-bench: tools
+	cargo bench
+
+# The whole program against its peers; writes benches/RESULTS.md and the plot.
+bench: tools
+	@benches/wrk/run
 
 clean:
 	cargo clean

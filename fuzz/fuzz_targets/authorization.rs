@@ -1,0 +1,28 @@
+//! No credential crashes the gateway, and none that was not signed is let in.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use http::{HeaderMap, HeaderValue, header};
+use libfuzzer_sys::fuzz_target;
+use tollgate::auth::Provider;
+use tollgate::config::{Diagnostics, Source, parse};
+
+static PROVIDER: LazyLock<Provider> = LazyLock::new(|| {
+    let text = "auth_providers: { m: { jwt: { algorithms: [HS256, HS512], token_from: [bearer, \"cookie:s\", \"query:t\"], keys: { secret: \
+        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef } } } }";
+    let loaded = parse(Source::new("fuzz.yaml", text), &|_| None);
+    Provider::compile("m", &loaded.config.auth_providers["m"], &mut Diagnostics::default())
+        .expect("the provider is sound")
+});
+
+fuzz_target!(|bytes: &[u8]| {
+    let mut headers = HeaderMap::new();
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
+        let Ok(value) = HeaderValue::from_bytes(line) else { continue };
+        let name = if number % 2 == 0 { header::AUTHORIZATION } else { header::COOKIE };
+        headers.append(name, value);
+    }
+    let query = std::str::from_utf8(bytes).ok();
+    assert!(PROVIDER.authenticate(&headers, query, 1_800_000_000).is_err());
+});
