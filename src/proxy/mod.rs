@@ -3,6 +3,7 @@
 //! What may pass and what is answered here is decided in [`pipeline`]; which backend serves an
 //! attempt and what its failure means in [`attempt`].
 
+mod arrival;
 mod attempt;
 mod connection;
 mod context;

@@ -6,34 +6,31 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::RequestHeader;
-use uuid::{NoContext, Timestamp, Uuid};
 
-use super::context::{Context, Matched};
+use super::arrival;
+use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::reply::{Body, Reply};
 use crate::auth::Verified;
 use crate::limits::{KeySource, Phase, Tightest, Verdict};
-use crate::routing::{Outcome, Request, canonical_path};
-use crate::snapshot::{Action, Bounds, Route};
+use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::Preflight;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
-/// Longest request id that is taken over from a trusted proxy.
-const LONGEST_ID: usize = 128;
 
 /// Takes a request through the pipeline.
 ///
 /// # Errors
 /// The gateway's own answer, if the request goes no further.
 pub(super) fn admit(request: &RequestHeader, context: &mut Context) -> Result<(), Box<Reply>> {
-    identify(request, context);
-    check_bounds(request, context.snapshot.settings.bounds)?;
-    let preflight = find_route(request, context)?;
+    arrival::identify(request, context);
+    arrival::check_bounds(request, context.snapshot.settings.bounds)?;
+    let preflight = arrival::find_route(request, context)?;
     let snapshot = context.snapshot.clone();
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
         return Err(Reply::internal("a request passed the routes without one").into());
@@ -81,174 +78,6 @@ pub(super) fn mark_own(reply: &Reply, response: &mut HeaderMap) {
     {
         response.insert(PROXY_STATUS, status);
     }
-}
-
-/// Who the client is, and what the request is called.
-fn identify(request: &RequestHeader, context: &mut Context) {
-    let peer = context
-        .connection
-        .as_ref()
-        .map(|connection| connection.peer());
-    if let Some(peer) = peer {
-        let proxies = &context.snapshot.trusted_proxies;
-        context.is_from_trusted_proxy = proxies.contains(peer);
-        context.client = Some(if context.is_from_trusted_proxy {
-            proxies.client(peer, &request.headers)
-        } else {
-            peer
-        });
-    }
-    let given = request.headers.get(X_REQUEST_ID).filter(|id| {
-        context.is_from_trusted_proxy
-            && (1..=LONGEST_ID).contains(&id.len())
-            && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    });
-    context.id = match given {
-        Some(id) => id.clone(),
-        None => new_id(context),
-    };
-}
-
-fn new_id(context: &Context) -> HeaderValue {
-    let since_epoch = context.since_epoch();
-    let time = Timestamp::from_unix(NoContext, since_epoch.as_secs(), since_epoch.subsec_nanos());
-    let mut buffer = Uuid::encode_buffer();
-    let text = Uuid::new_v7(time).hyphenated().encode_lower(&mut buffer);
-    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("-"))
-}
-
-fn check_bounds(request: &RequestHeader, bounds: Bounds) -> Result<(), Box<Reply>> {
-    if request.raw_path().len() > bounds.uri {
-        return Err(Reply::uri_too_long(format!(
-            "the request target is longer than {} bytes",
-            bounds.uri
-        ))
-        .into());
-    }
-    if request.headers.len() > bounds.headers {
-        return Err(Reply::headers_too_large(format!(
-            "the request has more than {} header fields",
-            bounds.headers
-        ))
-        .into());
-    }
-    // As they stand in the request: name, colon, space, value, line end.
-    let size: usize = request
-        .headers
-        .iter()
-        .map(|(name, value)| name.as_str().len() + value.len() + 4)
-        .sum();
-    if size > bounds.header_size {
-        return Err(Reply::headers_too_large(format!(
-            "the request's header fields have more than {} bytes",
-            bounds.header_size
-        ))
-        .into());
-    }
-    Ok(())
-}
-
-/// Finds the route, which for a preflight is that of the request it asks about.
-fn find_route(request: &RequestHeader, context: &mut Context) -> Result<Preflight, Box<Reply>> {
-    if request.version == Version::HTTP_11
-        && request.headers.get_all(header::HOST).iter().count() != 1
-    {
-        return Err(Reply::bad_request("a request needs exactly one Host field").into());
-    }
-    if std::str::from_utf8(request.raw_path()).is_err() {
-        return Err(Reply::bad_request("the request target holds bytes that are no text").into());
-    }
-    check_target(request)?;
-    let path = match canonical_path(request.uri.path()) {
-        Ok(path) => path,
-        Err(error) => return Err(Reply::bad_request(error.to_string()).into()),
-    };
-    let host = request
-        .headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
-    let search = |method: &Method| {
-        context.snapshot.find(&Request {
-            host,
-            path: &path,
-            query: request.uri.query(),
-            method,
-            headers: &request.headers,
-        })
-    };
-    if let Some(asked) = preflight_method(request)
-        && let Outcome::Found { value, parameters } = search(&asked)
-        && context.snapshot.route(value).policies.cors.is_some()
-    {
-        let path = owned(path);
-        context.rewritten_path = path;
-        context.matched = Some(Matched {
-            route: value,
-            parameters,
-        });
-        return Ok(Preflight::Asked);
-    }
-    match search(&request.method) {
-        Outcome::Found { value, parameters } => {
-            let path = owned(path);
-            context.rewritten_path = path;
-            context.matched = Some(Matched {
-                route: value,
-                parameters,
-            });
-            Ok(Preflight::No)
-        }
-        Outcome::MethodNotAllowed { allow } => {
-            let allow: Vec<&str> = allow.iter().map(Method::as_str).collect();
-            let reply = Reply::method_not_allowed("the path has no route for this method");
-            Err(match HeaderValue::from_str(&allow.join(", ")) {
-                Ok(allow) => reply.with(header::ALLOW, allow),
-                Err(_) => reply,
-            }
-            .into())
-        }
-        Outcome::NotFound => Err(Reply::no_route("no route takes this request").into()),
-    }
-}
-
-/// A target is a path, or a URL of the same host as the `Host` field says (RFC 9112 §3.2).
-fn check_target(request: &RequestHeader) -> Result<(), Box<Reply>> {
-    let target = request.raw_path();
-    if target.first() == Some(&b'/') {
-        return Ok(());
-    }
-    let authority = std::str::from_utf8(target)
-        .ok()
-        .and_then(|target| target.split_once("://"))
-        .filter(|(scheme, _)| {
-            scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
-        })
-        .and_then(|(_, rest)| rest.split(['/', '?']).next());
-    let Some(authority) = authority else {
-        return Err(Reply::bad_request("the request target is neither a path nor a URL").into());
-    };
-    let host = request.headers.get(header::HOST);
-    if host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_bytes())) {
-        return Err(Reply::bad_request("the request target and the Host field differ").into());
-    }
-    Ok(())
-}
-
-/// The canonical path, if it is not the one that was sent.
-fn owned(path: Cow<'_, str>) -> Option<Box<str>> {
-    match path {
-        Cow::Borrowed(_) => None,
-        Cow::Owned(path) => Some(path.into()),
-    }
-}
-
-/// The method that a browser asks about, if this is a preflight.
-fn preflight_method(request: &RequestHeader) -> Option<Method> {
-    if request.method != Method::OPTIONS || !request.headers.contains_key(header::ORIGIN) {
-        return None;
-    }
-    let asked = request.headers.get(header::ACCESS_CONTROL_REQUEST_METHOD)?;
-    Method::from_bytes(asked.as_bytes()).ok()
 }
 
 fn admit_address(route: &Route, context: &Context) -> Result<(), Box<Reply>> {

@@ -7,17 +7,18 @@ use std::sync::Arc;
 
 use ahash::AHashSet;
 
+use super::action::{self, Lacking};
 use super::policies::{Place, Policies, Surroundings, Written};
-use super::route::{Action, Forward, Rewrite, Route};
+use super::route::Route;
 use super::settings::Settings;
 use super::{Snapshot, State, matching};
 use crate::auth::Provider;
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
-    RouteFields, Source, Spanned, Toggle, base_of,
+    RouteFields, Source, Span, Spanned, Toggle, base_of,
 };
-use crate::routing::{Entry, Pattern, RouteTable};
-use crate::traffic::{Redirect, Respond, Template, TrustedProxies};
+use crate::routing::{Entry, RouteTable};
+use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
 /// Compiles a configuration. `None` if there is any error, now or before.
@@ -196,7 +197,7 @@ impl Compiler<'_> {
     fn route(
         &mut self,
         index: u32,
-        span: crate::config::Span,
+        span: Span,
         section: &RouteFields,
         home: &Home<'_>,
         is_backend_missed: &mut bool,
@@ -217,8 +218,11 @@ impl Compiler<'_> {
         let policies =
             home.policies
                 .descend(section.into(), place, &self.surroundings, self.diagnostics);
-        let action = self.action(section, span, pattern.as_ref(), home, is_backend_missed);
-        let (Some((pattern, text)), Some(action)) = (pattern.as_ref(), action) else {
+        let action = action::compile(section, pattern.as_ref(), home.service, self.diagnostics);
+        if matches!(action, Err(Lacking::Backend)) {
+            self.report_missing_backend(span, home, is_backend_missed);
+        }
+        let (Some((pattern, text)), Ok(action)) = (pattern.as_ref(), action) else {
             return;
         };
         self.entries.push(Entry {
@@ -237,123 +241,28 @@ impl Compiler<'_> {
             place: (home.number, index),
         });
     }
+}
 
-    fn action(
-        &mut self,
-        section: &RouteFields,
-        span: crate::config::Span,
-        pattern: Option<&(Pattern, &str)>,
-        home: &Home<'_>,
-        is_backend_missed: &mut bool,
-    ) -> Option<Action> {
-        let parameters = pattern
-            .map(|(pattern, _)| pattern.names())
-            .unwrap_or_default();
-        self.report_contradictions(section);
-        if let Some(redirect) = &section.redirect {
-            let prefix = section.prefix.as_ref().map(|prefix| prefix.as_str());
-            return Redirect::compile(redirect, &parameters, prefix, self.diagnostics)
-                .map(Action::Redirect);
-        }
-        if let Some(respond) = &section.respond {
-            return Respond::compile(respond, self.diagnostics).map(Action::Respond);
-        }
-        let rewrite = self.rewrite(section, pattern);
-        let Some(service) = home.service else {
-            let is_reported = *is_backend_missed
-                || home.section.base_url.is_some()
-                || home.section.targets.is_some()
-                || self.diagnostics.has_lost(home.section.span, "base_url");
-            if !is_reported {
-                *is_backend_missed = true;
-                self.diagnostics
-                    .error(home.key.span, format!("`{}` has no backend to forward to", home.key))
-                    .related(span, "this route forwards")
-                    .help("add `base_url: http://127.0.0.1:9001`, or let the route `redirect` or `respond`");
-            }
-            return None;
-        };
-        Some(Action::Forward(Forward {
-            service: service.clone(),
-            rewrite: rewrite?,
-        }))
-    }
-
-    /// `None` if there is an error.
-    fn rewrite(
-        &mut self,
-        section: &RouteFields,
-        pattern: Option<&(Pattern, &str)>,
-    ) -> Option<Rewrite> {
-        let Some((pattern, text)) = pattern else {
-            return Some(Rewrite::Keep);
-        };
-        if let Some(to) = &section.rewrite {
-            if !to.starts_with('/') {
-                self.diagnostics
-                    .error(to.span, format!("`{to}` does not start with `/`"))
-                    .help(format!(
-                        "write `/{to}`; the backend's address stands in `base_url`"
-                    ));
-                return None;
-            }
-            if to
-                .bytes()
-                .any(|byte| !byte.is_ascii_graphic() || byte == b'#')
-            {
-                self.diagnostics
-                    .error(
-                        to.span,
-                        "a path can't hold spaces, `#`, or letters beyond ASCII",
-                    )
-                    .help("percent-encode them");
-                return None;
-            }
-            let template = Template::compile(to, &pattern.names(), to.span, self.diagnostics)?;
-            return Some(if pattern.is_prefix() {
-                Rewrite::ReplacePrefix(text.trim_end_matches('/').into(), template)
-            } else {
-                Rewrite::Replace(template)
-            });
-        }
-        let Some(strip) = &section.strip_prefix else {
-            return Some(Rewrite::Keep);
-        };
-        let leading = strip.trim_end_matches('/');
-        let is_leading = text
-            .strip_prefix(leading)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        if leading.is_empty() || leading.contains(['{', '}']) || !is_leading {
-            self.diagnostics
-                .error(strip.span, format!("`{strip}` is not a leading part of `{text}`"))
-                .help("whole segments of the route's own path, without parameters; use `rewrite` for anything else");
-            return None;
-        }
-        Some(Rewrite::Strip(leading.into()))
-    }
-
-    fn report_contradictions(&mut self, section: &RouteFields) {
-        let written = [
-            ("rewrite", section.rewrite.as_ref().map(|it| it.span)),
-            (
-                "strip_prefix",
-                section.strip_prefix.as_ref().map(|it| it.span),
-            ),
-            ("redirect", section.redirect.as_ref().map(|it| it.span)),
-            ("respond", section.respond.as_ref().map(|it| it.span)),
-        ];
-        let mut written = written
-            .iter()
-            .filter_map(|(name, span)| span.map(|span| (name, span)));
-        let Some((first, first_span)) = written.next() else {
+impl Compiler<'_> {
+    /// Once a service, unless its backend is missing because it is wrong.
+    fn report_missing_backend(&mut self, route: Span, home: &Home<'_>, is_reported: &mut bool) {
+        let section = home.section;
+        let is_wrong = section.base_url.is_some()
+            || section.targets.is_some()
+            || self.diagnostics.has_lost(section.span, "base_url");
+        if is_wrong || *is_reported {
             return;
-        };
-        for (name, span) in written {
-            self.diagnostics
-                .error(span, format!("`{name}` and `{first}` exclude each other"))
-                .related(first_span, format!("`{first}` is here"))
-                .help("keep one of them");
         }
+        *is_reported = true;
+        self.diagnostics
+            .error(
+                home.key.span,
+                format!("`{}` has no backend to forward to", home.key),
+            )
+            .related(route, "this route forwards")
+            .help(
+                "add `base_url: http://127.0.0.1:9001`, or let the route `redirect` or `respond`",
+            );
     }
 }
 

@@ -4,6 +4,7 @@
 //! whole configuration, never a policy that is skipped. What lives on from one snapshot to the next
 //! – counts, connections – is [`State`], which a snapshot only points to.
 
+mod action;
 mod compile;
 mod explain;
 mod matching;
