@@ -74,6 +74,7 @@ impl Gateway {
                 "server: {{ listen: $LISTEN, threads: 2 }}\nadmin: {{ listen: $ADMIN }}\n{config}"
             )
         };
+        let has_admin = config.contains("$ADMIN");
         let config = config
             .replace("$LISTEN", &address.to_string())
             .replace("$ADMIN", &admin.to_string());
@@ -95,13 +96,16 @@ impl Gateway {
             directory,
             child,
         };
-        gateway.wait_until_it_accepts().await;
+        gateway.wait_until_it_accepts(address).await;
+        if has_admin {
+            gateway.wait_until_it_accepts(admin).await;
+        }
         gateway
     }
 
-    async fn wait_until_it_accepts(&mut self) {
+    async fn wait_until_it_accepts(&mut self, address: SocketAddr) {
         let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(self.address).is_err() {
+        while TcpStream::connect(address).is_err() {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the gateway ended with {status}:\n{}", self.process_log());
             }
