@@ -1,8 +1,8 @@
 //! Paths to leaves: one hash look-up for an exact path, a walk along the segments for the others.
 //!
-//! Made for a hundred thousand routes, where each step that depends on the last one costs a cache
-//! miss: nodes sit in the table that leads to them, steps compare keyed 64-bit hashes, and only a
-//! leaf compares texts.
+//! Made for a hundred thousand routes, where each step that waits for the last one costs a cache miss:
+//! nodes sit in the table that leads to them, a node's key is the keyed 64-bit hash of its way from the
+//! root, so that the next look-up need not wait for this one, and only a leaf compares texts.
 
 use ahash::RandomState;
 use hashbrown::HashTable;
@@ -30,13 +30,24 @@ struct ExactPath {
 /// A node of the segment tree, and how it is reached.
 #[derive(Debug, Clone, Copy)]
 struct Node {
-    /// Of the parent's number and the segment.
-    hash: u64,
-    number: u32,
+    /// Of the parent's key and the segment.
+    key: u64,
     parameter: u32,
     template: Leaf,
     rest: Leaf,
     prefix: Leaf,
+}
+
+impl Node {
+    fn new(key: u64) -> Self {
+        Self {
+            key,
+            parameter: NONE,
+            template: Leaf::default(),
+            rest: Leaf::default(),
+            prefix: Leaf::default(),
+        }
+    }
 }
 
 /// No child.
@@ -55,7 +66,6 @@ pub(super) struct Tree {
     roots: Vec<u32>,
     has_templates: bool,
     has_prefixes: bool,
-    numbers: u32,
 }
 
 /// A leaf that a path leads to.
@@ -75,10 +85,9 @@ impl Tree {
             roots: Vec::new(),
             has_templates: false,
             has_prefixes: false,
-            numbers: 0,
         };
-        for _ in 0..hosts {
-            let root = tree.new_other();
+        for host in 0..hosts {
+            let root = tree.new_other(tree.seed.hash_one(host));
             tree.roots.push(root);
         }
         tree
@@ -135,13 +144,13 @@ impl Tree {
         let root = &self.others[self.roots[host as usize] as usize];
         if self.has_templates {
             let mut parameters = Parameters::default();
-            let found = self.walk_templates(root, path, 0, &mut parameters, &mut visit);
+            let found = self.walk_templates(root, root.key, path, 0, &mut parameters, &mut visit);
             if found.is_some() {
                 return found;
             }
         }
         if self.has_prefixes {
-            self.walk_prefixes(root, path, 0, &mut visit)
+            self.walk_prefixes(root, root.key, path, 0, &mut visit)
         } else {
             None
         }
@@ -178,6 +187,7 @@ impl Tree {
     fn walk_templates<R>(
         &self,
         node: &Node,
+        key: u64,
         path: &str,
         position: usize,
         parameters: &mut Parameters,
@@ -199,8 +209,9 @@ impl Tree {
         }
         let start = position + 1;
         let end = segment_end(path, start);
-        if let Some(child) = self.literal(node, &path[start..end])
-            && let Some(found) = self.walk_templates(child, path, end, parameters, visit)
+        let child_key = self.literal_key(key, &path[start..end]);
+        if let Some(child) = self.literal(child_key)
+            && let Some(found) = self.walk_templates(child, child_key, path, end, parameters, visit)
         {
             return Some(found);
         }
@@ -210,7 +221,8 @@ impl Tree {
         if node.parameter != NONE && end > start {
             parameters.push(start, end);
             let child = &self.others[node.parameter as usize];
-            let found = self.walk_templates(child, path, end, parameters, visit);
+            let key = parameter_key(key);
+            let found = self.walk_templates(child, key, path, end, parameters, visit);
             parameters.pop();
             if found.is_some() {
                 return found;
@@ -228,14 +240,16 @@ impl Tree {
     fn walk_prefixes<R>(
         &self,
         node: &Node,
+        key: u64,
         path: &str,
         position: usize,
         visit: &mut impl FnMut(Reached) -> Option<R>,
     ) -> Option<R> {
         if position < path.len() {
             let end = segment_end(path, position + 1);
-            if let Some(child) = self.literal(node, &path[position + 1..end])
-                && let Some(found) = self.walk_prefixes(child, path, end, visit)
+            let child_key = self.literal_key(key, &path[position + 1..end]);
+            if let Some(child) = self.literal(child_key)
+                && let Some(found) = self.walk_prefixes(child, child_key, path, end, visit)
             {
                 return Some(found);
             }
@@ -249,40 +263,30 @@ impl Tree {
         })
     }
 
-    fn literal(&self, parent: &Node, segment: &str) -> Option<&Node> {
+    fn literal_key(&self, parent: u64, segment: &str) -> u64 {
+        self.seed.hash_one((parent, segment))
+    }
+
+    fn literal(&self, key: u64) -> Option<&Node> {
         if self.literals.is_empty() {
             return None;
         }
-        let hash = self.seed.hash_one((parent.number, segment));
-        self.literals.find(hash, |node| node.hash == hash)
+        self.literals.find(key, |node| node.key == key)
     }
 
-    fn new_node(&mut self, hash: u64) -> Node {
-        self.numbers += 1;
-        Node {
-            hash,
-            number: self.numbers,
-            parameter: NONE,
-            template: Leaf::default(),
-            rest: Leaf::default(),
-            prefix: Leaf::default(),
-        }
-    }
-
-    fn new_other(&mut self) -> u32 {
-        let node = self.new_node(0);
-        self.others.push(node);
+    fn new_other(&mut self, key: u64) -> u32 {
+        self.others.push(Node::new(key));
         self.others.len() as u32 - 1
     }
 
     fn literal_child(&mut self, parent: Place, segment: &str) -> Place {
-        let number = self.node_mut(parent).number;
-        let hash = self.seed.hash_one((number, segment));
-        if self.literals.find(hash, |node| node.hash == hash).is_none() {
-            let node = self.new_node(hash);
-            self.literals.insert_unique(hash, node, |node| node.hash);
+        let key = self.node_mut(parent).key;
+        let key = self.literal_key(key, segment);
+        if self.literal(key).is_none() {
+            self.literals
+                .insert_unique(key, Node::new(key), |node| node.key);
         }
-        Place::Literal(hash)
+        Place::Literal(key)
     }
 
     fn parameter_child(&mut self, parent: Place) -> Place {
@@ -290,7 +294,8 @@ impl Tree {
         if known != NONE {
             return Place::Other(known);
         }
-        let child = self.new_other();
+        let key = parameter_key(self.node_mut(parent).key);
+        let child = self.new_other(key);
         self.node_mut(parent).parameter = child;
         Place::Other(child)
     }
@@ -298,9 +303,9 @@ impl Tree {
     fn node_mut(&mut self, place: Place) -> &mut Node {
         match place {
             Place::Other(index) => &mut self.others[index as usize],
-            Place::Literal(hash) => self
+            Place::Literal(key) => self
                 .literals
-                .find_mut(hash, |node| node.hash == hash)
+                .find_mut(key, |node| node.key == key)
                 .expect("a place names a node that was inserted"),
         }
     }
@@ -311,6 +316,11 @@ impl Tree {
 enum Place {
     Literal(u64),
     Other(u32),
+}
+
+/// The key of a node that a parameter leads to. Its own keys are hashed with the seed again.
+fn parameter_key(parent: u64) -> u64 {
+    parent.rotate_left(32) ^ 0x9e37_79b9_7f4a_7c15
 }
 
 fn segment_end(path: &str, start: usize) -> usize {

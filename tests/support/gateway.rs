@@ -65,7 +65,27 @@ impl Gateway {
     }
 
     /// Starts a gateway beside files that its configuration names, with variables in its environment.
-    pub async fn start_in(directory: TempDir, config: &str, variables: &[(&str, &str)]) -> Self {
+    pub async fn start_in(
+        mut directory: TempDir,
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Self {
+        // Between its choice and its use somebody else may be given a port.
+        for _ in 0..5 {
+            match Self::spawn(directory, config, variables).await {
+                Ok(gateway) => return gateway,
+                Err(same) => directory = same,
+            }
+        }
+        panic!("no port stays free");
+    }
+
+    /// The directory comes back if a port was taken meanwhile.
+    async fn spawn(
+        directory: TempDir,
+        config: &str,
+        variables: &[(&str, &str)],
+    ) -> Result<Self, TempDir> {
         let (address, admin) = (free_port(), free_port());
         let config = if config.contains("$LISTEN") {
             config.to_owned()
@@ -78,10 +98,9 @@ impl Gateway {
         let config = config
             .replace("$LISTEN", &address.to_string())
             .replace("$ADMIN", &admin.to_string());
-        let path = directory.path().join("gateway.yaml");
-        std::fs::write(&path, config).unwrap();
+        std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
         let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
-        let child = binary()
+        let mut child = binary()
             .args(["run", "-c", "gateway.yaml"])
             .current_dir(directory.path())
             .envs(variables.iter().copied())
@@ -90,28 +109,32 @@ impl Gateway {
             .stderr(file("process.log"))
             .spawn()
             .unwrap();
-        let mut gateway = Self {
+        let said = || std::fs::read_to_string(directory.path().join("process.log")).unwrap();
+        let is_up = || {
+            let mut listeners = vec![address];
+            listeners.extend(has_admin.then_some(admin));
+            said().contains("serving:")
+                && listeners
+                    .iter()
+                    .all(|address| TcpStream::connect(address).is_ok())
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while !is_up() {
+            if let Some(status) = child.try_wait().unwrap() {
+                if said().contains("can't listen on") {
+                    return Err(directory);
+                }
+                panic!("the gateway ended with {status}:\n{}", said());
+            }
+            assert!(Instant::now() < deadline, "not up:\n{}", said());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        Ok(Self {
             address,
             admin,
             directory,
             child,
-        };
-        gateway.wait_until_it_accepts(address).await;
-        if has_admin {
-            gateway.wait_until_it_accepts(admin).await;
-        }
-        gateway
-    }
-
-    async fn wait_until_it_accepts(&mut self, address: SocketAddr) {
-        let deadline = Instant::now() + PATIENCE;
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("the gateway ended with {status}:\n{}", self.process_log());
-            }
-            assert!(Instant::now() < deadline, "not up:\n{}", self.process_log());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+        })
     }
 
     pub fn request(&self, method: Method, path: &str) -> Request {
