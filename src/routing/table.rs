@@ -69,7 +69,10 @@ pub(super) struct Stored {
 struct Candidate {
     entry: u32,
     value: u32,
-    is_unconditional: bool,
+    /// As [`Conditions::method_bits`].
+    methods: u16,
+    /// Whether headers or query parameters are asked for.
+    asks_more: bool,
     is_template: bool,
 }
 
@@ -130,18 +133,24 @@ impl RouteTable {
     /// The route that takes a request.
     pub fn find(&self, request: &Request<'_>) -> Outcome {
         let mut is_method_wrong = false;
+        let method = method_bit(request.method);
         let found = self.search(request, |candidate, parameters| {
-            if !candidate.is_unconditional {
+            if candidate.asks_more {
                 let conditions = &self.entries[candidate.entry as usize].conditions;
                 if !conditions.admit_headers(request.headers)
                     || !conditions.admit_query(request.query)
                 {
                     return None;
                 }
-                if !conditions.admit_method(request.method) {
-                    is_method_wrong = true;
-                    return None;
-                }
+            }
+            let is_admitted = candidate.methods & method != 0
+                && (method != UNUSUAL || {
+                    let conditions = &self.entries[candidate.entry as usize].conditions;
+                    conditions.admit_method(request.method)
+                });
+            if !is_admitted {
+                is_method_wrong = true;
+                return None;
             }
             Some(Outcome::Found {
                 value: candidate.value,
@@ -240,7 +249,8 @@ impl Stored {
         Candidate {
             entry: index,
             value: self.value,
-            is_unconditional: self.conditions == Conditions::default(),
+            methods: self.conditions.method_bits(),
+            asks_more: !self.conditions.headers.is_empty() || !self.conditions.query.is_empty(),
             is_template: self.pattern.kind != Kind::Exact,
         }
     }
@@ -255,18 +265,21 @@ impl Pattern {
                 .strip_prefix(&*self.text)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
             Kind::Template => {
+                // Along the text and not the segments, which lie about in memory.
                 let mut rest = path;
-                for segment in &self.segments {
+                for segment in self.text.split('/').skip(1) {
                     let Some(tail) = rest.strip_prefix('/') else {
                         return false;
                     };
                     let end = tail.find('/').unwrap_or(tail.len());
-                    match segment {
-                        Segment::Rest => return !tail.is_empty(),
-                        Segment::Parameter if end == 0 => return false,
-                        Segment::Literal(text) if **text != tail[..end] => return false,
-                        Segment::Parameter | Segment::Literal(_) => rest = &tail[end..],
+                    if segment.starts_with("{*") {
+                        return !tail.is_empty();
                     }
+                    let is_parameter = segment.starts_with('{');
+                    if is_parameter && end == 0 || !is_parameter && *segment != tail[..end] {
+                        return false;
+                    }
+                    rest = &tail[end..];
                 }
                 rest.is_empty()
             }
@@ -274,7 +287,44 @@ impl Pattern {
     }
 }
 
+/// The bit of methods that have none of their own.
+const UNUSUAL: u16 = 1 << 9;
+
+/// A bit for each usual method.
+fn method_bit(method: &Method) -> u16 {
+    const USUAL: [Method; 9] = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    USUAL
+        .iter()
+        .position(|usual| usual == method)
+        .map_or(UNUSUAL, |index| 1 << index)
+}
+
 impl Conditions {
+    /// The bits of the methods that are admitted; that of unusual ones if any of them is.
+    fn method_bits(&self) -> u16 {
+        if self.methods.is_empty() {
+            return u16::MAX;
+        }
+        self.methods.iter().fold(0, |bits, method| {
+            let implied = if *method == Method::GET {
+                method_bit(&Method::HEAD)
+            } else {
+                0
+            };
+            bits | implied | method_bit(method)
+        })
+    }
+
     /// The order among routes of one path: with methods first, then the most headers, then the most
     /// query parameters.
     pub(super) fn rank(&self) -> (bool, usize, usize) {
