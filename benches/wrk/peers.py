@@ -133,7 +133,7 @@ class Haproxy(Peer):
   stick-table type ip size 100k expire 10s store http_req_rate(10s)
   http-request track-sc0 src
   http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 100000000 }}
-  http-request deny deny_status 401 unless {{ http_auth_bearer,jwt_query('$.exp','int') -m int gt 1 }}
+  http-request deny deny_status 401 unless {{ http_auth_bearer,jwt_payload_query('$.exp','int') -m int gt 1 }}
   http-request deny deny_status 401 unless {{ http_auth_bearer,jwt_verify("HS256","{SECRET}") -m int 1 }}
 """
         backend = (
