@@ -114,14 +114,15 @@ pub(super) fn answered(status: StatusCode, context: &mut Context) {
     } else if status.is_informational() {
         return;
     }
-    context.attempt.first_byte = Some(context.arrived.elapsed());
-    progressed(context);
+    let now = Instant::now();
+    context.attempt.first_byte = Some(now - context.arrived);
+    progressed(now, context);
 }
 
 /// A part of the response came.
-pub(super) fn progressed(context: &Context) {
+pub(super) fn progressed(now: Instant, context: &Context) {
     if let (Some(connection), Some(route)) = (&context.connection, context.route()) {
-        connection.await_more(route.policies.timeouts.idle);
+        connection.await_more(now, route.policies.timeouts.idle);
     }
 }
 

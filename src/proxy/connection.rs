@@ -113,8 +113,9 @@ impl Connection {
     }
 
     /// A part of the backend's response came; the next one must come within `limit`.
-    pub(super) fn await_more(&self, limit: Option<Duration>) {
-        self.set_deadline(limit.map(|limit| self.opened.elapsed() + limit));
+    pub(super) fn await_more(&self, now: Instant, limit: Option<Duration>) {
+        let since_opened = now.saturating_duration_since(self.opened);
+        self.set_deadline(limit.map(|limit| since_opened + limit));
     }
 
     /// What was awaited came.
@@ -258,7 +259,7 @@ impl<F> Supervised<'_, F> {
         if upstream != NO_UPSTREAM && has_unread(upstream) {
             // The backend is not silent: the client takes its time to read, which has a limit of its
             // own.
-            self.connection.await_more(Some(LOOK_AGAIN));
+            self.connection.await_more(Instant::now(), Some(LOOK_AGAIN));
             return;
         }
         self.connection.is_late.store(true, Ordering::Relaxed);

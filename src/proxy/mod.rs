@@ -17,6 +17,7 @@ use std::any::Any;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -205,11 +206,11 @@ impl ProxyHttp for Gateway {
         _chunk: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Context,
-    ) -> Result<Option<std::time::Duration>> {
+    ) -> Result<Option<Duration>> {
         if is_end {
             attempt::ended(context);
         } else {
-            attempt::progressed(context);
+            attempt::progressed(Instant::now(), context);
         }
         Ok(None)
     }
