@@ -344,6 +344,45 @@ async fn the_gateways_own_answers_keep_the_connection() {
 }
 
 #[tokio::test]
+async fn a_failing_backend_costs_the_client_no_connection() {
+    let silent = Upstream::raw(|stream| async move {
+        std::future::pending::<()>().await;
+        drop(stream);
+    })
+    .await;
+    let closing = Upstream::raw(|mut stream| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "services:\n  dead: {{ base_url: \"http://{}\", routes: [/dead] }}\n  silent: {{ base_url: \"http://{}\", timeouts: {{ first_byte: 100ms }}, routes: [/silent] }}\n  closing: {{ base_url: \"http://{}\", routes: [/closing] }}\n",
+        support::free_port(),
+        silent.address,
+        closing.address
+    ))
+    .await;
+    let mut client = gateway.connect().await;
+    for _ in 0..2 {
+        for (path, status) in [("/dead", 502), ("/silent", 504), ("/closing", 502)] {
+            client
+                .get(path)
+                .await
+                .assert_status(status)
+                .assert_header("connection", "keep-alive");
+            let headers = hyper::HeaderMap::new();
+            let body = Bytes::from_static(b"a small body");
+            let answer = client.send(hyper::Method::POST, path, &headers, body).await;
+            answer.assert_status(status);
+        }
+    }
+    assert_eq!(gateway.log(12).await.len(), 12);
+    // What was sent behind a request is not lost with it.
+    let both = b"GET /dead HTTP/1.1\r\nHost: a\r\n\r\nGET /dead HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answers = gateway.exchange(both).await;
+    assert_eq!(answers.matches("HTTP/1.1 502").count(), 2, "{answers}");
+}
+
+#[tokio::test]
 async fn more_connections_than_allowed_are_closed() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(&format!(

@@ -1,8 +1,10 @@
 """The servers that are compared, each configured for the same work on one worker.
 
 Scenarios: `bare` forwards one path; `policies` adds a rate limit by address, a verified HS256 token
-and an access log, where the peer can do that; `routes` forwards one path among 1,000; `full` is
-`policies` among 1,000 routes.
+and an access log in JSON, where the peer can do that; `routes` forwards one path among 1,000; `full` is
+`policies` among 1,000 routes. In all of them backends are told where a request came from
+(`X-Forwarded-For`, `-Proto`, `-Host`, `Forwarded`, `Via`, a request id), as Tollgate always does; only
+the two empty proxies tell nothing.
 """
 
 import base64
@@ -94,16 +96,26 @@ services:
         return ["target/release/tollgate", "run", "-c", path], {"SECRET": SECRET}
 
 
+NGINX_FIELDS = {
+    "time": "time_iso8601", "id": "request_id", "client": "remote_addr", "method": "request_method",
+    "host": "http_host", "path": "uri", "protocol": "server_protocol", "endpoint": "upstream_addr",
+    "status": "status", "request_bytes": "request_length", "response_bytes": "body_bytes_sent",
+    "total": "request_time", "connected": "upstream_connect_time", "first_byte": "upstream_header_time",
+}
+
+
 class Nginx(Peer):
     name = "NGINX"
     lacks = "JWT (a commercial feature)"
 
     def command(self, scenario, port):
-        proxy = "proxy_pass http://backend; proxy_http_version 1.1; proxy_set_header Connection '';"
-        if has_policies(scenario):
-            proxy += " limit_req zone=address burst=1000000 nodelay;"
+        limit = "limit_req zone=address burst=1000000 nodelay;" if has_policies(scenario) else ""
+        proxy = f"proxy_pass http://backend; {limit}"
         locations = "\n".join(f"location /{name}/items/ {{ {proxy} }}" for name in names(scenario))
-        log = f"access_log {self.log()} combined buffer=64k flush=1s;" if has_policies(scenario) else "access_log off;"
+        fields = ", ".join(f'"{name}":"${variable}"' for name, variable in NGINX_FIELDS.items())
+        log = "access_log off;"
+        if has_policies(scenario):
+            log = f"log_format line escape=json '{{{fields}}}'; access_log {self.log()} line buffer=64k flush=1s;"
         text = f"""
 daemon off; master_process off; worker_processes 1; pid {self.folder}/nginx-{port}.pid;
 error_log stderr crit;
@@ -111,6 +123,15 @@ events {{ worker_connections 4096; }}
 http {{
   {log}
   keepalive_requests 1000000000;
+  proxy_http_version 1.1;
+  proxy_set_header Connection '';
+  proxy_set_header X-Forwarded-For $remote_addr;
+  proxy_set_header X-Forwarded-Proto $scheme;
+  proxy_set_header X-Forwarded-Host $http_host;
+  proxy_set_header Forwarded 'for=$remote_addr;host="$http_host";proto=$scheme';
+  proxy_set_header Via '1.1 nginx';
+  proxy_set_header X-Request-Id $request_id;
+  add_header X-Request-Id $request_id;
   limit_req_zone $binary_remote_addr zone=address:10m rate=1000000r/s;
   client_body_temp_path {self.folder}/b; proxy_temp_path {self.folder}/p;
   fastcgi_temp_path {self.folder}/f; uwsgi_temp_path {self.folder}/u; scgi_temp_path {self.folder}/s;
@@ -130,6 +151,7 @@ class Haproxy(Peer):
         if has_policies(scenario):
             rules = f"""
   log stdout len 4096 format raw local0
+  log-format '{{"time":"%t","id":"%ID","client":"%ci","method":"%HM","path":"%HPO","protocol":"%HV","service":"%b","endpoint":"%s","status":%ST,"request_bytes":%U,"response_bytes":%B,"total":%Ta,"connected":%Tc,"first_byte":%Tr,"attempts":%rc,"flags":"%tsc"}}'
   stick-table type ip size 100k expire 10s store http_req_rate(10s)
   http-request track-sc0 src
   http-request deny deny_status 429 if {{ sc_http_req_rate(0) gt 100000000 }}
@@ -148,14 +170,20 @@ defaults
   timeout client 60s
   timeout server 60s
   timeout connect 5s
-  option httplog
 frontend clients
   bind 127.0.0.1:{port}
+  unique-id-format %[uuid()]
+  unique-id-header X-Request-Id
+  http-request set-header X-Forwarded-For %[src]
+  http-request set-header X-Forwarded-Proto http
+  http-request set-header X-Forwarded-Host %[req.hdr(host)]
+  http-request set-header Forwarded for=%[src];host="%[req.hdr(host)]";proto=http
+  http-request add-header Via "1.1 haproxy"
+  http-response set-header X-Request-Id %[unique-id]
   {rules}
   {backend}
 backend backend
   http-reuse always
-  option forwardfor
   server one {self.backend} pool-max-conn 256
 """
         path = self.write(f"haproxy-{scenario}.cfg", text)
@@ -170,17 +198,36 @@ class Caddy(Peer):
     def command(self, scenario, port):
         log = f"log {{\n output file {self.log()}\n }}" if has_policies(scenario) else ""
         handlers = "\n".join(
-            f"handle /{name}/items/* {{\n reverse_proxy {self.backend}\n }}" for name in names(scenario)
+            f"handle /{name}/items/* {{\n import proxy\n }}" for name in names(scenario)
         )
-        text = f"{{\n admin off\n auto_https off\n}}\nhttp://127.0.0.1:{port} {{\n{log}\n{handlers}\n}}\n"
+        snippet = f"""(proxy) {{
+ reverse_proxy {self.backend} {{
+  header_up Forwarded "for={{remote_host}};host={{host}};proto=http"
+  header_up Via "1.1 caddy"
+  header_up X-Request-Id {{http.request.uuid}}
+  header_down X-Request-Id {{http.request.uuid}}
+ }}
+}}
+"""
+        text = f"{{\n admin off\n auto_https off\n}}\n{snippet}http://127.0.0.1:{port} {{\n{log}\n{handlers}\n}}\n"
         path = self.write(f"caddy-{scenario}", text)
         environment = {"GOMAXPROCS": "1", "HOME": str(self.folder)}
         return [which("caddy"), "run", "--adapter", "caddyfile", "--config", path], environment
 
 
+ENVOY_FIELDS = {
+    "time": "%START_TIME%", "id": "%REQ(X-REQUEST-ID)%",
+    "client": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%", "method": "%REQ(:METHOD)%",
+    "host": "%REQ(:AUTHORITY)%", "path": "%REQ(:PATH)%", "protocol": "%PROTOCOL%",
+    "route": "%ROUTE_NAME%", "service": "%UPSTREAM_CLUSTER%", "endpoint": "%UPSTREAM_HOST%",
+    "status": "%RESPONSE_CODE%", "request_bytes": "%BYTES_RECEIVED%", "response_bytes": "%BYTES_SENT%",
+    "total": "%DURATION%", "pipeline": "%REQUEST_DURATION%", "first_byte": "%RESPONSE_DURATION%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%", "flags": "%RESPONSE_FLAGS%",
+}
+
+
 class Envoy(Peer):
     name = "Envoy"
-    lacks = "limits by address in the process (its local limit is one for all)"
     can_be_counted = False
 
     def command(self, scenario, port):
@@ -193,6 +240,11 @@ class Envoy(Peer):
                 "token_bucket": {"max_tokens": 1000000000, "tokens_per_fill": 1000000000, "fill_interval": "1s"},
                 "filter_enabled": {"default_value": {"numerator": 100}},
                 "filter_enforced": {"default_value": {"numerator": 100}},
+                "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+                "descriptors": [{
+                    "entries": [{"key": "remote_address"}],
+                    "token_bucket": {"max_tokens": 1000000, "tokens_per_fill": 1000000, "fill_interval": "1s"},
+                }],
             }))
             filters.append(typed("envoy.filters.http.jwt_authn", "jwt_authn.v3.JwtAuthentication", {
                 "providers": {"main": {"issuer": "bench", "local_jwks": {"inline_string": jwks},
@@ -203,15 +255,29 @@ class Envoy(Peer):
         manager = {
             "stat_prefix": "clients",
             "http_filters": filters,
-            "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
-                {"match": {"prefix": f"/{name}/items/"}, "route": {"cluster": "backend"}}
-                for name in names(scenario)
-            ]}]},
+            "use_remote_address": True,
+            "via": "1.1 envoy",
+            "always_set_request_id_in_response": True,
+            "route_config": {
+                "request_headers_to_add": [{"header": {
+                    "key": "Forwarded",
+                    "value": "for=%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%;host=\"%REQ(:AUTHORITY)%\";proto=http",
+                }}],
+                "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [
+                    {"match": {"prefix": f"/{name}/items/"},
+                     "route": {"cluster": "backend", "append_x_forwarded_host": True, "auto_host_rewrite": False}}
+                    for name in names(scenario)
+                ]}],
+            },
         }
+        if has_policies(scenario):
+            limits = [{"actions": [{"remote_address": {}}]}]
+            manager["route_config"]["virtual_hosts"][0]["rate_limits"] = limits
         if has_policies(scenario):
             manager["access_log"] = [{"name": "file", "typed_config": {
                 "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
                 "path": self.log(),
+                "log_format": {"json_format": ENVOY_FIELDS},
             }}]
         config = {
             "static_resources": {

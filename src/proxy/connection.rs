@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use nix::sys::socket::{MsgFlags, recv};
+use pingora::apps::ReusedHttpStream;
 use tokio::time::Sleep;
 
 /// No deadline.
@@ -49,6 +50,7 @@ pub struct Connection {
     upstream: AtomicI32,
     is_late: AtomicBool,
     memo: Mutex<ForwardingMemo>,
+    kept: Mutex<Option<ReusedHttpStream>>,
 }
 
 /// The forwarding fields of the last request, since the next one's are mostly the same.
@@ -74,6 +76,7 @@ impl Connection {
             upstream: AtomicI32::new(NO_UPSTREAM),
             is_late: AtomicBool::new(false),
             memo: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
@@ -139,6 +142,19 @@ impl Connection {
     pub(super) fn with_memo<R>(&self, f: impl FnOnce(&mut ForwardingMemo) -> R) -> R {
         // Never contended: the requests of an HTTP/1 connection follow each other.
         f(&mut self.memo.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Keeps the client's stream for its next request, although the framework gives it up.
+    pub(super) fn keep(&self, stream: ReusedHttpStream) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
+    }
+
+    /// The stream that was kept, if any.
+    pub fn take_kept(&self) -> Option<ReusedHttpStream> {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 
     fn set_deadline(&self, after_opened: Option<Duration>) {

@@ -38,6 +38,8 @@ pub struct Context {
     pub(super) flags: Flags,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
+    /// Whether the request's line is in the log already.
+    pub(super) is_logged: bool,
     /// The answer to the error that is on its way to the end of the request.
     pub(super) pending_reply: Option<Reply>,
 }
@@ -82,6 +84,7 @@ impl Context {
             attempt: Attempts::default(),
             flags: Flags::default(),
             replied: None,
+            is_logged: false,
             pending_reply: None,
         }
     }

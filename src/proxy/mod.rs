@@ -7,6 +7,7 @@ mod arrival;
 mod attempt;
 mod connection;
 mod context;
+mod finish;
 mod forward;
 mod pipeline;
 mod reply;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -34,7 +35,7 @@ pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 
 use crate::snapshot::Store;
-use crate::telemetry::{AccessLog, Flag, Record};
+use crate::telemetry::{AccessLog, Flag};
 
 /// The gateway.
 #[derive(Debug)]
@@ -254,11 +255,10 @@ impl ProxyHttp for Gateway {
             .or_else(|| attempt::reply_to(error, context));
         let error_code = match reply {
             Some(reply) if !is_answered => {
-                // The framework closes the connection after a failed attempt, so clients are told.
-                session.set_keepalive(None);
                 let status = reply.status.as_u16();
-                if let Err(error) = send::send(session, context, reply).await {
-                    log::debug!("an answer was not sent: {error}");
+                match send::send(session, context, reply).await {
+                    Ok(()) => self.keep_client(session, context).await,
+                    Err(error) => log::debug!("an answer was not sent: {error}"),
                 }
                 status
             }
@@ -275,42 +275,9 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
         attempt::ended(context);
-        let Some(log) = &self.access_log else { return };
-        let request = session.req_header();
-        let client = context.client_text();
-        let route = context.route();
-        let written = session
-            .response_written()
-            .map(|response| response.status.as_u16());
-        log.write(&Record {
-            time: context.time,
-            id: context.id(),
-            client: client.as_deref(),
-            method: &request.method,
-            host: request
-                .headers
-                .get(header::HOST)
-                .map(|host| host.as_bytes()),
-            path: context.path(&request.uri),
-            version: request.version,
-            route: route.map(|route| &*route.name),
-            service: route.map(|route| &*route.service),
-            endpoint: context
-                .attempt
-                .choice
-                .as_ref()
-                .map(|choice| choice.endpoint.as_str()),
-            status: context.replied.or(written).unwrap_or(0),
-            request_bytes: session.body_bytes_read() as u64,
-            response_bytes: session.body_bytes_sent() as u64,
-            total: context.arrived.elapsed(),
-            pipeline: context.attempt.pipeline,
-            connected: context.attempt.connected,
-            first_byte: context.attempt.first_byte,
-            attempts: context.attempt.count,
-            flags: context.flags,
-            headers: &request.headers,
-        });
+        if !context.is_logged {
+            self.log(session, context);
+        }
     }
 
     /// The access log is the record of every request.

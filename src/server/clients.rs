@@ -97,7 +97,9 @@ impl Clients {
             connection.await_client(idle_for);
             let session = session(next.0, next.1, connection);
             let served = self.proxy.process_new_http(session, shutdown).await;
-            let Some(reused) = served else { return };
+            let Some(reused) = served.or_else(|| connection.take_kept()) else {
+                return;
+            };
             next = reused.consume();
             idle_for = timeouts.keepalive;
         }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"bufio"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"log"
@@ -88,9 +89,23 @@ func authorized(secret []byte, next http.Handler) http.Handler {
 	})
 }
 
+func uuid() string {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		log.Fatal(err)
+	}
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status  int
+	written int
+}
+
+func (r *recorder) Write(body []byte) (int, error) {
+	r.written += len(body)
+	return r.ResponseWriter.Write(body)
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -119,7 +134,9 @@ func logged(path string, next http.Handler) http.Handler {
 		next.ServeHTTP(rec, r)
 		line, _ := json.Marshal(map[string]interface{}{
 			"time": start, "client": r.RemoteAddr, "method": r.Method, "host": r.Host,
-			"path": r.URL.Path, "status": rec.status, "duration": time.Since(start).Microseconds(),
+			"path": r.URL.Path, "protocol": r.Proto, "status": rec.status,
+			"request_bytes": r.ContentLength, "response_bytes": rec.written,
+			"total_us": time.Since(start).Microseconds(),
 		})
 		select {
 		case lines <- append(line, '\n'):
@@ -146,6 +163,20 @@ func main() {
 		}
 		proxy := httputil.NewSingleHostReverseProxy(base)
 		proxy.Transport = transport
+		direct := proxy.Director
+		proxy.Director = func(r *http.Request) {
+			client, _, _ := net.SplitHostPort(r.RemoteAddr)
+			r.Header.Set("X-Forwarded-Proto", "http")
+			r.Header.Set("X-Forwarded-Host", r.Host)
+			r.Header.Set("Forwarded", fmt.Sprintf("for=%s;host=%q;proto=http", client, r.Host))
+			r.Header.Add("Via", "1.1 go")
+			r.Header.Set("X-Request-Id", uuid())
+			direct(r)
+		}
+		proxy.ModifyResponse = func(r *http.Response) error {
+			r.Header.Set("X-Request-Id", r.Request.Header.Get("X-Request-Id"))
+			return nil
+		}
 		for _, route := range service.Routes {
 			router.PathPrefix(route).Handler(proxy)
 		}

@@ -1,0 +1,73 @@
+//! What is left to do when a request has been answered: its line in the log, and its client's
+//! connection.
+
+use http::header;
+use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
+use pingora::protocols::http::ServerSession;
+use pingora_proxy::Session;
+
+use super::Gateway;
+use super::context::Context;
+use crate::telemetry::Record;
+
+impl Gateway {
+    /// The framework closes the client's connection after a failed attempt, whatever was answered. The
+    /// client has done nothing wrong: if its request is there as a whole, its connection is kept.
+    pub(super) async fn keep_client(&self, session: &mut Session, context: &mut Context) {
+        let Some(connection) = context.connection.clone() else {
+            return;
+        };
+        if session.get_keepalive().is_none() || !session.is_body_done() {
+            return;
+        }
+        // What takes the session's place knows no request that could be logged.
+        self.log(session, context);
+        context.is_logged = true;
+        let settings = HttpPersistentSettings::for_session(session);
+        let nobody = ServerSession::new_http1(Box::new(tokio::io::duplex(1).0));
+        let served = std::mem::replace(&mut *session.downstream_session, nobody);
+        if let Ok(Some(stream)) = served.finish().await {
+            connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
+        }
+    }
+
+    /// Writes the request's line.
+    pub(super) fn log(&self, session: &Session, context: &Context) {
+        let Some(log) = &self.access_log else { return };
+        let request = session.req_header();
+        let client = context.client_text();
+        let route = context.route();
+        let written = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        log.write(&Record {
+            time: context.time,
+            id: context.id(),
+            client: client.as_deref(),
+            method: &request.method,
+            host: request
+                .headers
+                .get(header::HOST)
+                .map(|host| host.as_bytes()),
+            path: context.path(&request.uri),
+            version: request.version,
+            route: route.map(|route| &*route.name),
+            service: route.map(|route| &*route.service),
+            endpoint: context
+                .attempt
+                .choice
+                .as_ref()
+                .map(|choice| choice.endpoint.as_str()),
+            status: context.replied.or(written).unwrap_or(0),
+            request_bytes: session.body_bytes_read() as u64,
+            response_bytes: session.body_bytes_sent() as u64,
+            total: context.arrived.elapsed(),
+            pipeline: context.attempt.pipeline,
+            connected: context.attempt.connected,
+            first_byte: context.attempt.first_byte,
+            attempts: context.attempt.count,
+            flags: context.flags,
+            headers: &request.headers,
+        });
+    }
+}
