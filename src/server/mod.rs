@@ -127,6 +127,8 @@ fn list(addresses: &[SocketAddr]) -> String {
 fn configuration(settings: &Settings) -> ServerConf {
     ServerConf {
         threads: settings.threads,
+        // One worker has nobody to share work with, and a simpler scheduler.
+        work_stealing: settings.threads > 1,
         upstream_keepalive_pool_size: settings.upstream_pool,
         max_retries: MOST_ATTEMPTS as usize,
         // The process ends itself as soon as the last connection has; these are only upper bounds.
