@@ -251,7 +251,7 @@ async fn too_much_is_refused_by_its_own_status() {
 async fn slow_senders_are_told_and_let_go() {
     let upstream = Upstream::echo().await;
     let gateway = Gateway::start(&format!(
-        "server: {{ listen: $LISTEN, timeouts: {{ request_header: 1s, request_body: 500ms, keepalive: 1s }} }}\nadmin: off\nservices: {{ a: {{ base_url: \"http://{}\", routes: [{{ prefix: / }}] }} }}\n",
+        "server: {{ listen: $LISTEN, threads: 1, timeouts: {{ request_header: 1s, request_body: 500ms, keepalive: 1s }} }}\nadmin: off\nservices: {{ a: {{ base_url: \"http://{}\", routes: [{{ prefix: / }}] }} }}\n",
         upstream.address
     ))
     .await;
