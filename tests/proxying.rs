@@ -271,6 +271,42 @@ async fn chunked_bodies_pass_both_ways() {
     assert_eq!(data, "abcdefg", "{answer}");
 }
 
+/// The framework has no trailers in HTTP/1.1; an intermediary may discard them (RFC 9110 §6.5.1), as
+/// long as they harm nothing.
+#[tokio::test]
+async fn trailers_are_discarded_and_harm_nothing() {
+    let upstream = Upstream::raw(|mut stream| async move {
+        let mut request = Vec::new();
+        let mut chunk = [0; 4096];
+        while !request.ends_with(b"0\r\n\r\n") {
+            match stream.read(&mut chunk).await {
+                Ok(count @ 1..) => request.extend_from_slice(&chunk[..count]),
+                _ => return,
+            }
+        }
+        let body = String::from_utf8_lossy(&request).matches("forged").count();
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-Sum\r\n\r\n1\r\n{body}\r\n0\r\nX-Sum: 1\r\n\r\n"
+        );
+        let _ = stream.write_all(answer.as_bytes()).await;
+        let _ = stream.read(&mut chunk).await;
+    })
+    .await;
+    let gateway = Gateway::start(&format!(
+        "services: {{ a: {{ base_url: \"http://{}\", routes: [/up] }} }}",
+        upstream.address
+    ))
+    .await;
+    let request = b"POST /up HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTrailer: X-User-Id\r\n\r\n2\r\nab\r\n0\r\nX-User-Id: forged\r\n\r\nGET /none HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let answer = gateway.exchange(request).await;
+    // The body came through, nothing of the trailer reached the backend as a field, and the next
+    // request was not mistaken for a part of it.
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+    assert!(answer.contains("\r\n1\r\n0\r\n0\r\n"), "{answer}");
+    assert!(!answer.to_lowercase().contains("trailer:"), "{answer}");
+    assert!(answer.contains("HTTP/1.1 404"), "{answer}");
+}
+
 #[tokio::test]
 async fn a_client_that_expects_to_be_asked_is_asked() {
     let upstream = Upstream::echo().await;

@@ -46,6 +46,8 @@ pub(super) fn prepare(
     let headers = &mut parts.headers;
     // One growth instead of several; fails only for a map of 32768 fields.
     let _ = headers.try_reserve(FIELDS_ADDED);
+    // The framework discards trailers, so none are announced.
+    headers.remove(header::TRAILER);
     set_host(headers, context);
     set_origin_fields(headers, sent.headers.get(header::HOST), context);
     headers.append(header::VIA, via(sent.version));

@@ -8,11 +8,13 @@ use super::context::Context;
 use super::pipeline;
 
 /// Fields that are about one connection only (RFC 9110 §7.6.1), beside `Connection` and what it
-/// names. The framework writes the framing fields itself.
-const HOP_BY_HOP: [HeaderName; 3] = [
+/// names, and the announcement of trailers, which the framework discards. The framework writes the
+/// framing fields itself.
+const HOP_BY_HOP: [HeaderName; 4] = [
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("proxy-connection"),
     header::PROXY_AUTHENTICATE,
+    header::TRAILER,
 ];
 /// What a backend may not take away by naming it in `Connection`.
 const END_TO_END: [HeaderName; 4] = [
