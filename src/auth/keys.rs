@@ -1,23 +1,21 @@
 //! The keys of a provider, each bound to the algorithms it may be used with.
 
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
 use openssl::x509::X509;
 
+use super::jwks::from_jwks;
 use super::refusal::Refusal;
 use crate::config::{Diagnostics, FileText, Jwt, JwtAlgorithm, Secret, Span, Spanned};
 
 /// Shortest RSA modulus (RFC 7518 §3.3).
-const SHORTEST_RSA_BITS: u32 = 2048;
-/// Most keys of a set.
-const MOST_KEYS: usize = 100;
+pub(super) const SHORTEST_RSA_BITS: u32 = 2048;
 
 /// A key and what it may be used for: the algorithm is never the token's choice alone.
 pub(super) struct Key {
-    id: Option<Box<str>>,
-    algorithms: Box<[Algorithm]>,
+    pub(super) id: Option<Box<str>>,
+    pub(super) algorithms: Box<[Algorithm]>,
     pub(super) decoding: DecodingKey,
 }
 
@@ -30,7 +28,7 @@ pub(super) struct Keys {
 
 /// What a key is, as far as algorithms care.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Secret { bytes: usize },
     Rsa { bits: u32 },
     P256,
@@ -52,7 +50,7 @@ impl Kind {
         }
     }
 
-    fn noun(self) -> &'static str {
+    pub(super) fn noun(self) -> &'static str {
         match self {
             Self::Secret { .. } => "a shared secret",
             Self::Rsa { .. } => "an RSA key",
@@ -179,6 +177,14 @@ fn from_secret(secret: &Spanned<Secret>, jwt: &Jwt, diagnostics: &mut Diagnostic
 }
 
 impl Keys {
+    /// The keys of a set.
+    pub(super) fn several(keys: Vec<Key>) -> Self {
+        Self {
+            has_ids: keys.len() > 1 || keys.iter().any(|key| key.id.is_some()),
+            keys: keys.into(),
+        }
+    }
+
     fn single(decoding: DecodingKey, kind: Kind, algorithms: &[JwtAlgorithm]) -> Self {
         Self {
             keys: [Key::new(None, decoding, kind, algorithms)].into(),
@@ -188,7 +194,7 @@ impl Keys {
 }
 
 impl Key {
-    fn new(
+    pub(super) fn new(
         id: Option<&str>,
         decoding: DecodingKey,
         kind: Kind,
@@ -328,138 +334,4 @@ fn public_key(key: &PKey<Public>) -> Option<(DecodingKey, Kind)> {
         )),
         _ => None,
     }
-}
-
-fn from_jwks(
-    jwks: &Spanned<FileText>,
-    algorithms: &[JwtAlgorithm],
-    diagnostics: &mut Diagnostics,
-) -> Option<Keys> {
-    #[derive(serde::Deserialize)]
-    struct Set {
-        keys: Vec<serde_json::Value>,
-    }
-    if jwks.text().is_empty() && jwks.file.is_some() {
-        return None;
-    }
-    let set: Set = match serde_json::from_str(jwks.text()) {
-        Ok(set) => set,
-        Err(error) => {
-            diagnostics
-                .error(
-                    jwks.span,
-                    format!("this is not a JSON Web Key Set: {error}"),
-                )
-                .help("it must be `{\"keys\": [...]}` (RFC 7517 §5)");
-            return None;
-        }
-    };
-    if set.keys.len() > MOST_KEYS {
-        diagnostics.error(
-            jwks.span,
-            format!("{} keys are too many: at most {MOST_KEYS}", set.keys.len()),
-        );
-        return None;
-    }
-    let mut keys: Vec<Key> = Vec::new();
-    for (index, value) in set.keys.into_iter().enumerate() {
-        match read_jwk(value, algorithms) {
-            Ok(key) if key.id.is_some() && keys.iter().any(|known| known.id == key.id) => {
-                diagnostics.warning(
-                    jwks.span,
-                    format!("key {} has the `kid` of another", index + 1),
-                );
-                keys.push(key);
-            }
-            Ok(key) => keys.push(key),
-            Err(reason) => {
-                diagnostics.warning(
-                    jwks.span,
-                    format!("key {} of the set is not used: {reason}", index + 1),
-                );
-            }
-        }
-    }
-    if keys.is_empty() {
-        diagnostics
-            .error(jwks.span, "the set holds no key for these algorithms")
-            .help("list the algorithms of its keys in `algorithms`");
-        return None;
-    }
-    Some(Keys {
-        has_ids: keys.len() > 1 || keys.iter().any(|key| key.id.is_some()),
-        keys: keys.into(),
-    })
-}
-
-fn read_jwk(value: serde_json::Value, algorithms: &[JwtAlgorithm]) -> Result<Key, String> {
-    let jwk: Jwk = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    if jwk
-        .common
-        .public_key_use
-        .as_ref()
-        .is_some_and(|used| *used != PublicKeyUse::Signature)
-    {
-        return Err("its `use` is not `sig`".into());
-    }
-    let decoding = DecodingKey::from_jwk(&jwk).map_err(|error| error.to_string())?;
-    let bytes = |text: &str| {
-        use base64::Engine;
-        base64::engine::general_purpose::URL_SAFE_NO_PAD
-            .decode(text)
-            .map_err(|error| error.to_string())
-    };
-    let kind = match &jwk.algorithm {
-        AlgorithmParameters::RSA(rsa) => {
-            let modulus = bytes(&rsa.n)?;
-            let bits = modulus.iter().skip_while(|byte| **byte == 0).count() as u32 * 8;
-            let exponent = bytes(&rsa.e)?;
-            if exponent
-                .iter()
-                .fold(0u64, |e, byte| e << 8 | u64::from(*byte))
-                < 3
-            {
-                return Err("its exponent is too small".into());
-            }
-            Kind::Rsa { bits }
-        }
-        AlgorithmParameters::EllipticCurve(ec) => match ec.curve {
-            EllipticCurve::P256 => Kind::P256,
-            EllipticCurve::P384 => Kind::P384,
-            _ => return Err("its curve is not supported".into()),
-        },
-        AlgorithmParameters::OctetKeyPair(pair) if pair.curve == EllipticCurve::Ed25519 => {
-            Kind::Ed25519
-        }
-        AlgorithmParameters::OctetKey(key) => Kind::Secret {
-            bytes: bytes(&key.value)?.len(),
-        },
-        _ => return Err("its kind is not supported".into()),
-    };
-    match kind {
-        Kind::Rsa { bits } if bits < SHORTEST_RSA_BITS => {
-            return Err(format!("{bits} bits of RSA are too short"));
-        }
-        Kind::Secret { bytes } if bytes < 32 => {
-            return Err(format!("a secret of {bytes} bytes is too short"));
-        }
-        _ => {}
-    }
-    let mut key = Key::new(jwk.common.key_id.as_deref(), decoding, kind, algorithms);
-    if let Some(stated) = jwk.common.key_algorithm {
-        let stated = stated.to_string();
-        key.algorithms = key
-            .algorithms
-            .iter()
-            .filter(|known| format!("{known:?}") == stated)
-            .copied()
-            .collect();
-    }
-    if key.algorithms.is_empty() {
-        return Err(format!(
-            "it is {}, for none of the listed `algorithms`",
-            kind.noun()
-        ));
-    }
-    Ok(key)
 }

@@ -5,6 +5,7 @@
 
 mod cache;
 mod extract;
+mod jwks;
 mod keys;
 mod provider;
 mod refusal;

@@ -13,9 +13,9 @@ use serde::de::{
 };
 
 use super::diagnostic::{Diagnostics, nearest};
+use super::node::{Node, Resolved, Scalar, Value};
 use super::shape::{ONE_OR_MANY, TOGGLE};
 use super::source::{SPANNED, Span};
-use super::yaml::{Node, Resolved, Scalar, Value};
 
 /// Errors reported in one run; a file with more is not a configuration.
 const MOST_ERRORS: usize = 100;

@@ -8,6 +8,7 @@ mod de;
 mod diagnostic;
 mod interpolate;
 mod load;
+mod node;
 mod policy;
 mod rate_limit;
 mod render;
