@@ -363,7 +363,7 @@ async fn a_failing_backend_costs_the_client_no_connection() {
     .await;
     let mut client = gateway.connect().await;
     for _ in 0..2 {
-        for (path, status) in [("/dead", 502), ("/silent", 504), ("/closing", 502)] {
+        for (path, status) in [("/silent", 504), ("/dead", 502), ("/closing", 502)] {
             client
                 .get(path)
                 .await

@@ -121,6 +121,12 @@ impl Connection {
         self.set_deadline(limit.map(|limit| since_opened + limit));
     }
 
+    /// A request came; what was late in the last one is forgotten.
+    pub(super) fn request_came(&self) {
+        self.arrived();
+        self.is_late.store(false, Ordering::Relaxed);
+    }
+
     /// What was awaited came.
     pub(super) fn arrived(&self) {
         self.set_deadline(None);

@@ -92,7 +92,7 @@ impl ProxyHttp for Gateway {
         connection: Box<dyn Any + Send + Sync>,
     ) {
         if let Ok(connection) = connection.downcast::<Arc<Connection>>() {
-            connection.arrived();
+            connection.request_came();
             context.connection = Some(*connection);
         }
     }
