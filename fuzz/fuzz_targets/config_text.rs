@@ -13,7 +13,7 @@ fuzz_target!(|text: &str| {
     loaded.config.server.limits.rate_limit_keys = 1024.into();
     let state = State::new(&loaded.config);
     let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
-    let snapshot = compile(&loaded.config, &loaded.source, &state, &mut diagnostics);
+    let snapshot = compile(&loaded.config, &loaded.source, &state, None, &mut diagnostics);
     assert_eq!(snapshot.is_none(), diagnostics.has_errors());
     render(&diagnostics.into_sorted(), &loaded.source, false);
 });

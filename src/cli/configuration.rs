@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use super::{ConfigFile, Failure};
-use crate::config::{self, Diagnostics, Loaded};
+use crate::config::{self, Diagnostic, LoadError, Loaded, Source};
 use crate::snapshot::{Snapshot, State, compile};
 
 /// Where a configuration is looked for that is not named.
@@ -42,38 +42,76 @@ impl ConfigFile {
     /// Reads and compiles the configuration. Findings are printed.
     pub(super) fn compile(&self) -> Result<Usable, Failure> {
         let path = self.path()?;
-        let mut loaded = match config::load(&path, &|name| std::env::var(name).ok()) {
-            Ok(loaded) => loaded,
-            Err(error) => {
-                say(&format!("tollgate: {error}"));
-                return Err(Failure::Config);
+        match examine(&path) {
+            Ok((usable, findings)) => {
+                show(&findings, &usable.loaded.source);
+                Ok(usable)
             }
-        };
-        let state = State::new(&loaded.config);
-        let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
-        let snapshot = compile(&loaded.config, &loaded.source, &state, &mut diagnostics);
-        let warnings = report(diagnostics, &loaded);
-        match snapshot {
-            Some(snapshot) => Ok(Usable {
-                loaded,
-                snapshot,
-                state,
-                warnings,
-            }),
-            None => Err(Failure::Config),
+            Err(Unusable::Unreadable(error)) => {
+                say(&format!("tollgate: {error}"));
+                Err(Failure::Config)
+            }
+            Err(Unusable::Wrong(findings, source)) => {
+                show(&findings, &source);
+                Err(Failure::Config)
+            }
         }
     }
 }
 
-/// Prints findings; returns their number.
-fn report(diagnostics: Diagnostics, loaded: &Loaded) -> usize {
+/// Why a configuration can't be used.
+pub(super) enum Unusable {
+    /// There is no text.
+    Unreadable(LoadError),
+    /// There are errors in it.
+    Wrong(Vec<Diagnostic>, Source),
+}
+
+/// Reads and compiles a configuration; findings come along.
+pub(super) fn examine(path: &Path) -> Result<(Usable, Vec<Diagnostic>), Unusable> {
+    let mut loaded =
+        config::load(path, &|name| std::env::var(name).ok()).map_err(Unusable::Unreadable)?;
+    let state = State::new(&loaded.config);
+    let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+    let snapshot = compile(
+        &loaded.config,
+        &loaded.source,
+        &state,
+        None,
+        &mut diagnostics,
+    );
     let findings = diagnostics.into_sorted();
+    match snapshot {
+        Some(snapshot) => Ok((
+            Usable {
+                loaded,
+                snapshot,
+                state,
+                warnings: findings.len(),
+            },
+            findings,
+        )),
+        None => Err(Unusable::Wrong(findings, loaded.source)),
+    }
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreadable(error) => error.fmt(f),
+            Self::Wrong(findings, source) => {
+                f.write_str(config::render(findings, source, false).trim_end())
+            }
+        }
+    }
+}
+
+/// Prints findings.
+fn show(findings: &[Diagnostic], source: &Source) {
     if !findings.is_empty() {
         let is_coloured = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-        let text = config::render(&findings, &loaded.source, is_coloured);
-        say(text.trim_end());
+        say(config::render(findings, source, is_coloured).trim_end());
     }
-    findings.len()
 }
 
 /// Prints a line on standard error, whoever listens.

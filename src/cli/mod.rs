@@ -1,12 +1,17 @@
 //! The command line: one file a command.
 
+mod changes;
 mod check;
 mod configuration;
+mod diff;
 mod explain;
 mod generate;
 mod init;
+mod operator;
+mod reload;
 mod run;
 mod token;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +37,13 @@ enum Command {
     Check(ConfigFile),
     /// Tell what would become of a request, and why
     Explain(explain::Arguments),
+    /// Make the running gateway load its configuration again, and say what changed
+    Reload(operator::Gateway),
+    /// Say what a reload would change, or what is different from another configuration
+    Diff(diff::Arguments),
+    /// Put a new process, of the program and the configuration as they are now, in the place of the
+    /// running one without dropping a request
+    Upgrade(operator::Gateway),
     /// Write a commented configuration to start from
     Init(init::Arguments),
     /// Print a token for trying routes that need one, signed with a provider's shared secret
@@ -78,6 +90,9 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Run(file) => run::run(&file),
         Command::Check(file) => check::check(&file),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Reload(arguments) => reload::reload(&arguments),
+        Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Token(arguments) => token::token(&arguments),
         Command::Schema => generate::schema(),

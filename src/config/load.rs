@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use super::auth::JwtKeys;
 use super::diagnostic::Diagnostics;
 use super::interpolate::Environment;
-use super::root::Config;
-use super::secret::FileText;
-use super::source::{Source, Span};
+use super::root::{Admin, Config};
+use super::secret::{FileText, Secret};
+use super::shape::Toggle;
+use super::source::{Source, Span, Spanned};
 use super::{de, yaml};
 
 /// Largest configuration file. A hundred thousand routes need a quarter of it.
@@ -108,18 +109,21 @@ fn read_files(
             jwks,
         } = &mut provider.jwt.value.keys.value;
         if let Some(secret) = secret {
-            let span = secret.span;
-            match &secret.0.file {
-                Some(file) => {
-                    warn_if_readable_by_others(&base.join(&file.value), file.span, diagnostics)
-                }
-                None => warn_if_written_plainly(source, span, diagnostics),
-            }
+            let harm = "everyone who can read this file can make tokens";
+            warn_if_exposed(secret, (source, base), harm, diagnostics);
             read_file(&mut secret.value.0, base, files, diagnostics);
         }
         for text in [public_key, jwks].into_iter().flatten() {
             read_file(&mut text.value, base, files, diagnostics);
         }
+    }
+    if let Toggle::On(Admin {
+        token: Some(token), ..
+    }) = &mut config.admin.0
+    {
+        let harm = "everyone who can read this file can change what the gateway does";
+        warn_if_exposed(token, (source, base), harm, diagnostics);
+        read_file(&mut token.value.0, base, files, diagnostics);
     }
     for service in config.services.values() {
         if let Some(ca) = service.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
@@ -148,7 +152,19 @@ fn read_file(
     }
 }
 
-fn warn_if_written_plainly(source: &Source, span: Span, diagnostics: &mut Diagnostics) {
+fn warn_if_exposed(
+    secret: &Spanned<Secret>,
+    (source, base): (&Source, &Path),
+    harm: &str,
+    diagnostics: &mut Diagnostics,
+) {
+    match &secret.0.file {
+        Some(file) => warn_if_readable_by_others(&base.join(&file.value), file.span, diagnostics),
+        None => warn_if_written_plainly(source, secret.span, harm, diagnostics),
+    }
+}
+
+fn warn_if_written_plainly(source: &Source, span: Span, harm: &str, diagnostics: &mut Diagnostics) {
     let is_interpolated = source
         .text
         .get(span.start..span.end)
@@ -156,8 +172,8 @@ fn warn_if_written_plainly(source: &Source, span: Span, diagnostics: &mut Diagno
     if !is_interpolated {
         diagnostics
             .warning(span, "a secret is written in plain text")
-            .label("everyone who can read this file can make tokens")
-            .help("write `${JWT_SECRET}` and set that variable, or `{ file: /path }`");
+            .label(harm)
+            .help("write `${NAME}` and set that variable, or `{ file: /path }`");
     }
 }
 

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::auth::{AuthProvider, AuthRule};
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
+use super::secret::Secret;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
 use super::source::Spanned;
@@ -17,7 +18,7 @@ use super::units::{ByteSize, Period};
 pub struct Config {
     /// The gateway's own listeners, threads and bounds.
     pub server: Server,
-    /// The address for health checks; `off` for none.
+    /// The address for operators: health, status, metrics, reload; `off` for none.
     pub admin: AdminSlot,
     /// The process's log and the access log.
     pub log: Log,
@@ -67,6 +68,12 @@ pub struct Server {
     pub limits: ServerLimits,
     /// How the gateway stops.
     pub shutdown: Shutdown,
+    /// Whether the configuration is reloaded when it, or a file it names, has changed. Looked at
+    /// twice a second. Default `true`.
+    pub watch_files: bool,
+    /// How long each step of `tollgate upgrade` may take before it is given up and the old process
+    /// goes on. Default `30s`; too little for a configuration of a million routes.
+    pub upgrade_timeout: Spanned<Period>,
     /// Idle upstream connections kept for reuse, all workers together. Default 1024; too few means
     /// a new connection for most requests.
     pub upstream_pool: Spanned<usize>,
@@ -138,12 +145,25 @@ pub struct Shutdown {
 #[serde(transparent)]
 pub struct AdminSlot(pub Toggle<Admin>);
 
-/// The address for health checks.
+/// The address for operators.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where `/healthz` and `/readyz` answer. Default `127.0.0.1:9900`.
+    /// Where `/healthz`, `/readyz`, `/metrics`, `/status`, `/diff` and `/reload` answer. Default
+    /// `127.0.0.1:9900`.
     pub listen: Spanned<String>,
+    /// The bearer token that is needed for anything that changes something, and, where `listen` is
+    /// not a loopback address, for all but `/healthz` and `/readyz`. Without it, or with an empty
+    /// one, those are refused.
+    pub token: Option<Spanned<Secret>>,
+}
+
+impl Admin {
+    /// The token, unless there is none.
+    pub fn token(&self) -> Option<&str> {
+        let token = self.token.as_ref()?.expose();
+        (!token.is_empty()).then_some(token)
+    }
 }
 
 /// The process's log and the access log.
@@ -207,6 +227,8 @@ impl Default for Server {
             timeouts: ServerTimeouts::default(),
             limits: ServerLimits::default(),
             shutdown: Shutdown::default(),
+            watch_files: true,
+            upgrade_timeout: Period::seconds(30).into(),
             upstream_pool: 1024.into(),
         }
     }
@@ -255,6 +277,7 @@ impl Default for Admin {
     fn default() -> Self {
         Self {
             listen: "127.0.0.1:9900".to_owned().into(),
+            token: None,
         }
     }
 }

@@ -43,6 +43,7 @@ enum Awaited {
 pub struct Connection {
     peer: IpAddr,
     peer_text: Box<str>,
+    is_own: bool,
     opened: Instant,
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
@@ -70,6 +71,7 @@ impl Connection {
         Self {
             peer,
             peer_text: peer.to_string().into(),
+            is_own: false,
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
@@ -78,6 +80,19 @@ impl Connection {
             memo: Mutex::default(),
             kept: Mutex::default(),
         }
+    }
+
+    /// A connection of the process to itself, by which it sees whether it answers.
+    pub fn own() -> Self {
+        Self {
+            is_own: true,
+            ..Self::new(None)
+        }
+    }
+
+    /// Whether it is the process itself that asks.
+    pub(super) fn is_own(&self) -> bool {
+        self.is_own
     }
 
     /// The address at the other end.

@@ -98,6 +98,11 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        if context.connection.as_ref().is_some_and(|it| it.is_own()) {
+            context.is_logged = true;
+            send::acknowledge(session).await?;
+            return Ok(true);
+        }
         self.set_client_timeouts(session, context);
         match pipeline::admit(session.req_header(), context) {
             Ok(()) => {

@@ -63,6 +63,14 @@ pub(super) async fn send(
     Ok(())
 }
 
+/// Answers the process itself.
+pub(super) async fn acknowledge(session: &mut Session) -> Result<()> {
+    let response = ResponseHeader::build(StatusCode::NO_CONTENT, Some(0))?;
+    session
+        .write_response_header(Box::new(response), true)
+        .await
+}
+
 fn body(session: &Session, reply: &mut Reply, context: &Context) -> (Bytes, Option<HeaderValue>) {
     match &mut reply.body {
         Body::Fixed(body) => (std::mem::take(body), None),

@@ -10,8 +10,13 @@ use nix::sys::socket::{MsgFlags, send};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::l4::stream::Stream as L4Stream;
 use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use crate::proxy::{Connection, Gateway, Late, Supervised};
 use crate::snapshot::{ClientTimeouts, Store};
@@ -22,6 +27,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// What a client is told whose request header did not come in time.
 const TOO_SLOW: &[u8] =
     b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+
+/// What the process asks itself.
+const CHECK: &[u8] = b"GET / HTTP/1.1\r\nHost: tollgate\r\nConnection: close\r\n\r\n";
 
 /// The client connections that are open.
 #[derive(Debug, Default)]
@@ -34,6 +42,7 @@ pub(super) struct OpenConnections {
 struct Seat(Arc<OpenConnections>);
 
 /// Serves client connections.
+#[derive(Clone)]
 pub(super) struct Clients {
     proxy: Arc<HttpProxy<Gateway>>,
     snapshots: Arc<Store>,
@@ -80,6 +89,46 @@ impl Clients {
             proxy: Arc::new(proxy),
             snapshots,
             open,
+        }
+    }
+
+    /// Asks itself for an answer, through its own workers, as a client would.
+    ///
+    /// # Errors
+    /// When there is none within `patience`.
+    pub(super) async fn check(&self, workers: &Handle, patience: Duration) -> std::io::Result<()> {
+        let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
+        for end in [&ours, &theirs] {
+            end.set_nonblocking(true)?;
+        }
+        let proxy = self.proxy.clone();
+        workers.spawn(async move {
+            let stream = match UnixStream::from_std(theirs) {
+                Ok(stream) => stream,
+                Err(error) => return log::error!("a worker can't serve: {error}"),
+            };
+            let connection = Arc::new(Connection::own());
+            let session = session(Box::new(L4Stream::from(stream)), None, &connection);
+            // This one ends by itself, whatever the process does.
+            let (_ending, shutdown) = watch::channel(false);
+            proxy.process_new_http(session, &shutdown).await;
+        });
+        let mut ours = UnixStream::from_std(ours)?;
+        let exchange = async {
+            ours.write_all(CHECK).await?;
+            let mut answer = Vec::new();
+            ours.read_to_end(&mut answer).await?;
+            if answer.starts_with(b"HTTP/1.1 204 ") {
+                return Ok(());
+            }
+            let answer = String::from_utf8_lossy(&answer);
+            Err(std::io::Error::other(format!("it answered {answer:?}")))
+        };
+        match tokio::time::timeout(patience, exchange).await {
+            Ok(result) => result,
+            Err(_) => Err(std::io::Error::other(format!(
+                "it did not answer within {patience:?}"
+            ))),
         }
     }
 

@@ -2,24 +2,40 @@
 
 mod background;
 mod clients;
+mod handover;
+mod listening;
+mod operations;
+mod reload;
 mod shutdown;
+mod sockets;
+mod systemd;
+mod upgrade;
+mod watch;
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use pingora::apps::http_app::HttpServer;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
 use pingora::services::listening::Service;
 use pingora_proxy::http_proxy;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use self::background::{LimitPeriods, Resolution};
 use self::clients::{Clients, OpenConnections};
+pub use self::handover::Predecessor;
+use self::handover::Step;
+use self::listening::Listening;
+use self::operations::{Operations, Parts};
+use self::reload::Reloader;
 use self::shutdown::Shutdown;
-use crate::admin::{Health, Readiness};
+use self::sockets::Sockets;
+use crate::admin::{Api, Readiness, Status, commands};
+use crate::config::Loaded;
 use crate::proxy::{Gateway, MOST_ATTEMPTS};
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::AccessLog;
@@ -57,63 +73,117 @@ fn hint(error: &std::io::Error) -> &'static str {
     }
 }
 
-/// Runs the gateway until it is told to end. Does not return once it serves.
+/// What a process starts with.
+pub struct Start {
+    /// The configuration.
+    pub loaded: Loaded,
+    /// What it was compiled to.
+    pub snapshot: Snapshot,
+    /// The state it refers to.
+    pub state: State,
+    /// Where requests are logged.
+    pub access_log: Option<AccessLog>,
+    /// The process that is succeeded.
+    pub predecessor: Option<Predecessor>,
+}
+
+/// Runs the gateway until it is told to end, or another process takes over. Does not return once it
+/// serves.
 ///
 /// # Errors
-/// When it can't start; nothing was served then.
-pub fn run(
-    snapshot: Snapshot,
-    state: State,
-    access_log: Option<AccessLog>,
-) -> Result<(), StartError> {
-    let settings = snapshot.settings.clone();
-    check_addresses(&settings)?;
-    resolve_first(&snapshot)?;
-    let snapshots = Arc::new(Store::new(snapshot));
-    let access_log = access_log.map(Arc::new);
+/// When it can't start; nothing was served then, and a predecessor has been told.
+pub fn run(start: Start) -> Result<(), StartError> {
+    let settings = start.snapshot.settings.clone();
+    let sockets = match listen(&settings, start.predecessor.as_ref()) {
+        Ok(sockets) => Arc::new(sockets),
+        Err(error) => {
+            if let Some(predecessor) = &start.predecessor {
+                predecessor.fail(Step::Listeners, &error.to_string());
+            }
+            return Err(error);
+        }
+    };
+    prepare(&start.snapshot)?;
+    let snapshots = Arc::new(Store::new(start.snapshot));
+    let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
+    let status = Arc::new(Status::new(&start.loaded.source.path, upgraded_from));
+    let access_log = start.access_log.map(Arc::new);
     let is_draining = Arc::new(AtomicBool::new(false));
     let open = Arc::new(OpenConnections::default());
+    let succession = Arc::new(Notify::new());
+    let (asked, commands) = commands();
+    let (gate, may_accept) = tokio::sync::watch::channel(false);
 
-    let conf = configuration(&settings);
-    let mut server = Server::new_with_opt_and_conf(None, conf);
+    let mut server = Server::new_with_opt_and_conf(None, configuration(&settings));
     server.bootstrap();
     let gateway = Gateway::new(snapshots.clone(), access_log.clone(), is_draining.clone());
     let proxy = http_proxy(&server.configuration, gateway);
     let clients = Clients::new(proxy, snapshots.clone(), open.clone());
-    let mut service = Service::new("clients".to_owned(), clients);
-    for address in &settings.listen {
-        let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
-        service.add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
-    }
+    let service = Service::new("clients".to_owned(), clients.clone());
+    let (service, sign) = Listening::new(service, &settings.listen, &sockets, may_accept.clone())?;
     server.add_service(service);
+    let mut signs = vec![sign];
     if let Some(address) = settings.admin {
-        let readiness = Readiness::new(settings.listen.clone(), is_draining.clone());
-        let app = HttpServer::new_app(Health(Arc::new(readiness)));
-        let mut health = Service::new("admin".to_owned(), app);
-        health.threads = Some(1);
-        health.add_tcp(&address.to_string());
-        server.add_service(health);
+        let app = HttpServer::new_app(Api {
+            readiness: Readiness::new(settings.listen, is_draining.clone()),
+            status: status.clone(),
+            snapshots: snapshots.clone(),
+            commands: asked,
+            is_loopback: address.ip().is_loopback(),
+        });
+        let mut service = Service::new("admin".to_owned(), app);
+        service.threads = Some(1);
+        let (service, sign) = Listening::new(service, &[address], &sockets, may_accept)?;
+        server.add_service(service);
+        signs.push(sign);
     }
-    server.add_service(background_service("resolution", Resolution(snapshots)));
-    server.add_service(background_service("limit periods", LimitPeriods(state)));
-    log::info!(
-        "serving: listen={} admin={} threads={}",
-        list(&settings.listen),
-        settings
-            .admin
-            .map_or("off".to_owned(), |address| address.to_string()),
-        settings.threads
-    );
+    let resolution = Resolution(snapshots.clone());
+    server.add_service(background_service("resolution", resolution));
+    let periods = LimitPeriods(start.state.clone());
+    server.add_service(background_service("limit periods", periods));
+    let operations = Operations::new(Parts {
+        clients,
+        signs,
+        gate,
+        predecessor: start.predecessor,
+        reloader: Reloader::new(start.loaded, start.state, snapshots.clone(), status.clone()),
+        commands,
+        sockets: sockets.clone(),
+        snapshots: snapshots.clone(),
+        status: status.clone(),
+        is_draining: is_draining.clone(),
+        succession: succession.clone(),
+    });
+    server.add_service(background_service("operations", operations));
     server.run(RunArgs {
         shutdown_signal: Box::new(Shutdown {
             is_draining,
             open,
             access_log,
-            grace: settings.shutdown_grace,
-            deadline: settings.shutdown_deadline,
+            snapshots,
+            status,
+            sockets,
+            succession,
         }),
     });
     Ok(())
+}
+
+/// The listening sockets: those of the predecessor, if there is one, and new ones.
+fn listen(settings: &Settings, predecessor: Option<&Predecessor>) -> Result<Sockets, StartError> {
+    let inherited = match predecessor {
+        Some(predecessor) => {
+            predecessor.done(Step::Configuration)?;
+            predecessor.receive_sockets(settings.upgrade_timeout)?
+        }
+        None => Vec::new(),
+    };
+    let addresses = settings.listen.iter().copied().chain(settings.admin);
+    let sockets = Sockets::open(addresses, inherited)?;
+    if let Some(predecessor) = predecessor {
+        predecessor.done(Step::Listeners)?;
+    }
+    Ok(sockets)
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -138,25 +208,20 @@ fn configuration(settings: &Settings) -> ServerConf {
     }
 }
 
-/// The framework would go on without a listener that it can't have.
-fn check_addresses(settings: &Settings) -> Result<(), StartError> {
-    for address in settings.listen.iter().chain(&settings.admin) {
-        TcpListener::bind(address).map_err(|source| StartError::Bind {
-            address: *address,
-            source,
-        })?;
-    }
-    Ok(())
-}
-
-/// Names are looked up before the first request comes.
-fn resolve_first(snapshot: &Snapshot) -> Result<(), StartError> {
-    let endpoints = snapshot.endpoints();
-    if endpoints.iter().any(|endpoint| !endpoint.is_resolved()) {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        runtime.block_on(resolve(&endpoints));
-    }
-    Ok(())
+/// Names are looked up before the first request comes, and from now on no signal that is meant for
+/// a process that serves ends one that does not yet.
+fn prepare(snapshot: &Snapshot) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        for kind in [SignalKind::hangup(), SignalKind::user_defined2()] {
+            drop(signal(kind)?);
+        }
+        let endpoints = snapshot.endpoints();
+        if endpoints.iter().any(|endpoint| !endpoint.is_resolved()) {
+            resolve(&endpoints).await;
+        }
+        Ok(())
+    })
 }

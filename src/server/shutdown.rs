@@ -8,9 +8,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::clients::OpenConnections;
+use super::sockets::Sockets;
+use super::systemd;
+use crate::admin::{Phase, Status};
+use crate::snapshot::Store;
 use crate::telemetry::AccessLog;
 
 /// How often it is looked whether the last connection has ended.
@@ -21,10 +26,12 @@ pub(super) struct Shutdown {
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) open: Arc<OpenConnections>,
     pub(super) access_log: Option<Arc<AccessLog>>,
-    /// How long requests are still accepted while readiness fails.
-    pub(super) grace: Duration,
-    /// How long requests in flight may take from then on.
-    pub(super) deadline: Duration,
+    /// Where it stands how long the end may take.
+    pub(super) snapshots: Arc<Store>,
+    pub(super) status: Arc<Status>,
+    pub(super) sockets: Arc<Sockets>,
+    /// Told when another process serves.
+    pub(super) succession: Arc<Notify>,
 }
 
 /// The signals that end a process.
@@ -59,21 +66,30 @@ impl ShutdownSignalWatch for Shutdown {
                 return std::future::pending().await;
             }
         };
-        signals.next().await;
+        let is_succeeded = tokio::select! {
+            () = signals.next() => false,
+            () = self.succession.notified() => true,
+        };
         log::info!("stopping: open_connections={}", self.open.count());
         self.is_draining.store(true, Ordering::Relaxed);
+        self.status.enter(Phase::Draining);
         let access_log = self.access_log.clone();
         tokio::spawn(async move {
             signals.next().await;
-            log::warn!("stopped at once by a second signal");
+            log::warn!("stopped at once by another signal");
             end(access_log.as_deref());
         });
-        sleep(self.grace).await;
-        tokio::spawn(drain(
-            self.open.clone(),
-            self.access_log.clone(),
-            self.deadline,
-        ));
+        let (grace, deadline) = {
+            let settings = &self.snapshots.load().settings;
+            (settings.shutdown_grace, settings.shutdown_deadline)
+        };
+        if !is_succeeded {
+            systemd::stopping();
+            // Load balancers have to notice; a successor is there already.
+            sleep(grace).await;
+        }
+        self.sockets.close();
+        tokio::spawn(drain(self.open.clone(), self.access_log.clone(), deadline));
         ShutdownSignal::GracefulTerminate
     }
 }

@@ -14,18 +14,29 @@ use super::settings::Settings;
 use super::{Snapshot, State, matching};
 use crate::auth::Provider;
 use crate::config::{
-    AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
-    RouteFields, Source, Span, Spanned, Toggle, base_of,
+    AuthProvider, AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy,
+    RateLimit, RouteFields, Source, Span, Spanned, Toggle, base_of,
 };
 use crate::routing::{Entry, RouteTable};
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
-/// Compiles a configuration. `None` if there is any error, now or before.
+/// The configuration in force and its snapshot, whose state is taken over.
+#[derive(Debug, Clone, Copy)]
+pub struct Previous<'p> {
+    /// The configuration.
+    pub config: &'p Config,
+    /// What it was compiled to.
+    pub snapshot: &'p Snapshot,
+}
+
+/// Compiles a configuration. `None` if there is any error, now or before. What a `previous` one
+/// knows of providers and backends whose sections are the same lives on.
 pub fn compile(
     config: &Config,
     source: &Source,
     state: &State,
+    previous: Option<Previous<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
@@ -33,7 +44,9 @@ pub fn compile(
     for (name, section) in &config.auth_providers {
         match Provider::compile(name, section, diagnostics) {
             Some(provider) => {
-                providers.insert(name.value.clone(), Arc::new(provider));
+                let known = previous.and_then(|previous| previous.provider(name, section));
+                let provider = known.unwrap_or_else(|| Arc::new(provider));
+                providers.insert(name.value.clone(), provider);
             }
             None => diagnostics.lose_name(name),
         }
@@ -48,6 +61,7 @@ pub fn compile(
         routes: Vec::new(),
         entries: Vec::new(),
         services: Vec::new(),
+        known: previous.map(known_services).unwrap_or_default(),
     };
     compiler.config(config);
     let Compiler {
@@ -71,6 +85,7 @@ pub fn compile(
         routes: routes.into(),
         table,
         services: services.into(),
+        providers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,
@@ -84,6 +99,22 @@ struct Compiler<'a> {
     routes: Vec<Route>,
     entries: Vec<Entry>,
     services: Vec<Arc<Service>>,
+    /// The services of the previous snapshot.
+    known: HashMap<&'a str, &'a Arc<Service>>,
+}
+
+impl Previous<'_> {
+    /// The provider of this name, with the tokens it has verified, unless its section has changed.
+    fn provider(&self, name: &str, section: &AuthProvider) -> Option<Arc<Provider>> {
+        let is_same = self.config.auth_providers.get(name) == Some(section);
+        let known = self.snapshot.providers.get(name);
+        known.filter(|_| is_same).cloned()
+    }
+}
+
+fn known_services(previous: Previous<'_>) -> HashMap<&str, &Arc<Service>> {
+    let services = previous.snapshot.services.iter();
+    services.map(|service| (&*service.name, service)).collect()
 }
 
 /// A service while its routes are compiled.
@@ -147,7 +178,12 @@ impl Compiler<'_> {
                 .error(key.span, "a service needs a name")
                 .help("name what it does, such as `orders`");
         }
-        let service = Service::compile(key, section, self.base, self.diagnostics).map(Arc::new);
+        let service = Service::compile(key, section, self.base, self.diagnostics).map(|service| {
+            match self.known.get(key.as_str()) {
+                Some(known) => service.succeed(known),
+                None => Arc::new(service),
+            }
+        });
         self.services.extend(service.clone());
         let identity = format!("service:{key}");
         let place = Place {

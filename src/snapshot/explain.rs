@@ -215,7 +215,7 @@ impl<'c> Places<'c> {
 }
 
 /// The text at a place, on one line. Variables are shown as written, never with their value.
-fn written(source: &Source, span: Span) -> String {
+pub(super) fn written(source: &Source, span: Span) -> String {
     let text = &source.text;
     let value = if text
         .get(span.end..)

@@ -2,9 +2,11 @@
 //!
 //! Compiling is pure and reports every error. A policy that does not compile is an error of the
 //! whole configuration, never a policy that is skipped. What lives on from one snapshot to the next
-//! – counts, connections – is [`State`], which a snapshot only points to.
+//! – counts, addresses and turns of backends, verified tokens – is shared, not copied: counts are in
+//! [`State`], the rest is taken over from the [`Previous`] snapshot where its section is the same.
 
 mod action;
+mod changes;
 mod compile;
 mod explain;
 mod matching;
@@ -13,18 +15,21 @@ mod route;
 mod settings;
 mod store;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ahash::AHashSet;
 use http::HeaderName;
 
-pub use compile::compile;
+pub use changes::{Change, ChangedRoute, Changes, RouteName};
+pub use compile::{Previous, compile};
 pub use explain::{Decision, Explanation, PolicyLine, explain};
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, Settings};
 pub use store::Store;
 
+use crate::auth::Provider;
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::traffic::TrustedProxies;
@@ -36,6 +41,7 @@ pub struct Snapshot {
     routes: Box<[Route]>,
     table: RouteTable,
     services: Box<[Arc<Service>]>,
+    providers: HashMap<String, Arc<Provider>>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.

@@ -20,8 +20,10 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 pub struct Settings {
     /// Addresses for clients.
     pub listen: Vec<SocketAddr>,
-    /// The address for health checks.
+    /// The address for operators.
     pub admin: Option<SocketAddr>,
+    /// What they prove themselves with.
+    pub admin_token: Option<Box<str>>,
     /// Worker threads.
     pub threads: usize,
     /// Idle connections to backends that are kept.
@@ -36,6 +38,10 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// How long requests in flight may take to end.
     pub shutdown_deadline: Duration,
+    /// Whether changed files are reloaded.
+    pub watch_files: bool,
+    /// How long each step of an upgrade may take.
+    pub upgrade_timeout: Duration,
 }
 
 /// What a request may be like.
@@ -74,6 +80,7 @@ impl Settings {
         let server = &config.server;
         let (listen, admin) = addresses(config, diagnostics);
         check_logged_headers(config, diagnostics);
+        warn_if_admin_is_shut(config, admin, diagnostics);
         let limits = &server.limits;
         let timeouts = &server.timeouts;
         let mut range = |number: &Spanned<usize>, name: &str, least: usize, most: usize| {
@@ -127,6 +134,12 @@ impl Settings {
         Self {
             listen,
             admin,
+            admin_token: config
+                .admin
+                .0
+                .on()
+                .and_then(|admin| admin.token())
+                .map(Into::into),
             threads,
             upstream_pool,
             connections,
@@ -137,9 +150,30 @@ impl Settings {
                 response: period(&timeouts.response, "response"),
                 keepalive: period(&timeouts.keepalive, "keepalive"),
             },
+            upgrade_timeout: period(&server.upgrade_timeout, "upgrade_timeout"),
             shutdown_grace: server.shutdown.grace.value.0,
             shutdown_deadline: server.shutdown.deadline.value.0,
+            watch_files: server.watch_files,
         }
+    }
+}
+
+/// Beyond the loopback nothing but health checks is answered without a token.
+fn warn_if_admin_is_shut(
+    config: &Config,
+    address: Option<SocketAddr>,
+    diagnostics: &mut Diagnostics,
+) {
+    let (Some(admin), Some(address)) = (config.admin.0.on(), address) else {
+        return;
+    };
+    if !address.ip().is_loopback() && admin.token().is_none() {
+        diagnostics
+            .warning(
+                admin.listen.span,
+                format!("on {address} only /healthz and /readyz answer, since there is no token"),
+            )
+            .help("add `token: ${TOLLGATE_ADMIN_TOKEN}` beside it, or listen on `127.0.0.1`");
     }
 }
 

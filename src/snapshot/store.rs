@@ -20,6 +20,11 @@ impl Store {
         }
     }
 
+    /// Puts a snapshot in force, in one step; returns the one before, which requests may still hold.
+    pub fn publish(&self, next: Arc<Snapshot>) -> Arc<Snapshot> {
+        self.current.swap(next)
+    }
+
     /// The snapshot in force now.
     pub fn load(&self) -> Arc<Snapshot> {
         self.current.load_full()

@@ -75,6 +75,15 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// Whether connections to it are made just as connections to `other` are.
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        let (this, that) = (&self.template, &other.template);
+        self.url == other.url
+            && this.sni == that.sni
+            && this.group_key == that.group_key
+            && this.options.verify_cert == that.options.verify_cert
+    }
+
     /// `scheme://host:port`, as logs and explanations show it.
     pub fn as_str(&self) -> &str {
         &self.text

@@ -110,6 +110,24 @@ impl Service {
         })
     }
 
+    /// This service, with what `known`, its predecessor of the same name, knows: endpoints that both
+    /// have live on, and the turn goes on where it was. If nothing differs it is `known` itself.
+    pub fn succeed(mut self, known: &Arc<Self>) -> Arc<Self> {
+        for endpoint in &mut self.endpoints {
+            if let Some(same) = known.endpoints.iter().find(|it| it.is_same_as(endpoint)) {
+                *endpoint = same.clone();
+            }
+        }
+        let has_same_endpoints = self.endpoints.len() == known.endpoints.len()
+            && std::iter::zip(&self.endpoints, &known.endpoints)
+                .all(|(this, that)| Arc::ptr_eq(this, that));
+        if has_same_endpoints && self.order == known.order && self.host == known.host {
+            return known.clone();
+        }
+        self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
+        Arc::new(self)
+    }
+
     /// All endpoints.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
@@ -345,6 +363,21 @@ mod tests {
         let (service, _) = service(&[("http://name.example:1", 1), ("http://10.0.0.2:1", 1)]);
         let service = service.unwrap();
         assert!((0..4).all(|_| service.choose(Tried::default()).unwrap().index == 1));
+    }
+
+    #[test]
+    fn a_successor_keeps_what_is_known_of_the_endpoints_that_stay() {
+        let known = service(&[("http://a.example:1", 1), ("http://b.example:1", 1)]);
+        let known = Arc::new(known.0.unwrap());
+        known.endpoints[1].publish(&["10.0.0.1".parse().unwrap()]);
+        known.choose(Tried::default()).unwrap();
+        let same = service(&[("http://a.example:1", 1), ("http://b.example:1", 1)]);
+        assert!(Arc::ptr_eq(&same.0.unwrap().succeed(&known), &known));
+        let edited = service(&[("http://b.example:1", 1), ("http://c.example:1", 1)]);
+        let edited = edited.0.unwrap().succeed(&known);
+        assert!(Arc::ptr_eq(&edited.endpoints[0], &known.endpoints[1]));
+        assert!(edited.endpoints[0].is_resolved() && !edited.endpoints[1].is_resolved());
+        assert_eq!(edited.turn.load(Ordering::Relaxed), 1);
     }
 
     #[test]

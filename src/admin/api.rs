@@ -1,0 +1,227 @@
+//! The paths of the operators' address, and who may ask for them.
+//!
+//! `/healthz` and `/readyz` answer anybody. On a loopback address reading needs no token, but a
+//! `Host` that is none of a browser's lured elsewhere (DNS rebinding). What changes something needs
+//! the token everywhere, which no page of another origin can send.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use serde::Serialize;
+
+use super::commands::Commands;
+use super::readiness::{Readiness, Unready};
+use super::status::{Reload, ReloadOutcome, Status};
+use crate::snapshot::Store;
+
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The Prometheus text format.
+const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// What answers on the operators' address.
+#[derive(Debug)]
+pub struct Api {
+    /// Whether traffic should come.
+    pub readiness: Readiness,
+    /// What is known.
+    pub status: Arc<Status>,
+    /// Where the token is.
+    pub snapshots: Arc<Store>,
+    /// What may be asked.
+    pub commands: Commands,
+    /// Whether only this machine reaches the address.
+    pub is_loopback: bool,
+}
+
+/// An answer to be.
+struct Answer {
+    status: StatusCode,
+    kind: HeaderValue,
+    body: String,
+    allow: Option<&'static str>,
+}
+
+impl Answer {
+    fn text(status: StatusCode, text: &str) -> Self {
+        Self {
+            status,
+            kind: TEXT,
+            body: format!("{text}\n"),
+            allow: None,
+        }
+    }
+
+    fn json(status: StatusCode, value: &impl Serialize) -> Self {
+        match serde_json::to_string_pretty(value) {
+            Ok(json) => Self {
+                kind: JSON,
+                ..Self::text(status, &json)
+            },
+            Err(error) => Self::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        }
+    }
+
+    fn only(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::text(StatusCode::METHOD_NOT_ALLOWED, &format!("only {allow}"))
+        }
+    }
+}
+
+impl Api {
+    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+        let is_read = matches!(*method, Method::GET | Method::HEAD);
+        match path {
+            "/healthz" | "/readyz" | "/status" | "/metrics" | "/diff" if !is_read => {
+                Answer::only("GET, HEAD")
+            }
+            "/reload" if method != Method::POST => Answer::only("POST"),
+            "/healthz" => Answer::text(StatusCode::OK, "ok"),
+            "/readyz" => match self.readiness.check().await {
+                Ok(()) => Answer::text(StatusCode::OK, "ready"),
+                Err(Unready::Starting) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+                Err(Unready::Draining) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            },
+            "/status" | "/metrics" | "/diff" | "/reload" => {
+                match self.authorize(path == "/reload", headers) {
+                    Ok(()) => self.operate(path).await,
+                    Err(refusal) => refusal,
+                }
+            }
+            _ => Answer::text(
+                StatusCode::NOT_FOUND,
+                "here are /healthz, /readyz, /status, /metrics, /diff and /reload",
+            ),
+        }
+    }
+
+    async fn operate(&self, path: &str) -> Answer {
+        match path {
+            "/status" => Answer::json(StatusCode::OK, &self.status.report()),
+            "/metrics" => Answer {
+                kind: METRICS,
+                ..Answer::text(StatusCode::OK, self.status.metrics.text().trim_end())
+            },
+            "/diff" => reloaded(self.commands.compare().await),
+            _ => reloaded(self.commands.reload().await),
+        }
+    }
+
+    fn authorize(&self, is_change: bool, headers: &HeaderMap) -> Result<(), Answer> {
+        let snapshot = self.snapshots.load();
+        let given = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        match (&snapshot.settings.admin_token, given) {
+            (Some(token), Some(given)) if is_equal(token, given) => Ok(()),
+            (Some(_), Some(_)) => Err(Answer::text(
+                StatusCode::UNAUTHORIZED,
+                "this is not the token that `admin.token` asks for",
+            )),
+            _ if self.is_loopback && !is_change => {
+                let host = headers
+                    .get(header::HOST)
+                    .and_then(|host| host.to_str().ok());
+                if host.is_some_and(is_this_machine) {
+                    return Ok(());
+                }
+                let text = "ask for this by address or as localhost, or send the token";
+                Err(Answer::text(StatusCode::FORBIDDEN, text))
+            }
+            (Some(_), None) => Err(Answer::text(
+                StatusCode::UNAUTHORIZED,
+                "send the token of `admin.token`: `Authorization: Bearer …`",
+            )),
+            (None, _) => Err(Answer::text(
+                StatusCode::FORBIDDEN,
+                "this needs a token: set `admin.token` in the configuration",
+            )),
+        }
+    }
+}
+
+/// Compares in a time that depends on nothing but the length.
+fn is_equal(token: &str, given: &str) -> bool {
+    token.len() == given.len() && openssl::memcmp::eq(token.as_bytes(), given.as_bytes())
+}
+
+/// Whether a `Host` field names an address or the local host: a page that was lured here by DNS
+/// names its own.
+fn is_this_machine(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    let name = name.trim_start_matches('[').trim_end_matches(']');
+    name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+}
+
+fn reloaded(result: Option<Reload>) -> Answer {
+    match result {
+        Some(reload) if reload.outcome == ReloadOutcome::Refused => {
+            Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &reload)
+        }
+        Some(reload) => Answer::json(StatusCode::OK, &reload),
+        None => Answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not now: other changes wait, or the process ends",
+        ),
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Api {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let request = session.req_header();
+        let is_head = request.method == Method::HEAD;
+        let (method, path) = (request.method.clone(), request.uri.path().to_owned());
+        let answer = self.answer(&method, &path, &request.headers).await;
+        let length = answer.body.len();
+        let body = if is_head { String::new() } else { answer.body };
+        let mut response = Response::new(body.into_bytes());
+        *response.status_mut() = answer.status;
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, answer.kind);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = answer.allow {
+            headers.insert(header::ALLOW, HeaderValue::from_static(allow));
+        }
+        if answer.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_of_this_machine_are_answered_without_a_token() {
+        for host in [
+            "127.0.0.1:9900",
+            "localhost",
+            "LOCALHOST:1",
+            "[::1]:9900",
+            "10.0.0.1",
+        ] {
+            assert!(is_this_machine(host), "{host}");
+        }
+        for host in [
+            "evil.example",
+            "localhost.evil.example:9900",
+            "127.0.0.1.evil.example",
+            "",
+        ] {
+            assert!(!is_this_machine(host), "{host}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! The running gateway, as the commands that ask it see it.
+//!
+//! It is found by the operators' address of its configuration. With a token it is asked there;
+//! without one it is sent a signal, which only its own user and root may do, and its status is read.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::{ConfigFile, Failure};
+use crate::admin::{Reload, Report};
+use crate::config;
+
+/// How long one answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often the status is read while something is under way.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Which gateway.
+#[derive(Debug, Args)]
+pub(super) struct Gateway {
+    #[command(flatten)]
+    pub(super) file: ConfigFile,
+    /// The gateway's address for operators; without it, `admin.listen` of the configuration
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<SocketAddr>,
+}
+
+/// A running gateway.
+pub(super) struct Operator {
+    agent: ureq::Agent,
+    address: String,
+    /// Where the address is from.
+    origin: String,
+    token: Option<String>,
+    /// How long each step of an upgrade may take.
+    pub(super) upgrade_timeout: Duration,
+}
+
+impl Operator {
+    /// The gateway that the arguments name. A configuration with errors still says where it is.
+    pub(super) fn find(arguments: &Gateway) -> Result<Self, Failure> {
+        let path = arguments.file.path()?;
+        let loaded = config::load(&path, &|name| std::env::var(name).ok())
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        let section = loaded.config.admin.0.on();
+        let written = section.map(|admin| admin.listen.value.clone());
+        let (address, origin) = match (&arguments.admin, written) {
+            (Some(address), _) => (address.to_string(), "--admin".to_owned()),
+            (None, Some(address)) => (address, format!("`admin.listen` of {}", path.display())),
+            (None, None) => {
+                return Err(Failure::Other(
+                    "the gateway can't be asked, since `admin` is off; it still takes signals: \
+                     HUP to reload, USR2 to upgrade"
+                        .to_owned(),
+                ));
+            }
+        };
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(PATIENCE))
+            .http_status_as_error(false)
+            .proxy(None)
+            .build();
+        Ok(Self {
+            agent: config.into(),
+            address: reachable(&address),
+            origin,
+            token: section.and_then(|admin| admin.token()).map(str::to_owned),
+            upgrade_timeout: loaded.config.server.upgrade_timeout.value.0,
+        })
+    }
+
+    /// Whether it can be asked to change something without a signal.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// What it says of itself.
+    pub(super) fn status(&self) -> Result<Report, Failure> {
+        self.read(&self.get("/status")?)
+    }
+
+    /// What a reload would change.
+    pub(super) fn compare(&self) -> Result<Reload, Failure> {
+        self.read(&self.get("/diff")?)
+    }
+
+    /// Makes it reload.
+    pub(super) fn reload(&self) -> Result<Reload, Failure> {
+        let request = self.agent.post(format!("http://{}/reload", self.address));
+        let request = match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let answer = request
+            .send_empty()
+            .map_err(|error| self.unreachable(&error))?;
+        self.read(&self.text(answer)?)
+    }
+
+    /// Sends a signal to the process that answers.
+    pub(super) fn signal(&self, report: &Report, signal: Signal) -> Result<(), Failure> {
+        let pid = report.pid;
+        // Whatever else answers there must not be able to have any process ended.
+        if !is_tollgate(pid) {
+            return Err(Failure::Other(format!(
+                "process {pid}, which {} names, is not a Tollgate of this machine",
+                self.address
+            )));
+        }
+        let number = Pid::from_raw(i32::try_from(pid).unwrap_or_default());
+        kill(number, signal).map_err(|error| {
+            Failure::Other(format!(
+                "process {pid} can't be sent {signal}: {error} (run this as its user or root)"
+            ))
+        })
+    }
+
+    /// Reads the status until `find` finds what it looks for.
+    pub(super) fn await_status<T>(
+        &self,
+        patience: Duration,
+        mut find: impl FnMut(&Report) -> Option<T>,
+    ) -> Result<T, Failure> {
+        let deadline = Instant::now() + patience;
+        loop {
+            // Between two processes an answer may fail to come.
+            let report = self.status();
+            if let Some(found) = report.as_ref().ok().and_then(&mut find) {
+                return Ok(found);
+            }
+            if Instant::now() > deadline {
+                report?;
+                return Err(Failure::Other(format!(
+                    "not done within {patience:?}; the gateway's log says how far it came"
+                )));
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn get(&self, path: &str) -> Result<String, Failure> {
+        let request = self.agent.get(format!("http://{}{path}", self.address));
+        let request = match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let answer = request.call().map_err(|error| self.unreachable(&error))?;
+        self.text(answer)
+    }
+
+    fn text(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<String, Failure> {
+        let text = answer.body_mut().read_to_string();
+        text.map_err(|error| self.unreachable(&error))
+    }
+
+    fn read<T: serde::de::DeserializeOwned>(&self, text: &str) -> Result<T, Failure> {
+        // What is no JSON is a sentence.
+        serde_json::from_str(text)
+            .map_err(|_| Failure::Other(format!("{} says: {}", self.address, text.trim())))
+    }
+
+    fn unreachable(&self, error: &ureq::Error) -> Failure {
+        Failure::Other(format!(
+            "no gateway answers on {} ({}): {error}",
+            self.address, self.origin
+        ))
+    }
+}
+
+/// A listener on every address is reached on the loopback.
+fn reachable(address: &str) -> String {
+    match address.parse::<SocketAddr>() {
+        Ok(SocketAddr::V4(it)) if it.ip().is_unspecified() => format!("127.0.0.1:{}", it.port()),
+        Ok(SocketAddr::V6(it)) if it.ip().is_unspecified() => format!("[::1]:{}", it.port()),
+        _ => address.to_owned(),
+    }
+}
+
+/// Whether a process runs a program of this one's name, which may have been replaced since.
+fn is_tollgate(pid: u32) -> bool {
+    let program = |path: PathBuf| {
+        let link = std::fs::read_link(path).ok()?;
+        let name = link.file_name()?.to_str()?.to_owned();
+        Some(name.trim_end_matches(" (deleted)").to_owned())
+    };
+    let other = program(Path::new("/proc").join(pid.to_string()).join("exe"));
+    other.is_some() && other == program("/proc/self/exe".into())
+}

@@ -1,0 +1,224 @@
+//! Loads the configuration again: a snapshot is published in one step, or nothing changes at all.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::watch::Watched;
+use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
+use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
+use crate::snapshot::{Changes, Previous, Snapshot, State, Store, compile};
+use crate::upstream::{Endpoint, resolve};
+
+/// Puts new configurations in force.
+pub(super) struct Reloader {
+    state: State,
+    snapshots: Arc<Store>,
+    status: Arc<Status>,
+    /// What the process was started with, which rules what can't be changed.
+    started: Config,
+    /// What is in force.
+    config: Config,
+    source: Source,
+    watched: Watched,
+    /// Snapshots that requests may still hold. The last to let go of one would have to take it
+    /// apart, which for many routes takes longer than a request; so that is done here.
+    retired: Vec<Arc<Snapshot>>,
+}
+
+/// A configuration that could be put in force.
+struct Next {
+    snapshot: Snapshot,
+    loaded: Loaded,
+    reload: Reload,
+}
+
+impl Reloader {
+    /// For a process that was started with a configuration, whose snapshot is in the store.
+    pub(super) fn new(
+        loaded: Loaded,
+        state: State,
+        snapshots: Arc<Store>,
+        status: Arc<Status>,
+    ) -> Self {
+        Self {
+            state,
+            snapshots,
+            status,
+            started: loaded.config.clone(),
+            config: loaded.config,
+            source: loaded.source,
+            watched: Watched::new(loaded.files),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Loads the configuration and puts it in force if it can be used.
+    pub(super) async fn reload(&mut self, by: Trigger) -> Reload {
+        let reload = match self.load(Some(by)) {
+            Ok(next) => {
+                let unresolved = unresolved(&next.snapshot);
+                resolve(&unresolved).await;
+                let before = self.snapshots.publish(Arc::new(next.snapshot));
+                self.retired.push(before);
+                self.config = next.loaded.config;
+                self.source = next.loaded.source;
+                next.reload
+            }
+            Err(refused) => *refused,
+        };
+        let reload = self.status.reloaded(reload);
+        tell(&reload);
+        reload
+    }
+
+    /// Loads the configuration and says what it would change.
+    pub(super) fn compare(&mut self) -> Reload {
+        let mut reload = match self.load(None) {
+            Ok(next) => next.reload,
+            Err(refused) => *refused,
+        };
+        if reload.outcome == ReloadOutcome::Applied {
+            reload.outcome = ReloadOutcome::Compared;
+        } else {
+            reload.generation = self.status.report().generation;
+            return reload;
+        }
+        self.status.reloaded(reload)
+    }
+
+    /// Whether a file has changed since it was read.
+    pub(super) fn files_have_changed(&mut self) -> bool {
+        self.watched.have_changed()
+    }
+
+    /// Takes snapshots apart that nobody holds any more.
+    pub(super) fn clear_away(&mut self) {
+        self.retired
+            .retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    fn load(&mut self, by: Option<Trigger>) -> Result<Next, Box<Reload>> {
+        let path = self.source.path.clone();
+        // Looked at before they are read, so that no change between the two is missed. A mere
+        // comparison leaves the change to be found.
+        let known: Vec<PathBuf> = self.watched.files().to_vec();
+        let mut watched = Watched::new(known.clone());
+        let loaded = config::load(&path, &|name| std::env::var(name).ok());
+        let mut loaded = match loaded {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                self.watch(by, watched);
+                return Err(unreadable(by, &error.to_string(), &path).into());
+            }
+        };
+        let mut diagnostics = std::mem::take(&mut loaded.diagnostics);
+        self.refuse_nothing(&loaded, &mut diagnostics);
+        let previous = self.snapshots.load();
+        let previous = Previous {
+            config: &self.config,
+            snapshot: &previous,
+        };
+        let snapshot = compile(
+            &loaded.config,
+            &loaded.source,
+            &self.state,
+            Some(previous),
+            &mut diagnostics,
+        );
+        let mut files = loaded.files.clone();
+        if snapshot.is_none() {
+            files.extend(known);
+        }
+        watched.replace(files);
+        self.watch(by, watched);
+        let found = diagnostics.into_sorted();
+        let findings = found
+            .iter()
+            .map(|finding| Finding::new(finding, &loaded.source))
+            .collect();
+        let report = config::render(&found, &loaded.source, false);
+        let mut reload = Reload::refused(by, findings, report);
+        let Some(snapshot) = snapshot else {
+            return Err(reload.into());
+        };
+        reload.outcome = ReloadOutcome::Applied;
+        reload.changes = Changes::between(
+            (&self.config, &self.source),
+            (&loaded.config, &loaded.source),
+            &self.started,
+        );
+        Ok(Next {
+            snapshot,
+            loaded,
+            reload,
+        })
+    }
+
+    fn watch(&mut self, by: Option<Trigger>, watched: Watched) {
+        if by.is_some() {
+            self.watched = watched;
+        }
+    }
+
+    /// A file that is being written anew is empty for a moment, and an empty file is a valid
+    /// configuration without any route.
+    fn refuse_nothing(&self, loaded: &Loaded, diagnostics: &mut Diagnostics) {
+        if loaded.source.text.trim().is_empty() && !self.config.services.is_empty() {
+            diagnostics
+                .error(
+                    Span::default(),
+                    "the file is empty, which would take every route away",
+                )
+                .help("to serve nothing, stop the process");
+        }
+    }
+}
+
+fn unresolved(snapshot: &Snapshot) -> Vec<Arc<Endpoint>> {
+    let mut endpoints = snapshot.endpoints();
+    endpoints.retain(|endpoint| !endpoint.is_resolved());
+    endpoints
+}
+
+fn unreadable(by: Option<Trigger>, error: &str, path: &std::path::Path) -> Reload {
+    let finding = Finding {
+        severity: "error".to_owned(),
+        message: error.to_owned(),
+        place: path.display().to_string(),
+        help: None,
+    };
+    Reload::refused(by, vec![finding], format!("{error}\n"))
+}
+
+fn tell(reload: &Reload) {
+    let by = match reload.by {
+        Some(Trigger::Signal) => "signal",
+        Some(Trigger::FileChange) => "file_change",
+        Some(Trigger::Api) | None => "api",
+    };
+    let changes = &reload.changes;
+    match reload.outcome {
+        ReloadOutcome::Refused => log::error!(
+            "reload refused, the configuration before stays in force: by={by} generation={}\n{}",
+            reload.generation,
+            reload.report.trim_end()
+        ),
+        ReloadOutcome::Applied | ReloadOutcome::Compared => {
+            log::info!(
+                "reloaded: by={by} generation={} routes_changed={} settings_changed={}",
+                reload.generation,
+                changes.routes(),
+                changes.settings.len()
+            );
+            if !reload.findings.is_empty() {
+                log::warn!("{}", reload.report.trim_end());
+            }
+        }
+    }
+    if !changes.needs_upgrade.is_empty() {
+        log::warn!(
+            "this changes only with `tollgate upgrade`: {}",
+            changes.needs_upgrade.join(", ")
+        );
+    }
+}
