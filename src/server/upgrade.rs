@@ -89,7 +89,7 @@ impl Successor {
         self.expect(Step::Configuration)?;
         let copies = sockets.copies();
         let sent = copies.and_then(|copies| self.line.send_sockets(&copies));
-        sent.map_err(|error| failed(Step::Listeners, &error))?;
+        unless_gone(sent).map_err(|error| failed(Step::Listeners, &error))?;
         self.expect(Step::Listeners)?;
         self.expect(Step::Health)?;
         if !may_go_on() {
@@ -98,7 +98,7 @@ impl Successor {
             return Err(Failed { step, reason });
         }
         let asked = self.line.send(&Message::Accept, &[]);
-        asked.map_err(|error| failed(Step::Health, &error))?;
+        unless_gone(asked).map_err(|error| failed(Step::Accept, &error))?;
         self.expect(Step::Accept)?;
         Ok(self.child.id())
     }
@@ -159,6 +159,15 @@ impl Successor {
             std::thread::sleep(Duration::from_millis(10));
         }
         None
+    }
+}
+
+/// To a process that has gone nothing can be sent; what it said before, and how it ended, is found
+/// out when it is listened to.
+fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
+    match sent {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent,
     }
 }
 

@@ -16,11 +16,17 @@ pub struct Gateway {
     pub admin: SocketAddr,
     pub directory: TempDir,
     child: Child,
+    /// Processes that took over, of whom nobody else knows.
+    successors: Vec<u32>,
 }
 
 /// The program under test.
 pub fn binary() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    program_at(Path::new(env!("CARGO_BIN_EXE_tollgate")))
+}
+
+fn program_at(path: &Path) -> Command {
+    let mut command = Command::new(path);
     command
         .env_remove("RUST_LOG")
         .env_remove("TOLLGATE_CONFIG")
@@ -65,14 +71,21 @@ impl Gateway {
     }
 
     /// Starts a gateway beside files that its configuration names, with variables in its environment.
-    pub async fn start_in(
+    pub async fn start_in(directory: TempDir, config: &str, variables: &[(&str, &str)]) -> Self {
+        let program = Path::new(env!("CARGO_BIN_EXE_tollgate"));
+        Self::start_as(program, directory, config, variables).await
+    }
+
+    /// Starts a gateway by a name of its own, such as a link that is changed before an upgrade.
+    pub async fn start_as(
+        program: &Path,
         mut directory: TempDir,
         config: &str,
         variables: &[(&str, &str)],
     ) -> Self {
         // Between its choice and its use somebody else may be given a port.
         for _ in 0..5 {
-            match Self::spawn(directory, config, variables).await {
+            match Self::spawn(program, directory, config, variables).await {
                 Ok(gateway) => return gateway,
                 Err(same) => directory = same,
             }
@@ -82,6 +95,7 @@ impl Gateway {
 
     /// The directory comes back if a port was taken meanwhile.
     async fn spawn(
+        program: &Path,
         directory: TempDir,
         config: &str,
         variables: &[(&str, &str)],
@@ -100,7 +114,7 @@ impl Gateway {
             .replace("$ADMIN", &admin.to_string());
         std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
         let file = |name: &str| std::fs::File::create(directory.path().join(name)).unwrap();
-        let mut child = binary()
+        let mut child = program_at(program)
             .args(["run", "-c", "gateway.yaml"])
             .current_dir(directory.path())
             .envs(variables.iter().copied())
@@ -134,7 +148,51 @@ impl Gateway {
             admin,
             directory,
             child,
+            successors: Vec::new(),
         })
+    }
+
+    /// Replaces a part of the configuration.
+    pub fn edit(&self, from: &str, to: &str) {
+        let text = std::fs::read_to_string(self.config_path()).unwrap();
+        assert!(text.contains(from), "{from} is not in {text}");
+        let text = text.replace(from, to);
+        // As editors do it: nobody ever sees half a file.
+        let new = self.directory.path().join("new.yaml");
+        std::fs::write(&new, text).unwrap();
+        std::fs::rename(new, self.config_path()).unwrap();
+    }
+
+    /// Runs a command about this gateway: exit code, standard output and error.
+    pub async fn command(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = binary();
+        command
+            .args(arguments)
+            .args(["-c", "gateway.yaml"])
+            .current_dir(self.directory.path());
+        let output = tokio::task::spawn_blocking(move || command.output().unwrap());
+        let output = output.await.unwrap();
+        (
+            output.status.code().expect("no signal ended it"),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    }
+
+    /// `tollgate upgrade`, which must succeed; returns the new process.
+    pub async fn upgrade(&mut self) -> u32 {
+        let (code, printed, said) = self.command(&["upgrade"]).await;
+        assert_eq!(code, 0, "{printed}{said}");
+        // upgraded: pid 1 → 2, …
+        let pid = printed.split(['→', ',']).nth(1).unwrap().trim();
+        let pid = pid.parse().unwrap_or_else(|_| panic!("{printed}"));
+        self.successors.push(pid);
+        pid
+    }
+
+    /// What it says of itself.
+    pub async fn status(&self) -> serde_json::Value {
+        self.admin("/status").await.assert_status(200).json()
     }
 
     pub fn request(&self, method: Method, path: &str) -> Request {
@@ -247,6 +305,9 @@ impl Drop for Gateway {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        for pid in &self.successors {
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).output();
+        }
         if std::thread::panicking() {
             eprintln!("--- the gateway said:\n{}", self.process_log());
         }
