@@ -143,8 +143,8 @@ impl Line {
         let received = loop {
             let mut parts = [IoSliceMut::new(&mut text)];
             match recvmsg(&self.0, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Ok(None),
+                // The other side went without having read all: said once, before what it had said itself.
+                Err(rustix::io::Errno::INTR | rustix::io::Errno::CONNRESET) => {}
                 Err(rustix::io::Errno::AGAIN) => return Err(io::ErrorKind::TimedOut.into()),
                 other => break other?,
             }
@@ -327,6 +327,17 @@ mod tests {
         assert_eq!(step, Step::Health);
         assert!(reason.ends_with('ä'));
         drop(predecessor);
+        assert!(line.receive(Some(SOON)).unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_their_speaker_did_not_listen() {
+        let (line, predecessor) = talk();
+        line.send(&Message::Accept, &[]).unwrap();
+        predecessor.done(Step::Configuration).unwrap();
+        drop(predecessor);
+        let said = line.receive(Some(SOON)).unwrap();
+        assert!(matches!(said, Some((Message::Done { .. }, _))), "{said:?}");
         assert!(line.receive(Some(SOON)).unwrap().is_none());
     }
 }

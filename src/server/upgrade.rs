@@ -165,8 +165,9 @@ impl Successor {
 /// To a process that has gone nothing can be sent; what it said before, and how it ended, is found
 /// out when it is listened to.
 fn unless_gone(sent: io::Result<()>) -> io::Result<()> {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset};
     match sent {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        Err(error) if matches!(error.kind(), BrokenPipe | ConnectionReset) => Ok(()),
         sent => sent,
     }
 }
