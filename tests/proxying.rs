@@ -400,12 +400,10 @@ async fn events_are_not_held_back() {
     }
 }
 
-#[tokio::test]
-async fn a_websocket_passes_once_the_pipeline_has_said_yes() {
+/// A backend that sends every message back.
+async fn echoes() -> Upstream {
     use futures_util::{SinkExt, StreamExt};
-    use tokio_tungstenite::tungstenite::Message;
-    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
-    let upstream = Upstream::raw(|stream| async move {
+    Upstream::raw(|stream| async move {
         let Ok(mut socket) = tokio_tungstenite::accept_async(stream).await else {
             return;
         };
@@ -415,7 +413,43 @@ async fn a_websocket_passes_once_the_pipeline_has_said_yes() {
             }
         }
     })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_websocket_is_cut_because_its_backend_was_quick() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    let upstream = echoes().await;
+    let gateway = Gateway::start(&format!(
+        "services: {{ a: {{ base_url: \"http://{}\", routes: [/ws] }} }}",
+        upstream.address
+    ))
     .await;
+    let url = format!("ws://{}/ws", gateway.address);
+    let mut clients = tokio::task::JoinSet::new();
+    for _ in 0..16 {
+        let url = url.clone();
+        clients.spawn(async move {
+            for round in 0..150 {
+                let (mut socket, _) = tokio_tungstenite::connect_async(&url).await.unwrap();
+                socket.send(Message::text("there?")).await.unwrap();
+                let echo = socket.next().await;
+                assert!(matches!(echo, Some(Ok(_))), "round {round}: {echo:?}");
+            }
+        });
+    }
+    while let Some(done) = clients.join_next().await {
+        done.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_websocket_passes_once_the_pipeline_has_said_yes() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio_tungstenite::tungstenite::Message;
+    use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+    let upstream = echoes().await;
     let gateway = Gateway::start(&format!(
         "auth_providers: {{ main: {{ jwt: {{ algorithms: [HS256], keys: {{ secret: \"0123456789abcdef0123456789abcdef\" }} }} }} }}\nservices:\n  a:\n    base_url: http://{}\n    auth: main\n    routes: [/ws]\n",
         upstream.address

@@ -65,6 +65,9 @@ fn no_endpoint() -> Reply {
 
 /// The request is there as a whole, body included.
 pub(super) fn completed(context: &mut Context) {
+    if let Some(handshake) = &context.attempt.handshake {
+        handshake.asked();
+    }
     if context.attempt.complete.is_none() {
         let now = Instant::now();
         context.attempt.complete = Some(now);
@@ -98,6 +101,13 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     context.attempt.connected = match context.attempt.pipeline {
         Some(pipeline) if is_reused => Some(pipeline),
         _ => Some(context.arrived.elapsed()),
+    };
+    let fd = match &context.attempt.handshake {
+        Some(handshake) => {
+            handshake.begin();
+            handshake.socket()
+        }
+        None => fd,
     };
     if let Some(connection) = &context.connection {
         connection.forwards_to(fd);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderValue, Uri};
 
 use super::connection::Connection;
+use super::handshake::Handshake;
 use super::reply::Reply;
 use crate::auth::Verified;
 use crate::limits::Tightest;
@@ -57,6 +58,8 @@ pub(super) struct Attempts {
     pub(super) count: u32,
     pub(super) tried: Tried,
     pub(super) choice: Option<Choice>,
+    /// With the chosen endpoint, if the client wants to speak another protocol.
+    pub(super) handshake: Option<Arc<Handshake>>,
     /// When the request was there as a whole, body included.
     pub(super) complete: Option<Instant>,
     pub(super) pipeline: Option<Duration>,

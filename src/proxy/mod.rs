@@ -9,6 +9,7 @@ mod connection;
 mod context;
 mod finish;
 mod forward;
+mod handshake;
 mod pipeline;
 mod reply;
 mod respond;
@@ -34,6 +35,7 @@ pub use attempt::MOST_ATTEMPTS;
 pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 
+use self::handshake::Handshake;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag};
 
@@ -118,13 +120,17 @@ impl ProxyHttp for Gateway {
 
     async fn upstream_peer(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         context: &mut Context,
     ) -> Result<Box<HttpPeer>> {
-        attempt::next(context).map_err(|reply| {
+        let mut peer = attempt::next(context).map_err(|reply| {
             context.pending_reply = Some(reply);
             Error::new_in(ErrorType::InternalError)
-        })
+        })?;
+        if handshake::is_asked_for(session) {
+            context.attempt.handshake = Some(Handshake::on(&mut peer));
+        }
+        Ok(peer)
     }
 
     fn fail_to_connect(

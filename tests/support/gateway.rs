@@ -310,6 +310,11 @@ impl Drop for Gateway {
         }
         if std::thread::panicking() {
             eprintln!("--- the gateway said:\n{}", self.process_log());
+            eprintln!(
+                "--- and logged:\n{}",
+                std::fs::read_to_string(self.directory.path().join("access.log"))
+                    .unwrap_or_default()
+            );
         }
     }
 }
