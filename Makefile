@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test build install lint policy bench micro-bench fuzz tools clean
+.PHONY: run test test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -14,15 +14,53 @@ test: tools
 	@scripts/need curl:curl
 	cargo test --all-targets
 
+# The service on a small machine of its own, booted in a container; needs root. Without, it says so.
+test-systemd: tools
+	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --profile dev
+	cargo build
+	scripts/package target/debug/tollgate target/package
+	cargo deb --no-build --no-strip --fast --output target/tollgate-test.deb
+	@if scripts/machine $(CURDIR)/target/machine; then \
+		export TOLLGATE_MACHINE=$(CURDIR)/target/machine TOLLGATE_PACKAGE=$(CURDIR)/target/tollgate-test.deb; fi; \
+		cargo test --test systemd -- --nocapture
+
 # The optimised program (several minutes), and its place in the system.
 build: tools
 	cargo build --release
 
+# Program, unit, manual page, completions, and a configuration to start from. A gateway that runs under
+# systemd is upgraded in place, without dropping a request.
+PREFIX = /usr/local
 install: build
-	install -D -m 755 target/release/tollgate $(DESTDIR)/usr/local/bin/tollgate
-	install -D -m 644 systemd/tollgate.service $(DESTDIR)/etc/systemd/system/tollgate.service
+	scripts/package target/release/tollgate target/package
+	install -D -m 755 target/release/tollgate $(DESTDIR)$(PREFIX)/bin/tollgate
+	install -D -m 644 target/package/tollgate.1 $(DESTDIR)$(PREFIX)/share/man/man1/tollgate.1
+	install -D -m 644 target/package/tollgate.bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/tollgate
+	install -D -m 644 target/package/_tollgate $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tollgate
+	install -D -m 644 target/package/tollgate.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tollgate.fish
+	install -D -m 644 systemd/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/tollgate.conf
+	install -D -m 600 target/package/secrets/README $(DESTDIR)/etc/tollgate/secrets/README
+	install -d $(DESTDIR)/etc/systemd/system
+	sed 's#/usr/bin/#$(PREFIX)/bin/#' systemd/tollgate.service > $(DESTDIR)/etc/systemd/system/tollgate.service
 	test -e $(DESTDIR)/etc/tollgate/tollgate.yaml || \
 		install -D -m 640 conf/starter.yaml $(DESTDIR)/etc/tollgate/tollgate.yaml
+	@[ -n "$(DESTDIR)" ] || scripts/installed $(PREFIX)/bin/tollgate
+
+# Takes all of it away again but /etc/tollgate and the user.
+uninstall:
+	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl disable --now tollgate || true
+	rm -f $(DESTDIR)$(PREFIX)/bin/tollgate $(DESTDIR)$(PREFIX)/share/man/man1/tollgate.1 \
+		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tollgate \
+		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tollgate \
+		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tollgate.fish \
+		$(DESTDIR)/usr/lib/sysusers.d/tollgate.conf $(DESTDIR)/etc/systemd/system/tollgate.service
+	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
+
+# A Debian package in target/debian.
+deb: build
+	@command -v cargo-deb >/dev/null || cargo install cargo-deb --locked --profile dev
+	scripts/package target/release/tollgate target/package
+	cargo deb --no-build
 
 lint: tools
 	cargo fmt --check

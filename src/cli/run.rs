@@ -1,5 +1,9 @@
 //! `tollgate run`.
 
+use std::io::Write;
+
+use log::Level;
+
 use super::configuration::{Usable, examine};
 use super::{ConfigFile, Failure};
 use crate::config::LogLevel;
@@ -55,5 +59,33 @@ fn start_log(level: LogLevel) {
     };
     let framework = if level == "debug" { "debug" } else { "error" };
     let filter = format!("{level},pingora_core={framework},pingora_proxy=off,pingora_pool=off");
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter)).init();
+    let environment = env_logger::Env::default().default_filter_or(filter);
+    let mut logger = env_logger::Builder::from_env(environment);
+    if is_journal() {
+        // The journal knows the time itself, and the level by this prefix (sd-daemon(3)), which
+        // holds for one line.
+        logger.format(|out, record| {
+            let level = match record.level() {
+                Level::Error => 3,
+                Level::Warn => 4,
+                Level::Info => 6,
+                Level::Debug | Level::Trace => 7,
+            };
+            for line in record.args().to_string().lines() {
+                writeln!(out, "<{level}>{line}")?;
+            }
+            Ok(())
+        });
+    }
+    logger.init();
+}
+
+/// Whether standard error leads to systemd's journal.
+fn is_journal() -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    std::fs::metadata("/proc/self/fd/2")
+        .is_ok_and(|it| stream == format!("{}:{}", it.dev(), it.ino()))
 }

@@ -34,6 +34,14 @@ fn program_at(path: &Path) -> Command {
     command
 }
 
+/// Sends a signal by name, such as `TERM`.
+pub fn send_signal(pid: u32, name: &str) {
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status();
+    assert!(status.unwrap().success());
+}
+
 /// Runs the program to its end.
 pub fn run(arguments: &[&str], directory: &Path) -> Output {
     binary()
@@ -267,10 +275,7 @@ impl Gateway {
 
     /// Sends a signal by name, such as `TERM`.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.pid().to_string()])
-            .status();
-        assert!(status.unwrap().success());
+        send_signal(self.pid(), name);
     }
 
     /// Waits for the process to end by itself.

@@ -10,8 +10,12 @@
 
 mod answer;
 mod gateway;
+mod machine;
+mod traffic;
 mod upstream;
 
 pub use answer::{Answer, Client, Request};
-pub use gateway::{Gateway, binary, check, free_port, run};
+pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
+pub use machine::Machine;
+pub use traffic::Traffic;
 pub use upstream::{Seen, Upstream};
