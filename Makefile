@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
+.PHONY: run test soak test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -11,8 +11,14 @@ run: tools
 	@scripts/quickstart target/debug/tollgate
 
 test: tools
-	@scripts/need curl:curl
+	@scripts/need curl:curl wrk:wrk
 	cargo test --all-targets
+
+# Two minutes under load while everything changes; see tests/soak.
+SOAK_SECONDS = 120
+soak: tools
+	@scripts/need wrk:wrk
+	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_STRICT=1 cargo test --release --test soak -- --nocapture
 
 # The service on a small machine of its own, booted in a container; needs root. Without, it says so.
 test-systemd: tools

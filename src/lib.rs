@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! 8  cli        the command line: one file a command
-//! 7  server     listeners, connections, background work, signals
-//! 6  admin      health checks
+//! 7  server     listeners, connections, background work, signals, reload, upgrade
+//! 6  admin      health, status, metrics and commands for operators
 //! 5  proxy      a request's way, phase by phase: start at proxy/mod.rs and proxy/pipeline.rs
 //! 4  snapshot   a configuration compiled: routes with their policies, immutable
 //! 2  routing    which route takes a request
@@ -13,7 +13,7 @@
 //!    auth       who may come in
 //!    upstream   services, their endpoints, and whose turn it is
 //!    traffic    small policies: addresses, origins, header edits, redirects, answers
-//! 1  telemetry  the access log
+//! 1  telemetry  the access log, metrics
 //! 0  config     the language: types, loading, diagnostics, schema
 //! ```
 //!

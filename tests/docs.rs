@@ -150,7 +150,10 @@ struct Stage {
     _upstreams: [Upstream; 2],
 }
 
-const VARIABLES: [(&str, &str); 1] = [("JWT_SECRET", "0123456789abcdef0123456789abcdef")];
+const VARIABLES: [(&str, &str); 2] = [
+    ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
+    ("ADMIN_TOKEN", "fedcba9876543210fedcba9876543210"),
+];
 
 async fn stage(config: &str) -> Stage {
     let upstreams = [
@@ -175,11 +178,10 @@ async fn stage(config: &str) -> Stage {
         config = format!("admin: {{ listen: $ADMIN }}\n{config}");
     }
     let gateway = Gateway::start_in(directory, &config, &VARIABLES).await;
-    std::fs::copy(
-        gateway.config_path(),
-        gateway.directory.path().join("tollgate.yaml"),
-    )
-    .unwrap();
+    // One file by two names, so that examples can change it.
+    let name = gateway.directory.path().join("tollgate.yaml");
+    std::fs::rename(gateway.config_path(), &name).unwrap();
+    std::os::unix::fs::symlink(name, gateway.config_path()).unwrap();
     Stage {
         gateway,
         _upstreams: upstreams,
@@ -218,11 +220,14 @@ async fn every_example_does_what_it_shows() {
                 Block::Yaml(config) => current = Some(stage(&config).await),
                 Block::Console(console) => {
                     let stage = current
-                        .as_ref()
+                        .as_mut()
                         .unwrap_or_else(|| panic!("{name}:{line}: no configuration before it"));
                     for (command, shown) in commands(&console) {
                         count += 1;
                         let output = execute(&command, stage);
+                        if command.contains("upgrade") {
+                            stage.gateway.adopt().await;
+                        }
                         if !compare(&output, &shown) {
                             wrong.push(format!(
                                 "{name}:{line}: $ {command}\n--- shown:\n{}\n--- is:\n{output}",

@@ -34,6 +34,12 @@ fn program_at(path: &Path) -> Command {
     command
 }
 
+/// Whether a process has not ended; one that only waits to be asked how has.
+fn is_running(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.is_ok_and(|it| !it.contains("State:\tZ"))
+}
+
 /// Sends a signal by name, such as `TERM`.
 pub fn send_signal(pid: u32, name: &str) {
     let status = Command::new("kill")
@@ -196,6 +202,32 @@ impl Gateway {
         let pid = pid.parse().unwrap_or_else(|_| panic!("{printed}"));
         self.successors.push(pid);
         pid
+    }
+
+    /// Ends whichever process serves now with the test, too.
+    pub async fn adopt(&mut self) {
+        let pid = self.status().await["pid"].as_u64().unwrap();
+        self.successors.push(u32::try_from(pid).unwrap());
+    }
+
+    /// The process that serves now.
+    pub fn serving(&self) -> u32 {
+        self.successors.last().copied().unwrap_or(self.pid())
+    }
+
+    /// The processes before it that have not ended, though they had the time.
+    pub async fn left_behind(&self) -> Vec<u32> {
+        let before = [&[self.pid()], &self.successors[..]].concat();
+        let mut left: Vec<_> = before
+            .into_iter()
+            .filter(|pid| *pid != self.serving())
+            .collect();
+        let deadline = Instant::now() + PATIENCE;
+        while !left.is_empty() && Instant::now() < deadline {
+            left.retain(|pid| is_running(*pid));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        left
     }
 
     /// What it says of itself.

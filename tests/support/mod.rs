@@ -18,4 +18,4 @@ pub use answer::{Answer, Client, Request};
 pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use machine::Machine;
 pub use traffic::Traffic;
-pub use upstream::{Seen, Upstream};
+pub use upstream::{Body, Seen, Upstream};
