@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -152,4 +154,81 @@ async fn a_backend_name_that_does_not_resolve_is_503_until_it_does() {
         "{}",
         gateway.process_log()
     );
+}
+
+#[tokio::test]
+async fn the_process_becomes_the_user_that_is_configured_and_so_do_its_successors() {
+    let is_root = std::fs::metadata("/proc/self").unwrap().uid() == 0;
+    let directory = tempfile::tempdir().unwrap();
+    // Another user has to be able to read it.
+    let open = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(directory.path(), open).unwrap();
+    let config = "server: { listen: $LISTEN, user: nobody }\nadmin: { listen: $ADMIN }\n\
+                  log: { access: { output: requests.log } }\n\
+                  services: { a: { routes: [{ path: /a, respond: { body: a } }] } }";
+    if !is_root {
+        let (code, said) = refused_start(config).await;
+        assert_eq!(code, 1);
+        assert!(said.contains("only a process that root started"), "{said}");
+        return;
+    }
+    // So has the program.
+    let program = directory.path().join("tollgate");
+    std::fs::copy(env!("CARGO_BIN_EXE_tollgate"), &program).unwrap();
+    let mut gateway = Gateway::start_as(&program, directory, config, &[]).await;
+    let id = |flag: &str| {
+        let output = Command::new("id").args([flag, "nobody"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let owner = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+        let line = |name: &str| {
+            let found = status.lines().find(|line| line.starts_with(name));
+            found
+                .unwrap()
+                .split_whitespace()
+                .skip(1)
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        (line("Uid:"), line("Gid:"))
+    };
+    let expected = (vec![id("-u"); 4], vec![id("-g"); 4]);
+    assert_eq!(owner(gateway.pid()), expected);
+    let pid = gateway.upgrade().await;
+    assert_eq!(owner(pid), expected);
+    gateway.get("/a").send().await.assert_status(200);
+    gateway.edit("user: nobody", "user: daemon");
+    let (code, printed, _) = gateway.command(&["reload"]).await;
+    assert_eq!(code, 0);
+    assert!(printed.contains("! server.user changes only"), "{printed}");
+    let (code, _, said) = gateway.command(&["upgrade"]).await;
+    assert_eq!(code, 1);
+    assert!(said.contains("step `listeners`"), "{said}");
+    assert!(said.contains("can't become the user `daemon`"), "{said}");
+    gateway.get("/a").send().await.assert_status(200);
+}
+
+#[tokio::test]
+async fn a_user_that_does_not_exist_is_said_so() {
+    let config = "server: { listen: $LISTEN, user: nobody-at-all }\n\
+                  services: { a: { routes: [{ path: /a, respond: { body: a } }] } }";
+    let (code, said) = refused_start(config).await;
+    assert_eq!(code, 1);
+    assert!(said.contains("no such user (`server.user`)"), "{said}");
+}
+
+/// Exit code and words of a gateway that can't start.
+async fn refused_start(config: &str) -> (i32, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let config = config
+        .replace("$LISTEN", &support::free_port().to_string())
+        .replace("$ADMIN", &support::free_port().to_string());
+    std::fs::write(directory.path().join("gateway.yaml"), config).unwrap();
+    let run = move || support::run(&["run", "-c", "gateway.yaml"], directory.path());
+    let output = tokio::task::spawn_blocking(run).await.unwrap();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
 }

@@ -1,5 +1,7 @@
 //! The file as a whole: [`Config`] and the sections that stand only at the top.
 
+use std::path::Path;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -59,6 +61,9 @@ pub struct Server {
     pub listen: OneOrMany<Spanned<String>>,
     /// Worker threads; `auto` is one a core.
     pub threads: Spanned<Threads>,
+    /// User that the process becomes once it listens, by name; only root can. Default: whoever
+    /// started it.
+    pub user: Option<Spanned<String>>,
     /// Networks whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default:
     /// nobody's. Too wide a range lets clients choose the address they are limited by.
     pub trusted_proxies: Vec<Spanned<Network>>,
@@ -218,11 +223,20 @@ pub enum AccessLogFormat {
     Json,
 }
 
+impl Log {
+    /// The file that requests are logged to, if it is one.
+    pub fn file(&self) -> Option<&Path> {
+        let output = self.access.0.on()?.output.as_str();
+        (!["stdout", "stderr"].contains(&output)).then_some(Path::new(output))
+    }
+}
+
 impl Default for Server {
     fn default() -> Self {
         Self {
             listen: OneOrMany(vec!["0.0.0.0:8080".to_owned().into()]),
             threads: Threads::Auto.into(),
+            user: None,
             trusted_proxies: Vec::new(),
             timeouts: ServerTimeouts::default(),
             limits: ServerLimits::default(),

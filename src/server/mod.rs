@@ -10,6 +10,7 @@ mod shutdown;
 mod sockets;
 mod systemd;
 mod upgrade;
+mod user;
 mod watch;
 
 use std::net::SocketAddr;
@@ -34,6 +35,7 @@ use self::operations::{Operations, Parts};
 use self::reload::Reloader;
 use self::shutdown::Shutdown;
 use self::sockets::Sockets;
+use self::user::become_user;
 use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, MOST_ATTEMPTS};
@@ -55,6 +57,14 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
         /// The system's reason.
+        source: std::io::Error,
+    },
+    /// It can't be that user's.
+    #[error("can't become the user `{name}`: {source}")]
+    User {
+        /// The user's name.
+        name: Box<str>,
+        /// Why not.
         source: std::io::Error,
     },
     /// No thread, no descriptor, no memory.
@@ -94,7 +104,7 @@ pub struct Start {
 /// When it can't start; nothing was served then, and a predecessor has been told.
 pub fn run(start: Start) -> Result<(), StartError> {
     let settings = start.snapshot.settings.clone();
-    let sockets = match listen(&settings, start.predecessor.as_ref()) {
+    let sockets = match listen(&settings, &start) {
         Ok(sockets) => Arc::new(sockets),
         Err(error) => {
             if let Some(predecessor) = &start.predecessor {
@@ -169,8 +179,10 @@ pub fn run(start: Start) -> Result<(), StartError> {
     Ok(())
 }
 
-/// The listening sockets: those of the predecessor, if there is one, and new ones.
-fn listen(settings: &Settings, predecessor: Option<&Predecessor>) -> Result<Sockets, StartError> {
+/// The listening sockets: those of the predecessor, if there is one, and new ones. From then on nothing
+/// needs a right that the configured user does not have.
+fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
+    let predecessor = start.predecessor.as_ref();
     let inherited = match predecessor {
         Some(predecessor) => {
             predecessor.done(Step::Configuration)?;
@@ -180,6 +192,12 @@ fn listen(settings: &Settings, predecessor: Option<&Predecessor>) -> Result<Sock
     };
     let addresses = settings.listen.iter().copied().chain(settings.admin);
     let sockets = Sockets::open(addresses, inherited)?;
+    if let Some(name) = &settings.user {
+        become_user(name, start.loaded.config.log.file()).map_err(|source| StartError::User {
+            name: name.clone(),
+            source,
+        })?;
+    }
     if let Some(predecessor) = predecessor {
         predecessor.done(Step::Listeners)?;
     }

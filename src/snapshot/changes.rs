@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 
 use super::explain::written;
+use super::own::{needs_upgrade, settings};
 use super::policies::Written;
 use crate::config::{Config, Policy, RouteFields, Service, Source, Span, Spanned};
 
@@ -175,62 +176,6 @@ impl Changes {
         self.unlisted += usize::from(!has_room);
         has_room
     }
-}
-
-/// What of a configuration only a new process can take over.
-fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
-    let fixed = [
-        "server.listen",
-        "server.threads",
-        "server.upstream_pool",
-        "server.limits.rate_limit_keys",
-        "admin.listen",
-        "log",
-    ];
-    std::iter::zip(settings(started), settings(new))
-        .filter(|((key, before), (_, after))| fixed.contains(key) && before != after)
-        .map(|((key, _), _)| key.to_owned())
-        .collect()
-}
-
-/// The gateway's own settings, each as a text.
-fn settings(config: &Config) -> [(&'static str, String); 12] {
-    let server = &config.server;
-    let limits = &server.limits;
-    let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
-    [
-        ("server.listen", format!("{:?}", server.listen.0)),
-        ("server.threads", format!("{:?}", server.threads)),
-        ("server.upstream_pool", server.upstream_pool.to_string()),
-        (
-            "server.limits.rate_limit_keys",
-            limits.rate_limit_keys.to_string(),
-        ),
-        (
-            "server.limits",
-            format!(
-                "header_size: {}, headers: {}, uri: {}, body: {}, connections: {}",
-                limits.header_size.value,
-                limits.headers,
-                limits.uri.value,
-                limits.body.value,
-                limits.connections
-            ),
-        ),
-        (
-            "server.trusted_proxies",
-            format!("{:?}", server.trusted_proxies),
-        ),
-        ("server.timeouts", format!("{:?}", server.timeouts)),
-        ("server.shutdown", format!("{:?}", server.shutdown)),
-        ("server.watch_files", server.watch_files.to_string()),
-        (
-            "server.upgrade_timeout",
-            server.upgrade_timeout.value.to_string(),
-        ),
-        ("admin.listen", admin.unwrap_or("off").to_owned()),
-        ("log", format!("{:?}", config.log)),
-    ]
 }
 
 fn either<'n>(

@@ -10,6 +10,7 @@ mod changes;
 mod compile;
 mod explain;
 mod matching;
+mod own;
 mod policies;
 mod route;
 mod settings;

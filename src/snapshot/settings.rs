@@ -26,6 +26,8 @@ pub struct Settings {
     pub admin_token: Option<Box<str>>,
     /// Worker threads.
     pub threads: usize,
+    /// The user that the process becomes.
+    pub user: Option<Box<str>>,
     /// Idle connections to backends that are kept.
     pub upstream_pool: usize,
     /// Open client connections at most.
@@ -141,6 +143,7 @@ impl Settings {
                 .and_then(|admin| admin.token())
                 .map(Into::into),
             threads,
+            user: server.user.as_ref().map(|user| user.as_str().into()),
             upstream_pool,
             connections,
             bounds,

@@ -1,0 +1,68 @@
+//! The gateway's own settings in words, and which of them only a new process takes over.
+
+use crate::config::Config;
+
+/// What of a configuration only a new process can take over.
+pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
+    let fixed = [
+        "server.listen",
+        "server.threads",
+        "server.user",
+        "server.upstream_pool",
+        "server.limits.rate_limit_keys",
+        "admin.listen",
+        "log",
+    ];
+    std::iter::zip(settings(started), settings(new))
+        .filter(|((key, before), (_, after))| fixed.contains(key) && before != after)
+        .map(|((key, _), _)| key.to_owned())
+        .collect()
+}
+
+/// The gateway's own settings, each as a text.
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 13] {
+    let server = &config.server;
+    let limits = &server.limits;
+    let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
+    [
+        ("server.listen", format!("{:?}", server.listen.0)),
+        ("server.threads", format!("{:?}", server.threads)),
+        (
+            "server.user",
+            server
+                .user
+                .as_ref()
+                .map_or("-", |user| user.as_str())
+                .to_owned(),
+        ),
+        ("server.upstream_pool", server.upstream_pool.to_string()),
+        (
+            "server.limits.rate_limit_keys",
+            limits.rate_limit_keys.to_string(),
+        ),
+        (
+            "server.limits",
+            format!(
+                "header_size: {}, headers: {}, uri: {}, body: {}, connections: {}",
+                limits.header_size.value,
+                limits.headers,
+                limits.uri.value,
+                limits.body.value,
+                limits.connections
+            ),
+        ),
+        (
+            "server.trusted_proxies",
+            format!("{:?}", server.trusted_proxies),
+        ),
+        ("server.timeouts", format!("{:?}", server.timeouts)),
+        ("server.shutdown", format!("{:?}", server.shutdown)),
+        ("server.watch_files", server.watch_files.to_string()),
+        (
+            "server.upgrade_timeout",
+            server.upgrade_timeout.value.to_string(),
+        ),
+        ("admin.listen", admin.unwrap_or("off").to_owned()),
+        ("log", format!("{:?}", config.log)),
+    ]
+}
