@@ -12,6 +12,7 @@ mod node;
 mod policy;
 mod rate_limit;
 mod render;
+mod resilience;
 mod root;
 mod route;
 mod schema;
@@ -32,6 +33,7 @@ pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
 pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
 pub use render::render;
+pub use resilience::{OutlierDetection, Retry, RetryOn};
 pub use root::{
     AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, Network,
     Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
@@ -42,4 +44,4 @@ pub use secret::{FileText, Secret};
 pub use service::{HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
-pub use units::{ByteSize, Period};
+pub use units::{ByteSize, Period, Share};

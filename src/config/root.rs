@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::auth::{AuthProvider, AuthRule};
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
+use super::resilience::Retry;
 use super::secret::Secret;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
@@ -43,6 +44,8 @@ pub struct Config {
     pub auth: Policy<AuthRule>,
     /// How long upstreams may take, on all routes.
     pub timeouts: Policy<Timeouts>,
+    /// Which failed attempts are repeated, on all routes. On unless `off`.
+    pub retry: Policy<Retry>,
     /// Header edits on all routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on all routes.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use super::auth::AuthRule;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
+use super::resilience::Retry;
 use super::shape::{Dictionary, FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
 use super::units::ByteSize;
@@ -51,6 +52,8 @@ pub struct RouteFields {
     pub auth: Policy<AuthRule>,
     /// How long the upstream may take.
     pub timeouts: Policy<Timeouts>,
+    /// Which failed attempts are repeated.
+    pub retry: Policy<Retry>,
     /// Header edits.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules.

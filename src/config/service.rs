@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer};
 use super::auth::AuthRule;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
+use super::resilience::{OutlierDetection, Retry};
 use super::route::Route;
 use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
@@ -22,6 +23,8 @@ pub struct Service {
     pub targets: Option<Spanned<Vec<Spanned<Target>>>>,
     /// How the targets share the traffic. Default `round_robin`.
     pub load_balancing: LoadBalancing,
+    /// When a target gets no requests for a while because it fails. On unless `off`.
+    pub outlier_detection: Policy<OutlierDetection>,
     /// How `https` backends are verified.
     pub tls: Option<Spanned<UpstreamTls>>,
     /// The `Host` that backends see: `upstream` (the host of its URL, the default), `client` (what
@@ -36,6 +39,8 @@ pub struct Service {
     pub auth: Policy<AuthRule>,
     /// How long this service's upstreams may take.
     pub timeouts: Policy<Timeouts>,
+    /// Which failed attempts are repeated, on this service's routes.
+    pub retry: Policy<Retry>,
     /// Header edits on this service's routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on this service's routes.

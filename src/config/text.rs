@@ -9,9 +9,10 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 use super::auth::TokenPlace;
 use super::diagnostic::nearest;
 use super::rate_limit::LimitKey;
+use super::resilience::RetryOn;
 use super::root::{Network, Threads};
 use super::service::HostHeader;
-use super::units::{ByteSize, Period};
+use super::units::{ByteSize, Period, Share};
 
 /// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`.
 macro_rules! read_from_text {
@@ -55,6 +56,15 @@ read_from_text!(Period, "a duration such as `30s`", {
 read_from_text!(ByteSize, "a size such as `64KiB`", {
     "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?(B|kB|MB|GB|KiB|MiB|GiB|TiB))$"
 });
+read_from_text!(Share, "a share such as `20%`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?%)$"
+});
+read_from_text!(RetryOn, "what to repeat, such as `connect_failure` or 503", {
+    "anyOf": [
+        { "enum": ["connect_failure", "reset", "timeout"] },
+        { "type": "integer", "minimum": 500, "maximum": 599 }
+    ]
+});
 read_from_text!(Threads, "`auto` or a number of threads", {
     "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
 });
@@ -66,6 +76,27 @@ read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
     "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
 });
 read_from_text!(HostHeader, "`upstream`, `client` or a host name", { "type": "string" });
+
+impl RetryOn {
+    fn parse(text: &str) -> Result<Self, String> {
+        let known = ["connect_failure", "reset", "timeout"];
+        Ok(match text {
+            "connect_failure" => Self::ConnectFailure,
+            "reset" => Self::Reset,
+            "timeout" => Self::Timeout,
+            _ => match text.parse() {
+                Ok(status) => Self::Status(status),
+                Err(_) => {
+                    let hint = nearest(text, known).map_or_else(
+                        || "expected `connect_failure`, `reset`, `timeout` or a status".to_owned(),
+                        |known| format!("did you mean `{known}`?"),
+                    );
+                    return Err(format!("`{text}` is nothing to repeat on: {hint}"));
+                }
+            },
+        })
+    }
+}
 
 impl Threads {
     fn parse(text: &str) -> Result<Self, String> {

@@ -12,6 +12,10 @@ pub struct Period(pub Duration);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
+/// A share of a whole, written `20%`. Whole percents, 0 to 100.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Share(pub u8);
+
 /// Largest period that is accepted: a hundred years keeps every sum far from overflow.
 const LONGEST_MS: u64 = 100 * 366 * 86_400_000;
 
@@ -19,6 +23,11 @@ impl Period {
     /// A period of whole seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
+    }
+
+    /// A period of milliseconds.
+    pub const fn millis(millis: u64) -> Self {
+        Self(Duration::from_millis(millis))
     }
 
     /// Reads `1h30m`, `250ms` and the like.
@@ -127,6 +136,34 @@ impl ByteSize {
     }
 }
 
+impl Share {
+    /// Reads `20%` and the like.
+    ///
+    /// # Errors
+    /// What would be right, as one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let number = text.trim().strip_suffix('%').map(str::trim_end);
+        match number.and_then(|number| number.parse().ok()) {
+            Some(percent @ 0..=100) => Ok(Self(percent)),
+            _ => Err(format!(
+                "`{text}` is not a share: expected a whole number of percent from `0%` to `100%`"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}%", self.0)
+    }
+}
+
+impl fmt::Debug for Share {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
@@ -186,6 +223,15 @@ mod tests {
             Ok(Period(Duration::from_millis(250)))
         );
         assert_eq!(ByteSize::parse("64KiB"), Ok(ByteSize(65536)));
+    }
+
+    #[test]
+    fn a_share_is_of_a_hundred() {
+        assert_eq!(Share::parse("20%"), Ok(Share(20)));
+        assert_eq!(Share::parse("100 %"), Ok(Share(100)));
+        for text in ["20", "101%", "-1%", "0.2", "%", "1.5%"] {
+            assert!(Share::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]

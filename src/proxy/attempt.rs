@@ -10,9 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::context::Context;
 use super::reply::Reply;
 use crate::telemetry::Flag;
-
-/// Most attempts of one request: connections that fail are tried elsewhere, since nothing was sent.
-pub const MOST_ATTEMPTS: u32 = 3;
+use crate::upstream::Outcome;
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
@@ -28,9 +26,22 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
             "a route without a service was about to forward a request",
         ));
     };
-    let Some(choice) = service.choose(context.attempt.tried) else {
+    let now = match context.attempt.count {
+        0 => context.arrived,
+        _ => Instant::now(),
+    };
+    if context.attempt.count == 0 {
+        service.count_request(now);
+    }
+    let Some(choice) = service.choose(context.attempt.tried, now) else {
         return Err(no_endpoint());
     };
+    // Nothing of the attempt before is held against this one.
+    if context.attempt.count > 0
+        && let Some(connection) = &context.connection
+    {
+        connection.request_came();
+    }
     let connect_within = match time_left(context, route.policies.timeouts.total) {
         Some(left) if left.is_zero() => {
             return Err(Reply::upstream_timeout(
@@ -48,6 +59,9 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
     };
     context.attempt.tried.insert(&choice);
     context.attempt.choice = Some(choice);
+    context.attempt.handshake = None;
+    context.attempt.status = None;
+    context.attempt.is_settled = false;
     context.attempt.count += 1;
     context
         .attempt
@@ -77,7 +91,7 @@ pub(super) fn completed(context: &mut Context) {
 
 /// What is left of the time that all attempts share; `None` without a limit, or while the client
 /// is still sending the body.
-fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
+pub(super) fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
     let complete = context.attempt.complete?;
     total.map(|total| total.saturating_sub(complete.elapsed()))
 }
@@ -88,7 +102,14 @@ fn await_response(now: Instant, context: &Context) {
         return;
     };
     let deadline = context.attempt.complete.and_then(|complete| {
-        let first_byte = route.policies.timeouts.first_byte.map(|limit| now + limit);
+        let per_try = route
+            .policies
+            .retry
+            .as_ref()
+            .and_then(|retry| retry.per_try);
+        let first_byte = route.policies.timeouts.first_byte;
+        let first_byte = first_byte.into_iter().chain(per_try).min();
+        let first_byte = first_byte.map(|limit| now + limit);
         let total = route.policies.timeouts.total.map(|limit| complete + limit);
         first_byte.into_iter().chain(total).min()
     });
@@ -126,6 +147,7 @@ pub(super) fn answered(status: StatusCode, context: &mut Context) {
     }
     let now = Instant::now();
     context.attempt.first_byte = Some(now - context.arrived);
+    context.attempt.status = Some(status);
     progressed(now, context);
 }
 
@@ -136,34 +158,39 @@ pub(super) fn progressed(now: Instant, context: &Context) {
     }
 }
 
-/// The connection to the backend is nothing to be cut any more.
-pub(super) fn ended(context: &Context) {
+/// The attempt is over: its connection is nothing to be cut any more, and if it did not fail, it went
+/// as its status says.
+pub(super) fn ended(context: &mut Context) {
     if let Some(connection) = &context.connection {
         connection.arrived();
     }
+    if let Some(status) = context.attempt.status {
+        settle(outcome_of(status), context);
+    }
 }
 
-/// Whether a request that failed on an open connection may be sent once more.
-pub(super) fn may_repeat(context: &Context) -> bool {
-    let is_late = context
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.is_late());
-    !is_late && context.pending_reply.is_none() && context.attempt.count < MOST_ATTEMPTS
+/// What a status says of the backend.
+fn outcome_of(status: StatusCode) -> Outcome {
+    match status.as_u16() {
+        502..=504 => Outcome::Failure,
+        500.. => Outcome::ApplicationError,
+        _ => Outcome::Success,
+    }
 }
 
-/// Whether a failed connection is tried again, which is always safe, since nothing was sent. Only
-/// where there is another place to try.
-pub(super) fn may_connect_again(context: &Context) -> bool {
-    let Some(choice) = &context.attempt.choice else {
-        return false;
-    };
-    let is_elsewhere_left = || {
-        let service = context.route().and_then(|route| route.forwards_to());
-        service.is_some_and(|service| service.has_untried(context.attempt.tried))
-            || (context.attempt.count as usize) < choice.endpoint.addresses().len()
-    };
-    context.attempt.count < MOST_ATTEMPTS && is_elsewhere_left()
+/// Notes how the attempt went; the first word counts.
+pub(super) fn settle(outcome: Outcome, context: &mut Context) {
+    if std::mem::replace(&mut context.attempt.is_settled, true) {
+        return;
+    }
+    let service = context.route().and_then(|route| route.forwards_to());
+    if let (Some(service), Some(choice)) = (service, &context.attempt.choice) {
+        let now = match outcome {
+            Outcome::Success => context.arrived,
+            _ => Instant::now(),
+        };
+        service.observe(choice, outcome, now);
+    }
 }
 
 /// The answer to a request that failed, or `None` when there is nobody to answer.

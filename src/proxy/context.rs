@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderValue, Uri};
+use http::{HeaderValue, StatusCode, Uri};
 
 use super::connection::Connection;
 use super::handshake::Handshake;
@@ -58,6 +58,14 @@ pub(super) struct Attempts {
     pub(super) count: u32,
     pub(super) tried: Tried,
     pub(super) choice: Option<Choice>,
+    /// What the latest one was answered.
+    pub(super) status: Option<StatusCode>,
+    /// Whether it is noted already how the latest one went.
+    pub(super) is_settled: bool,
+    /// Whether the answer of the latest one is not passed on, but asked for again.
+    pub(super) is_repeated: bool,
+    /// How long to wait before the next one.
+    pub(super) pause: Duration,
     /// With the chosen endpoint, if the client wants to speak another protocol.
     pub(super) handshake: Option<Arc<Handshake>>,
     /// When the request was there as a whole, body included.

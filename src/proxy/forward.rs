@@ -14,6 +14,8 @@ use crate::snapshot::{Action, Rewrite};
 use crate::upstream::HostPolicy;
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Which attempt this is, on those after the first.
+const X_TOLLGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tollgate-attempt");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -52,6 +54,9 @@ pub(super) fn prepare(
     set_origin_fields(headers, sent.headers.get(header::HOST), context);
     headers.append(header::VIA, via(sent.version));
     headers.insert(X_REQUEST_ID, context.id.clone());
+    if context.attempt.count > 1 {
+        headers.insert(X_TOLLGATE_ATTEMPT, HeaderValue::from(context.attempt.count));
+    }
     set_identity(headers, context);
     if let Some(edits) = context
         .route()

@@ -11,6 +11,7 @@ mod finish;
 mod forward;
 mod handshake;
 mod pipeline;
+mod repeat;
 mod reply;
 mod respond;
 mod send;
@@ -31,7 +32,6 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-pub use attempt::MOST_ATTEMPTS;
 pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 
@@ -123,6 +123,10 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         context: &mut Context,
     ) -> Result<Box<HttpPeer>> {
+        let pause = std::mem::take(&mut context.attempt.pause);
+        if !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let mut peer = attempt::next(context).map_err(|reply| {
             context.pending_reply = Some(reply);
             Error::new_in(ErrorType::InternalError)
@@ -140,14 +144,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        if let Some(choice) = &context.attempt.choice {
-            choice.endpoint.avoid_current_address();
-        }
-        let is_retried = attempt::may_connect_again(context);
-        if is_retried {
-            context.note(Flag::Retried);
-        }
-        error.set_retry(is_retried);
+        error.set_retry(repeat::after_connect_failure(context));
         error
     }
 
@@ -200,6 +197,9 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
     ) -> Result<()> {
         attempt::answered(response.status, context);
+        if let Some(error) = repeat::instead_of(session, response.status, context) {
+            return Err(error);
+        }
         if response.status == StatusCode::SWITCHING_PROTOCOLS {
             // The client may be silent for as long as the backend may.
             session.set_read_timeout(
@@ -235,14 +235,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         is_reused: bool,
     ) -> Box<Error> {
-        let may_repeat = attempt::may_repeat(context)
-            && session.req_header().method.is_idempotent()
-            && !session.as_ref().retry_buffer_truncated();
-        if may_repeat {
-            error.retry.decide_reuse(is_reused);
-        } else {
-            error.set_retry(false);
-        }
+        repeat::after_failure(session, &mut error, is_reused, context);
         if error.retry() {
             context.note(Flag::Retried);
         }

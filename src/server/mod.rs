@@ -38,10 +38,10 @@ use self::sockets::Sockets;
 use self::user::become_user;
 use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
-use crate::proxy::{Gateway, MOST_ATTEMPTS};
+use crate::proxy::Gateway;
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::AccessLog;
-use crate::upstream::resolve;
+use crate::upstream::{MOST_ATTEMPTS, resolve};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
 const READ_BUFFER: usize = 8 * 1024;

@@ -199,6 +199,10 @@ fn backend(section: &Service, source: &Source) -> String {
         text("targets", section.targets.as_ref().map(|it| it.span)),
         text("tls", section.tls.as_ref().map(|it| it.span)),
         text(
+            "outlier_detection",
+            section.outlier_detection.as_ref().map(|it| it.span),
+        ),
+        text(
             "host_header",
             section.host_header.as_ref().map(|it| it.span),
         ),
@@ -304,6 +308,7 @@ fn compare_route(
         "auth": it => it.nearest(|place| place.auth),
         "headers": it => it.nearest(|place| place.headers),
         "timeouts": it => it.nearest(|place| place.timeouts),
+        "retry": it => it.nearest(|place| place.retry),
         "body_limit": it => it.nearest(|place| place.body_limit),
     }
     let short = |it: &Found<'_>| {

@@ -143,6 +143,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         places.line("headers", source, |it| it.headers),
     ];
     let timeouts = places.line("timeouts", source, |it| it.timeouts);
+    let retry = places.line("retry", source, |it| it.retry);
     let body_limit = places.line("body_limit", source, |it| it.body_limit);
     let default = |name, text| PolicyLine {
         name,
@@ -155,6 +156,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         .flatten()
         .chain([
             timeouts.unwrap_or_else(|| default("timeouts", timeouts_text(&route.policies))),
+            retry.unwrap_or_else(|| default("retry", retry_text(&route.policies))),
             body_limit.unwrap_or_else(|| {
                 default("body_limit", config.server.limits.body.value.to_string())
             }),
@@ -193,6 +195,13 @@ fn timeouts_text(policies: &policies::Policies) -> String {
         limit(timeouts.idle),
         limit(timeouts.total)
     )
+}
+
+fn retry_text(policies: &policies::Policies) -> String {
+    match &policies.retry {
+        Some(retry) => format!("attempts: {}, budget: {}%", retry.attempts, retry.budget),
+        None => "off".to_owned(),
+    }
 }
 
 impl<'c> Places<'c> {

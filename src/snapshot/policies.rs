@@ -10,7 +10,7 @@ use crate::config::{
 };
 use crate::limits::{self, RateLimits, Scope};
 use crate::traffic::{Access, Cors, HeaderEdits};
-use crate::upstream::Timeouts;
+use crate::upstream::{Retry, Timeouts};
 
 /// A policy in force, shared by all routes that inherit it; `None` for none.
 type Slot<T> = Option<Arc<T>>;
@@ -32,6 +32,8 @@ pub struct Policies {
     pub response_edits: Slot<HeaderEdits>,
     /// How long backends may take.
     pub timeouts: Timeouts,
+    /// Which failed attempts are repeated.
+    pub retry: Slot<Retry>,
     /// The largest request body, in bytes.
     pub body_limit: Option<u64>,
 }
@@ -53,6 +55,7 @@ pub(super) struct Written<'c> {
     pub(super) rate_limit: &'c Policy<OneOrMany<RateLimit>>,
     pub(super) auth: &'c Policy<AuthRule>,
     pub(super) timeouts: &'c Policy<config::Timeouts>,
+    pub(super) retry: &'c Policy<config::Retry>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
     pub(super) access: &'c Policy<config::Access>,
@@ -65,6 +68,7 @@ macro_rules! written {
             rate_limit: &$section.rate_limit,
             auth: &$section.auth,
             timeouts: &$section.timeouts,
+            retry: &$section.retry,
             headers: &$section.headers,
             cors: &$section.cors,
             access: &$section.access,
@@ -121,6 +125,7 @@ impl Policies {
             request_edits: None,
             response_edits: None,
             timeouts: Timeouts::compile(None, &mut Diagnostics::default()),
+            retry: Retry::compile(None, &mut Diagnostics::default()).map(Arc::new),
             body_limit: Some(body_limit),
         }
     }
@@ -172,6 +177,10 @@ impl Policies {
             timeouts: match written.timeouts.as_deref() {
                 None => self.timeouts,
                 timeouts => Timeouts::compile(timeouts, diagnostics),
+            },
+            retry: match written.retry.as_deref() {
+                None => self.retry.clone(),
+                retry => Retry::compile(retry, diagnostics).map(Arc::new),
             },
             body_limit: match written.body_limit.as_deref() {
                 None => self.body_limit,

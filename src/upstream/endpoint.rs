@@ -10,6 +10,7 @@ use http::HeaderValue;
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
+use super::outlier::Health;
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
 
@@ -42,6 +43,7 @@ pub struct Endpoint {
     peers: ArcSwap<Vec<HttpPeer>>,
     /// The address that worked last.
     preferred: AtomicUsize,
+    pub(super) health: Health,
 }
 
 impl Endpoint {
@@ -67,6 +69,7 @@ impl Endpoint {
             template,
             peers: ArcSwap::default(),
             preferred: AtomicUsize::new(0),
+            health: Health::default(),
             url,
         };
         if let Some(address) = endpoint.url.address() {

@@ -5,13 +5,18 @@
 
 mod balance;
 mod endpoint;
+mod outlier;
 mod resolve;
+mod retry;
 mod service;
 mod timeouts;
 mod url;
+mod window;
 
 pub use endpoint::{Endpoint, EndpointSettings};
+pub use outlier::{Outcome, OutlierDetection};
 pub use resolve::{RESOLVE_INTERVAL, resolve};
+pub use retry::{Failure, MOST_ATTEMPTS, Retry};
 pub use service::{Choice, HostPolicy, Service, Tried};
 pub use timeouts::Timeouts;
 pub use url::BaseUrl;

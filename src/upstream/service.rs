@@ -2,13 +2,16 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora::tls::x509::X509;
 
 use super::balance::smooth_order;
 use super::endpoint::{Endpoint, EndpointSettings};
+use super::outlier::{Outcome, OutlierDetection};
+use super::retry::Budget;
 use super::url::BaseUrl;
 use crate::config::{self, Diagnostics, HostHeader, Span, Spanned};
 
@@ -36,6 +39,19 @@ pub struct Service {
     endpoints: Box<[Arc<Endpoint>]>,
     order: Box<[u16]>,
     turn: AtomicUsize,
+    outliers: Option<OutlierDetection>,
+    record: Arc<Record>,
+}
+
+/// What is remembered of a service beside its endpoints, across reloads.
+#[derive(Debug)]
+struct Record {
+    /// Moments are counted from here.
+    begun: Instant,
+    budget: Budget,
+    /// Until when the last ejection lasts, in milliseconds: as long as nobody is ejected, this is all
+    /// that is looked at.
+    ejections_until: AtomicU64,
 }
 
 /// The endpoint of one attempt.
@@ -48,16 +64,62 @@ pub struct Choice {
 
 /// Which endpoints a request has been tried at. Only the first 64 are remembered apart.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Tried(u64);
+pub struct Tried {
+    all: u64,
+    unreachable: u64,
+}
+
+/// How good a choice an endpoint is; the least is the best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Rank {
+    Fresh,
+    /// It failed this request, and may do better now.
+    Tried,
+    /// It failed others.
+    Ejected,
+    /// It could not even be connected to.
+    Unreachable,
+}
 
 impl Tried {
     /// Remembers a choice.
     pub fn insert(&mut self, choice: &Choice) {
-        self.0 |= 1 << (choice.index % 64);
+        self.all |= 1 << (choice.index % 64);
+    }
+
+    /// Remembers that it could not be connected to.
+    pub fn insert_unreachable(&mut self, choice: &Choice) {
+        self.unreachable |= 1 << (choice.index % 64);
     }
 
     fn contains(self, index: usize) -> bool {
-        self.0 & (1 << (index % 64)) != 0
+        self.all & (1 << (index % 64)) != 0
+    }
+
+    fn rank(self, index: usize, is_ejected: bool) -> Rank {
+        if self.unreachable & (1 << (index % 64)) != 0 {
+            Rank::Unreachable
+        } else if is_ejected {
+            Rank::Ejected
+        } else if self.contains(index) {
+            Rank::Tried
+        } else {
+            Rank::Fresh
+        }
+    }
+}
+
+impl Record {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            budget: Budget::default(),
+            ejections_until: AtomicU64::new(0),
+        }
+    }
+
+    fn at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.begun)
     }
 }
 
@@ -95,6 +157,7 @@ impl Service {
             }
         }
         warn_about_tls(section, &endpoints, diagnostics);
+        let outliers = OutlierDetection::compile(section.outlier_detection.as_deref(), diagnostics);
         let host = match section.host_header.as_deref() {
             None | Some(HostHeader::Upstream) => HostPolicy::Upstream,
             Some(HostHeader::Client) => HostPolicy::Client,
@@ -107,6 +170,8 @@ impl Service {
             order: smooth_order(&weights),
             endpoints: endpoints.into(),
             turn: AtomicUsize::new(0),
+            outliers,
+            record: Arc::new(Record::new()),
         })
     }
 
@@ -121,9 +186,14 @@ impl Service {
         let has_same_endpoints = self.endpoints.len() == known.endpoints.len()
             && std::iter::zip(&self.endpoints, &known.endpoints)
                 .all(|(this, that)| Arc::ptr_eq(this, that));
-        if has_same_endpoints && self.order == known.order && self.host == known.host {
+        if has_same_endpoints
+            && self.order == known.order
+            && self.host == known.host
+            && self.outliers == known.outliers
+        {
             return known.clone();
         }
+        self.record = known.record.clone();
         self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
         Arc::new(self)
     }
@@ -133,23 +203,32 @@ impl Service {
         &self.endpoints
     }
 
-    /// The endpoint whose turn it is among those that are resolved and not yet tried; one that was
-    /// tried if there is no other; `None` if none is resolved.
-    pub fn choose(&self, tried: Tried) -> Option<Choice> {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        let mut second_best = None;
+    /// The endpoint whose turn it is among those that are resolved: one that was not tried and is not
+    /// ejected, or the best there is; `None` if none is resolved.
+    pub fn choose(&self, tried: Tried, now: Instant) -> Option<Choice> {
+        // Repetitions take no turn, or one bad endpoint would have every first attempt.
+        let turn = match tried.all {
+            0 => self.turn.fetch_add(1, Ordering::Relaxed),
+            _ => self.turn.load(Ordering::Relaxed),
+        };
+        let now = self.record.at(now);
+        let ejections = self.are_ejections_heeded(now);
+        let mut best = None;
         for step in 0..self.order.len() {
             let index = usize::from(self.order[turn.wrapping_add(step) % self.order.len()]);
             let endpoint = &self.endpoints[index];
             if !endpoint.is_resolved() {
                 continue;
             }
-            if !tried.contains(index) {
+            let rank = tried.rank(index, ejections && endpoint.health.is_ejected(now));
+            if rank == Rank::Fresh {
                 return Some(self.choice(index));
             }
-            second_best.get_or_insert(index);
+            if best.is_none_or(|(best, _)| rank < best) {
+                best = Some((rank, index));
+            }
         }
-        second_best.map(|index| self.choice(index))
+        best.map(|(_, index)| self.choice(index))
     }
 
     /// Whether there is an endpoint with an address that was not tried.
@@ -158,6 +237,74 @@ impl Service {
             .iter()
             .enumerate()
             .any(|(index, endpoint)| !tried.contains(index) && endpoint.is_resolved())
+    }
+
+    /// A request came, which adds to what may be repeated.
+    pub fn count_request(&self, now: Instant) {
+        self.record.budget.request(self.record.at(now));
+    }
+
+    /// Takes one repetition from the budget; `false` if none is left.
+    pub fn take_retry(&self, percent: u8, now: Instant) -> bool {
+        self.record.budget.take(percent, self.record.at(now))
+    }
+
+    /// Learns how an attempt at one of its endpoints ended.
+    pub fn observe(&self, choice: &Choice, outcome: Outcome, now: Instant) {
+        let Some(rule) = &self.outliers else { return };
+        // With nobody to take its place, an endpoint is better than none.
+        if self.endpoints.len() < 2 {
+            return;
+        }
+        let now = self.record.at(now);
+        let health = &choice.endpoint.health;
+        let Some(reason) = health.observe(outcome, rule, || self.counts(now), now) else {
+            return;
+        };
+        if health.is_ejected(now) || self.ejected(now) >= rule.most_of(self.endpoints.len()) {
+            return;
+        }
+        let length = health.eject(rule, now, fastrand::f64());
+        let until = u64::try_from((now + length).as_millis()).unwrap_or(u64::MAX);
+        self.record
+            .ejections_until
+            .fetch_max(until, Ordering::Relaxed);
+        log::warn!(
+            "endpoint ejected: service={} endpoint={} reason={reason:?} for={length:.1?}",
+            self.name,
+            choice.endpoint.as_str(),
+        );
+    }
+
+    /// The endpoints that are ejected, by name.
+    pub fn ejected_endpoints(&self, now: Instant) -> Vec<&str> {
+        let now = self.record.at(now);
+        let ejected = self.endpoints.iter().filter(|it| it.health.is_ejected(now));
+        ejected.map(|endpoint| endpoint.as_str()).collect()
+    }
+
+    /// Whether ejected endpoints are passed over: only while at least half of them can take requests,
+    /// or what is left would be overrun (Envoy's panic threshold).
+    fn are_ejections_heeded(&self, now: Duration) -> bool {
+        let until = self.record.ejections_until.load(Ordering::Relaxed);
+        until != 0 && u128::from(until) > now.as_millis() && {
+            let is_well = |it: &&Arc<Endpoint>| it.is_resolved() && !it.health.is_ejected(now);
+            let half = self.endpoints.len().div_ceil(2);
+            self.endpoints.iter().filter(is_well).take(half).count() == half
+        }
+    }
+
+    fn ejected(&self, now: Duration) -> usize {
+        let is_ejected = |it: &&Arc<Endpoint>| it.health.is_ejected(now);
+        self.endpoints.iter().filter(is_ejected).count()
+    }
+
+    /// Good and bad answers of all endpoints.
+    fn counts(&self, now: Duration) -> (u64, u64) {
+        self.endpoints.iter().fold((0, 0), |sum, endpoint| {
+            let counts = endpoint.health.counts(now);
+            (sum.0 + counts.0, sum.1 + counts.1)
+        })
     }
 
     fn choice(&self, index: usize) -> Choice {
@@ -338,7 +485,12 @@ mod tests {
         let (service, _) = service(&[("http://10.0.0.1:1", 1), ("http://10.0.0.2:1", 3)]);
         let service = service.unwrap();
         let visits: Vec<_> = (0..8)
-            .map(|_| service.choose(Tried::default()).unwrap().index)
+            .map(|_| {
+                service
+                    .choose(Tried::default(), Instant::now())
+                    .unwrap()
+                    .index
+            })
             .collect();
         assert_eq!(visits.iter().filter(|index| **index == 1).count(), 6);
     }
@@ -349,12 +501,12 @@ mod tests {
         let service = service.unwrap();
         for _ in 0..100 {
             let mut tried = Tried::default();
-            let first = service.choose(tried).unwrap();
+            let first = service.choose(tried, Instant::now()).unwrap();
             tried.insert(&first);
-            let second = service.choose(tried).unwrap();
+            let second = service.choose(tried, Instant::now()).unwrap();
             assert_ne!(first.index, second.index);
             tried.insert(&second);
-            assert!(service.choose(tried).is_some());
+            assert!(service.choose(tried, Instant::now()).is_some());
         }
     }
 
@@ -362,7 +514,13 @@ mod tests {
     fn unresolved_endpoints_are_passed_over() {
         let (service, _) = service(&[("http://name.example:1", 1), ("http://10.0.0.2:1", 1)]);
         let service = service.unwrap();
-        assert!((0..4).all(|_| service.choose(Tried::default()).unwrap().index == 1));
+        assert!((0..4).all(|_| {
+            service
+                .choose(Tried::default(), Instant::now())
+                .unwrap()
+                .index
+                == 1
+        }));
     }
 
     #[test]
@@ -370,7 +528,7 @@ mod tests {
         let known = service(&[("http://a.example:1", 1), ("http://b.example:1", 1)]);
         let known = Arc::new(known.0.unwrap());
         known.endpoints[1].publish(&["10.0.0.1".parse().unwrap()]);
-        known.choose(Tried::default()).unwrap();
+        known.choose(Tried::default(), Instant::now()).unwrap();
         let same = service(&[("http://a.example:1", 1), ("http://b.example:1", 1)]);
         assert!(Arc::ptr_eq(&same.0.unwrap().succeed(&known), &known));
         let edited = service(&[("http://b.example:1", 1), ("http://c.example:1", 1)]);
@@ -385,5 +543,94 @@ mod tests {
         let (service, diagnostics) = service(&[("host:1", 1), ("http://h", 0), ("http://h", 1)]);
         assert!(service.is_none());
         assert_eq!(diagnostics.as_slice().len(), 3);
+    }
+
+    fn three() -> Service {
+        let targets = [
+            "http://10.0.0.1:1",
+            "http://10.0.0.2:1",
+            "http://10.0.0.3:1",
+        ];
+        service(&targets.map(|url| (url, 1))).0.unwrap()
+    }
+
+    /// The endpoints that get requests.
+    fn chosen(service: &Service, tried: Tried, now: Instant) -> Vec<usize> {
+        let mut chosen: Vec<_> = (0..30)
+            .map(|_| service.choose(tried, now).unwrap().index)
+            .collect();
+        chosen.sort_unstable();
+        chosen.dedup();
+        chosen
+    }
+
+    fn fail(service: &Service, index: usize, now: Instant) {
+        for _ in 0..5 {
+            service.observe(&service.choice(index), Outcome::Failure, now);
+        }
+    }
+
+    #[test]
+    fn who_fails_gets_no_requests_until_its_time_is_over() {
+        let service = three();
+        let now = Instant::now();
+        fail(&service, 1, now);
+        assert_eq!(chosen(&service, Tried::default(), now), [0, 2]);
+        assert_eq!(service.ejected_endpoints(now), ["http://10.0.0.2:1"]);
+        let later = now + Duration::from_secs(34);
+        assert_eq!(chosen(&service, Tried::default(), later), [0, 1, 2]);
+    }
+
+    #[test]
+    fn no_more_than_the_share_is_ejected() {
+        let service = three();
+        let now = Instant::now();
+        for index in [0, 1, 2] {
+            fail(&service, index, now);
+        }
+        assert_eq!(chosen(&service, Tried::default(), now), [1, 2]);
+    }
+
+    #[test]
+    fn the_only_endpoint_is_never_ejected() {
+        let service = service(&[("http://10.0.0.1:1", 1)]).0.unwrap();
+        let now = Instant::now();
+        fail(&service, 0, now);
+        assert!(service.ejected_endpoints(now).is_empty());
+        assert!(service.choose(Tried::default(), now).is_some());
+    }
+
+    #[test]
+    fn a_repetition_goes_where_it_has_the_best_chance() {
+        let service = three();
+        let now = Instant::now();
+        fail(&service, 2, now);
+        let mut tried = Tried::default();
+        tried.insert(&service.choice(0));
+        assert_eq!(chosen(&service, tried, now), [1]);
+        // All that are well failed this request: rather one of them again than who fails everybody.
+        tried.insert(&service.choice(1));
+        assert_ne!(chosen(&service, tried, now), [2]);
+        tried.insert_unreachable(&service.choice(0));
+        assert_eq!(chosen(&service, tried, now), [1]);
+        tried.insert_unreachable(&service.choice(1));
+        assert_eq!(chosen(&service, tried, now), [2]);
+    }
+
+    #[test]
+    fn an_ejection_outlives_a_reload() {
+        let known = Arc::new(three());
+        let now = Instant::now();
+        fail(&known, 1, now);
+        let targets = [
+            "http://10.0.0.1:1",
+            "http://10.0.0.2:1",
+            "http://10.0.0.4:1",
+        ];
+        let edited = service(&targets.map(|url| (url, 1)))
+            .0
+            .unwrap()
+            .succeed(&known);
+        assert_eq!(chosen(&edited, Tried::default(), now), [0, 2]);
     }
 }

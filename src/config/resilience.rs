@@ -1,0 +1,86 @@
+//! What is done about backends that fail.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::source::Spanned;
+use super::units::{Period, Share};
+
+/// Which failed attempts are repeated, at another backend where there is one.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Retry {
+    /// Attempts in all, 1 to 10, the first one included. Default 3.
+    pub attempts: Spanned<u32>,
+    /// What is repeated: `connect_failure` (whatever the method, since nothing was sent), `reset`
+    /// (the connection broke before the answer, or that was no HTTP), `timeout` (no answer in time), and statuses from 500
+    /// to 599. Default `[connect_failure, reset, 502, 503, 504]`.
+    pub on: Vec<Spanned<RetryOn>>,
+    /// Repetitions as a share of the service's requests of the last ten seconds; 3 a second are
+    /// always allowed. Default `20%`.
+    pub budget: Share,
+    /// The longest pause before the second attempt; it doubles with each further one, up to `250ms`,
+    /// and anything up to it is waited. Default `25ms`.
+    pub backoff: Spanned<Period>,
+    /// How long one attempt may take to the first byte, if that is shorter than `first_byte`.
+    pub per_try_timeout: Option<Spanned<Period>>,
+    /// Whether methods are repeated that are not idempotent (RFC 9110 §9.2.2), such as `POST`. Only
+    /// where the backends bear to be asked twice. Default `false`.
+    pub all_methods: bool,
+}
+
+/// A failure that is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RetryOn {
+    /// No connection.
+    ConnectFailure,
+    /// The connection broke before the answer.
+    Reset,
+    /// No answer in time.
+    Timeout,
+    /// This status.
+    Status(u16),
+}
+
+/// When a backend gets no requests for a while, because of how it answered others.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct OutlierDetection {
+    /// Failures in a row: no connection, no answer, or 502, 503, 504. Default 5. Beside it, more than
+    /// half of at least 20 answers in ten seconds, and more than elsewhere in the service.
+    pub consecutive_failures: Spanned<u32>,
+    /// For how long, the first time; each further time as much longer, up to `5m`. Default `30s`.
+    pub ejection: Spanned<Period>,
+    /// The share of the backends that may be ejected at once; one always may. Default `50%`.
+    pub max_ejected: Share,
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        let on = [
+            RetryOn::ConnectFailure,
+            RetryOn::Reset,
+            RetryOn::Status(502),
+            RetryOn::Status(503),
+            RetryOn::Status(504),
+        ];
+        Self {
+            attempts: 3.into(),
+            on: on.map(Spanned::from).into(),
+            budget: Share(20),
+            backoff: Period::millis(25).into(),
+            per_try_timeout: None,
+            all_methods: false,
+        }
+    }
+}
+
+impl Default for OutlierDetection {
+    fn default() -> Self {
+        Self {
+            consecutive_failures: 5.into(),
+            ejection: Period::seconds(30).into(),
+            max_ejected: Share(50),
+        }
+    }
+}

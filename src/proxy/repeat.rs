@@ -1,0 +1,125 @@
+//! Whether a failed attempt is repeated.
+
+use std::time::{Duration, Instant};
+
+use http::StatusCode;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::Session;
+
+use super::attempt::{self, time_left};
+use super::context::Context;
+use crate::telemetry::Flag;
+use crate::upstream::{Failure, MOST_ATTEMPTS, Outcome};
+
+/// After a connection that could not be opened. Nothing was sent, so it is always safe; only where
+/// there is another place to try.
+pub(super) fn after_connect_failure(context: &mut Context) -> bool {
+    attempt::settle(Outcome::Failure, context);
+    let Some(choice) = &context.attempt.choice else {
+        return false;
+    };
+    let has_other_address = (context.attempt.count as usize) < choice.endpoint.addresses().len();
+    choice.endpoint.avoid_current_address();
+    if !has_other_address {
+        context.attempt.tried.insert_unreachable(choice);
+    }
+    let service = context.route().and_then(|route| route.forwards_to());
+    let is_elsewhere_left =
+        has_other_address || service.is_some_and(|it| it.has_untried(context.attempt.tried));
+    let is_repeated = is_elsewhere_left && is_granted(Failure::Connect, true, context);
+    context.attempt.pause = Duration::ZERO;
+    is_repeated
+}
+
+/// After an attempt that failed on an open connection: says in `error` whether it is repeated.
+pub(super) fn after_failure(
+    session: &Session,
+    error: &mut Error,
+    is_reused: bool,
+    context: &mut Context,
+) {
+    // What was already decided, by the answer's status.
+    if std::mem::take(&mut context.attempt.is_repeated) {
+        error.set_retry(true);
+        return;
+    }
+    let is_late = context
+        .connection
+        .as_ref()
+        .is_some_and(|connection| connection.is_late());
+    let failure = match (error.esource(), error.etype()) {
+        _ if is_late => Some(Failure::Timeout),
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
+            Some(Failure::Timeout)
+        }
+        (
+            ErrorSource::Upstream,
+            ErrorType::ConnectionClosed
+            | ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::InvalidHTTPHeader,
+        ) => Some(Failure::Reset),
+        _ => None,
+    };
+    // That the backend closed a connection it had kept is nobody's fault, and the framework marks it
+    // if it happened before the answer.
+    error.retry.decide_reuse(is_reused);
+    let is_idempotent = session.req_header().method.is_idempotent();
+    let can_repeat = context.pending_reply.is_none()
+        && !session.as_ref().retry_buffer_truncated()
+        && session.response_written().is_none();
+    if error.retry() && failure == Some(Failure::Reset) {
+        let is_repeated = can_repeat && is_idempotent && context.attempt.count < MOST_ATTEMPTS;
+        error.set_retry(is_repeated);
+        return;
+    }
+    if failure.is_some() || error.esource() == &ErrorSource::Upstream {
+        attempt::settle(Outcome::Failure, context);
+    }
+    let is_repeated =
+        can_repeat && failure.is_some_and(|failure| is_granted(failure, is_idempotent, context));
+    error.set_retry(is_repeated);
+}
+
+/// After an answer: the error that makes the framework try again instead of passing it on.
+pub(super) fn instead_of(
+    session: &Session,
+    status: StatusCode,
+    context: &mut Context,
+) -> Option<Box<Error>> {
+    if !status.is_server_error() || session.as_ref().retry_buffer_truncated() {
+        return None;
+    }
+    let is_idempotent = session.req_header().method.is_idempotent();
+    if !is_granted(Failure::Status(status), is_idempotent, context) {
+        return None;
+    }
+    attempt::ended(context);
+    context.attempt.is_repeated = true;
+    let mut error = Error::new_up(ErrorType::HTTPStatus(status.as_u16()));
+    error.set_retry(true);
+    Some(error)
+}
+
+/// Whether the route's rule covers the failure, time is left, and the budget has one more.
+fn is_granted(failure: Failure, is_idempotent: bool, context: &mut Context) -> bool {
+    let Some(route) = context.route() else {
+        return false;
+    };
+    let (Some(retry), Some(service)) = (&route.policies.retry, route.forwards_to()) else {
+        return false;
+    };
+    let attempts = context.attempt.count;
+    if !retry.covers(failure, is_idempotent, attempts) {
+        return false;
+    }
+    let pause = retry.pause(attempts, fastrand::f64());
+    let is_time_left =
+        time_left(context, route.policies.timeouts.total).is_none_or(|left| left > pause);
+    let is_granted = is_time_left && service.take_retry(retry.budget, Instant::now());
+    if is_granted {
+        context.attempt.pause = pause;
+        context.note(Flag::Retried);
+    }
+    is_granted
+}

@@ -1,0 +1,215 @@
+//! Backends that fail, and clients that don't notice.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hyper::{Method, Response};
+use serde_json::json;
+use support::{Gateway, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+async fn good() -> Upstream {
+    Upstream::answering(|seen| Response::new(seen.body.clone())).await
+}
+
+async fn answering(status: u16) -> Upstream {
+    Upstream::answering(move |_| {
+        let response = Response::builder().status(status);
+        response.body(Bytes::from_static(b"not now")).unwrap()
+    })
+    .await
+}
+
+/// Reads a request's header, writes `answer`, and waits for the client to go, unless it closes first.
+async fn rude(answer: &'static [u8], closes: bool) -> Upstream {
+    Upstream::raw(move |mut stream| async move {
+        let mut header = [0; 4096];
+        while let Ok(1..) = stream.read(&mut header).await {
+            if stream.write_all(answer).await.is_err() || closes {
+                return;
+            }
+        }
+    })
+    .await
+}
+
+fn config(targets: &[&Upstream], rest: &str) -> String {
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|it| format!("\"http://{}\"", it.address))
+        .collect();
+    format!(
+        "services: {{ a: {{ targets: [{}], routes: [{{ prefix: /a }}], {rest} }} }}",
+        targets.join(", ")
+    )
+}
+
+const STAY: &str = "outlier_detection: off";
+
+#[tokio::test]
+async fn an_answer_that_says_try_again_is_tried_elsewhere() {
+    for status in [502, 503, 504] {
+        let (bad, well) = (answering(status).await, good().await);
+        let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+        for _ in 0..4 {
+            gateway.get("/a").send().await.assert_status(200);
+        }
+        assert_eq!(bad.seen().len(), 2);
+        let log = gateway.log(4).await;
+        let repeated = log.iter().find(|line| line["attempts"] == 2).unwrap();
+        assert_eq!(repeated["flags"], json!(["retried"]));
+        let second = well.seen();
+        let second = second.iter().find_map(|it| it.header("x-tollgate-attempt"));
+        assert_eq!(second, Some("2"));
+        assert_eq!(bad.last().header("x-tollgate-attempt"), None);
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_safe_or_not_wanted_is_passed_on() {
+    let (bad, error, well) = (answering(503).await, answering(500).await, good().await);
+    let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        statuses.push(gateway.post("/a").send().await.status.as_u16());
+    }
+    assert_eq!(statuses, [503, 200]);
+    let rest = format!("{STAY}, retry: {{ all_methods: true }}");
+    let gateway = Gateway::start(&config(&[&bad, &well], &rest)).await;
+    for _ in 0..2 {
+        gateway.post("/a").send().await.assert_status(200);
+    }
+    let rest = format!("{STAY}, retry: off");
+    let gateway = Gateway::start(&config(&[&bad, &well], &rest)).await;
+    gateway.get("/a").send().await.assert_status(503);
+    let gateway = Gateway::start(&config(&[&error, &well], STAY)).await;
+    let answer = gateway.get("/a").send().await.assert_status(500);
+    assert_eq!(answer.text(), "not now");
+}
+
+#[tokio::test]
+async fn the_last_answer_is_passed_on_when_all_fail() {
+    let (one, two) = (answering(503).await, answering(503).await);
+    let gateway = Gateway::start(&config(&[&one, &two], STAY)).await;
+    let answer = gateway.get("/a").send().await.assert_status(503);
+    assert_eq!(answer.text(), "not now");
+    assert_eq!(one.seen().len() + two.seen().len(), 3);
+    assert_eq!(gateway.log(1).await[0]["attempts"], 3);
+}
+
+#[tokio::test]
+async fn broken_connections_garbage_and_silence_are_tried_elsewhere() {
+    let faults = [
+        (rude(b"", true).await, "{}"),
+        (rude(b"HTTP/1.1 200 OK\r\nContent-Le", true).await, "{}"),
+        (rude(b"what is this\r\n\r\n", true).await, "{}"),
+        (
+            rude(b"", false).await,
+            "{ on: [timeout], per_try_timeout: 200ms }",
+        ),
+    ];
+    for (bad, retry) in &faults {
+        let well = good().await;
+        let rest = format!("{STAY}, retry: {retry}");
+        let gateway = Gateway::start(&config(&[bad, &well], &rest)).await;
+        let mut refused = 0;
+        for _ in 0..4 {
+            gateway.get("/a").send().await.assert_status(200);
+        }
+        for _ in 0..4 {
+            let answer = gateway.request(Method::POST, "/a").send().await;
+            refused += usize::from(answer.status.is_server_error());
+        }
+        // Those that may have had an effect were not repeated.
+        assert!(refused > 0, "{retry}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_is_sent_again_as_a_whole_or_not_at_all() {
+    let (bad, well) = (answering(503).await, good().await);
+    let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+    let body = Bytes::from(vec![b'x'; 40_000]);
+    for _ in 0..2 {
+        let request = gateway.request(Method::PUT, "/a").body(body.clone());
+        let answer = request.send().await.assert_status(200);
+        assert_eq!(answer.body, body);
+    }
+    let large = Bytes::from(vec![b'x'; 200_000]);
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let request = gateway.request(Method::PUT, "/a").body(large.clone());
+        statuses.push(request.send().await.status.as_u16());
+    }
+    statuses.sort_unstable();
+    assert_eq!(statuses, [200, 503]);
+}
+
+#[tokio::test]
+async fn repetitions_stay_within_their_budget() {
+    let (one, two) = (answering(503).await, answering(503).await);
+    let gateway = Gateway::start(&config(&[&one, &two], STAY)).await;
+    let mut kept = gateway.connect().await;
+    let requests = 400;
+    let begun = Instant::now();
+    for _ in 0..requests {
+        kept.get("/a").await.assert_status(503);
+    }
+    let repeated = one.seen().len() + two.seen().len() - requests;
+    // A fifth of the requests, and 3 a second of each window of ten.
+    let windows = 1 + begun.elapsed().as_secs() as usize / 10;
+    let most = requests / 5 + 30 * windows;
+    assert!((30..=most).contains(&repeated), "{repeated} of {most}");
+}
+
+#[tokio::test]
+async fn a_backend_that_fails_is_left_alone_for_a_while() {
+    let broken = Arc::new(AtomicUsize::new(0));
+    let count = broken.clone();
+    let bad = Upstream::raw(move |_| {
+        let count = count.clone();
+        async move {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let (one, two) = (good().await, good().await);
+    let rest = "outlier_detection: { consecutive_failures: 3, ejection: 4m }";
+    let gateway = Gateway::start(&config(&[&bad, &one, &two], rest)).await;
+    for _ in 0..60 {
+        gateway.get("/a").send().await.assert_status(200);
+    }
+    assert_eq!(broken.load(Ordering::Relaxed), 3);
+    let log = gateway.process_log();
+    let said = format!(
+        "endpoint ejected: service=a endpoint=http://{}",
+        bad.address
+    );
+    assert!(log.contains(&said), "{log}");
+    // When its time is over it is tried again.
+    let rest = "outlier_detection: { consecutive_failures: 3, ejection: 1s }";
+    let gateway = Gateway::start(&config(&[&bad, &one, &two], rest)).await;
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while broken.load(Ordering::Relaxed) <= 6 {
+        assert!(Instant::now() < deadline, "it never comes back");
+        gateway.get("/a").send().await.assert_status(200);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn no_client_notices_when_one_of_three_is_killed() {
+    let (one, two, three) = (good().await, good().await, good().await);
+    let gateway = Gateway::start(&config(&[&one, &two, &three], "")).await;
+    let mut traffic = support::Traffic::start(gateway.address, "/a");
+    traffic.flows(100).await;
+    drop(two);
+    traffic.flows(500).await;
+    traffic.end().await;
+    assert!(gateway.process_log().contains("endpoint ejected"));
+}
