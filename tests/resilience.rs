@@ -49,7 +49,7 @@ fn config(targets: &[&Upstream], rest: &str) -> String {
     )
 }
 
-const STAY: &str = "outlier_detection: off";
+const STAY: &str = "outlier_detection: off, circuit_breaker: off";
 
 #[tokio::test]
 async fn an_answer_that_says_try_again_is_tried_elsewhere() {
@@ -212,4 +212,104 @@ async fn no_client_notices_when_one_of_three_is_killed() {
     traffic.flows(500).await;
     traffic.end().await;
     assert!(gateway.process_log().contains("endpoint ejected"));
+}
+
+/// A backend that fails until it is told to be well.
+async fn curable() -> (Upstream, Arc<AtomicUsize>) {
+    let status = Arc::new(AtomicUsize::new(503));
+    let its = status.clone();
+    let upstream = Upstream::answering(move |_| {
+        let status = its.load(Ordering::Relaxed) as u16;
+        let response = Response::builder().status(status);
+        response
+            .body(Bytes::from_static(b"from the backend"))
+            .unwrap()
+    })
+    .await;
+    (upstream, status)
+}
+
+#[tokio::test]
+async fn a_service_that_fails_is_left_alone_until_it_is_well() {
+    let (backend, status) = curable().await;
+    let rest = "retry: off, circuit_breaker: { minimum_requests: 10, open_for: 1s, half_open_requests: 2 }";
+    let gateway = Gateway::start(&config(&[&backend], rest)).await;
+    for _ in 0..10 {
+        let answer = gateway.get("/a").send().await.assert_status(503);
+        assert_eq!(answer.text(), "from the backend");
+    }
+    let answer = gateway.get("/a").send().await.assert_status(503);
+    let answer = answer.assert_header("proxy-status", "tollgate; error=destination_unavailable");
+    assert_eq!(answer.json()["type"], "urn:tollgate:problem:circuit-open");
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=2).contains(&wait), "{wait}");
+    assert_eq!(backend.seen().len(), 10);
+    let log = gateway.log(11).await;
+    let is_refused = |line: &&serde_json::Value| line["flags"] == json!(["circuit_open"]);
+    assert_eq!(log.iter().filter(is_refused).count(), 1);
+    assert!(gateway.process_log().contains("circuit opened: service=a"));
+    assert_eq!(gateway.status().await["impaired"][0]["service"], "a");
+    let metrics = gateway.admin("/metrics").await.text();
+    let state = |metrics: &str| {
+        let line = metrics
+            .lines()
+            .find(|it| it.starts_with("tollgate_circuit_breaker_state{"));
+        line.unwrap().chars().last().unwrap()
+    };
+    assert!(['1', '2'].contains(&state(&metrics)), "{metrics}");
+
+    // It asks again, finds it ill, and waits longer; then it finds it well.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while backend.seen().len() == 10 {
+        assert!(Instant::now() < deadline, "it never asks again");
+        gateway.get("/a").send().await.assert_status(503);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.process_log().matches("circuit opened").count(), 2);
+    status.store(200, Ordering::Relaxed);
+    while gateway.get("/a").send().await.status != 200 {
+        assert!(Instant::now() < deadline, "it never closes");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    while !gateway.process_log().contains("circuit closed: service=a") {
+        assert!(Instant::now() < deadline, "it never closes");
+        gateway.get("/a").send().await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(gateway.status().await["impaired"], json!([]));
+    assert_eq!(state(&gateway.admin("/metrics").await.text()), '0');
+}
+
+#[tokio::test]
+async fn no_more_requests_are_under_way_than_a_service_bears() {
+    let (release, released) = tokio::sync::watch::channel(false);
+    let backend = Upstream::serving(move |_| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|it| *it).await;
+            Response::new(http_body_util::BodyExt::boxed(http_body_util::Full::new(
+                Bytes::from_static(b"late"),
+            )))
+        }
+    })
+    .await;
+    let rest = "circuit_breaker: { max_in_flight: 2 }";
+    let gateway = Gateway::start(&config(&[&backend], rest)).await;
+    let waiting: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(gateway.get("/a").send()))
+        .collect();
+    while backend.connections() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let answer = gateway.get("/a").send().await.assert_status(503);
+    let answer = answer.assert_header("retry-after", "1");
+    assert_eq!(answer.json()["type"], "urn:tollgate:problem:overloaded");
+    release.send(true).unwrap();
+    for answer in waiting {
+        assert_eq!(answer.await.unwrap().assert_status(200).text(), "late");
+    }
+    gateway.get("/a").send().await.assert_status(200);
+    let log = gateway.log(4).await;
+    let is_refused = |line: &&serde_json::Value| line["flags"] == json!(["overloaded"]);
+    assert_eq!(log.iter().filter(is_refused).count(), 1);
 }

@@ -6,6 +6,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use super::commands::Commands;
 use super::readiness::{Readiness, Unready};
+use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
 use crate::snapshot::Store;
 
@@ -103,13 +105,27 @@ impl Api {
 
     async fn operate(&self, path: &str) -> Answer {
         match path {
-            "/status" => Answer::json(StatusCode::OK, &self.status.report()),
-            "/metrics" => Answer {
-                kind: METRICS,
-                ..Answer::text(StatusCode::OK, self.status.metrics.text().trim_end())
-            },
+            "/status" => {
+                let mut report = self.status.report();
+                report.impaired = services::impaired(&self.snapshots.load(), Instant::now());
+                Answer::json(StatusCode::OK, &report)
+            }
+            "/metrics" => self.metrics(),
             "/diff" => reloaded(self.commands.compare().await),
             _ => reloaded(self.commands.reload().await),
+        }
+    }
+
+    fn metrics(&self) -> Answer {
+        match services::metrics(&self.snapshots.load(), Instant::now()) {
+            Ok(services) => {
+                let text = self.status.metrics.text() + services.trim_end();
+                Answer {
+                    kind: METRICS,
+                    ..Answer::text(StatusCode::OK, &text)
+                }
+            }
+            Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         }
     }
 

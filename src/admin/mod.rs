@@ -5,6 +5,7 @@
 mod api;
 mod commands;
 mod readiness;
+mod services;
 mod status;
 
 pub use api::Api;

@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::services::Impaired;
 use crate::config::{Diagnostic, Severity, Source};
 use crate::snapshot::Changes;
 use crate::telemetry::Metrics;
@@ -39,6 +40,9 @@ pub struct Report {
     pub loaded: String,
     /// What differs from the configuration in force and only `tollgate upgrade` can change.
     pub needs_upgrade: Vec<String>,
+    /// Services whose circuit is not closed or that have ejected endpoints.
+    #[serde(default)]
+    pub impaired: Vec<Impaired>,
     /// How the last reload went.
     pub last_reload: Option<Reload>,
     /// How many reloads there were.
@@ -196,6 +200,7 @@ impl Status {
                 generation: 1,
                 loaded: now(),
                 needs_upgrade: Vec::new(),
+                impaired: Vec::new(),
                 last_reload: None,
                 reloads: 0,
                 last_upgrade: None,

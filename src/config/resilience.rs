@@ -55,6 +55,41 @@ pub struct OutlierDetection {
     pub max_ejected: Share,
 }
 
+/// When a service that fails gets no requests at all for a while, and how many at once it ever gets.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct CircuitBreaker {
+    /// The share of attempts of the last ten seconds that fail – no connection, no answer, or 502,
+    /// 503, 504 – from which on the circuit opens. Default `50%`.
+    pub failure_rate: Spanned<Share>,
+    /// From which time to the first byte on an answer is slow. Default: none is.
+    pub slow_call: Option<Spanned<Period>>,
+    /// The share of slow answers from which on the circuit opens. Default `80%`.
+    pub slow_call_rate: Spanned<Share>,
+    /// Attempts in the last ten seconds below which it never opens. Default 20.
+    pub minimum_requests: Spanned<u32>,
+    /// For how long it is open at first; twice as long each further time, up to `1m`. Default `5s`.
+    pub open_for: Spanned<Period>,
+    /// Requests that are let through then; if they all go well the circuit closes. Default 3.
+    pub half_open_requests: Spanned<u32>,
+    /// Requests under way at most. Default 1000.
+    pub max_in_flight: Spanned<u32>,
+}
+
+impl Default for CircuitBreaker {
+    fn default() -> Self {
+        Self {
+            failure_rate: Share(50).into(),
+            slow_call: None,
+            slow_call_rate: Share(80).into(),
+            minimum_requests: 20.into(),
+            open_for: Period::seconds(5).into(),
+            half_open_requests: 3.into(),
+            max_in_flight: 1000.into(),
+        }
+    }
+}
+
 impl Default for Retry {
     fn default() -> Self {
         let on = [

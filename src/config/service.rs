@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use super::auth::AuthRule;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
-use super::resilience::{OutlierDetection, Retry};
+use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
 use super::route::Route;
 use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
@@ -25,6 +25,8 @@ pub struct Service {
     pub load_balancing: LoadBalancing,
     /// When a target gets no requests for a while because it fails. On unless `off`.
     pub outlier_detection: Policy<OutlierDetection>,
+    /// When the service gets no requests for a while because it fails. On unless `off`.
+    pub circuit_breaker: Policy<CircuitBreaker>,
     /// How `https` backends are verified.
     pub tls: Option<Spanned<UpstreamTls>>,
     /// The `Host` that backends see: `upstream` (the host of its URL, the default), `client` (what

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use super::context::Context;
 use super::reply::Reply;
 use crate::telemetry::Flag;
-use crate::upstream::Outcome;
+use crate::upstream::{Admission, Outcome, Permit};
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
@@ -31,7 +31,10 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
         _ => Instant::now(),
     };
     if context.attempt.count == 0 {
-        service.count_request(now);
+        match service.admit(now) {
+            Admission::Granted(permit) => context.attempt.permit = Some(permit),
+            refused => return Err(refusal(&refused)),
+        }
     }
     let Some(choice) = service.choose(context.attempt.tried, now) else {
         return Err(no_endpoint());
@@ -61,6 +64,7 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
     context.attempt.choice = Some(choice);
     context.attempt.handshake = None;
     context.attempt.status = None;
+    context.attempt.answered_in = None;
     context.attempt.is_settled = false;
     context.attempt.count += 1;
     context
@@ -68,6 +72,22 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
         .pipeline
         .get_or_insert_with(|| context.arrived.elapsed());
     Ok(peer)
+}
+
+/// The answer to a request that the service does not get.
+fn refusal(admission: &Admission) -> Reply {
+    let (reply, after) = match admission {
+        Admission::Open(rest) => (
+            Reply::circuit_open("the backends of this service fail; it is left alone for a while"),
+            // A second too late is better than one too early.
+            rest.as_secs() + 1,
+        ),
+        _ => (
+            Reply::overloaded("as many requests are under way as this service bears"),
+            1,
+        ),
+    };
+    reply.with(http::header::RETRY_AFTER, http::HeaderValue::from(after))
 }
 
 fn no_endpoint() -> Reply {
@@ -142,11 +162,17 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
 pub(super) fn answered(status: StatusCode, context: &mut Context) {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         context.note(Flag::Upgraded);
+        // From here on it is a stream, which says nothing of how many requests the service bears.
+        settle(Outcome::Success, context);
+        context.attempt.permit = None;
     } else if status.is_informational() {
         return;
     }
     let now = Instant::now();
-    context.attempt.first_byte = Some(now - context.arrived);
+    let first_byte = now - context.arrived;
+    context.attempt.first_byte = Some(first_byte);
+    let connected = context.attempt.connected.unwrap_or_default();
+    context.attempt.answered_in = Some(first_byte.saturating_sub(connected));
     context.attempt.status = Some(status);
     progressed(now, context);
 }
@@ -189,7 +215,13 @@ pub(super) fn settle(outcome: Outcome, context: &mut Context) {
             Outcome::Success => context.arrived,
             _ => Instant::now(),
         };
-        service.observe(choice, outcome, now);
+        let permit = context.attempt.permit.as_ref();
+        let is_probe = permit.is_some_and(Permit::is_probe);
+        let seen = (context.attempt.answered_in, is_probe);
+        service.observe(choice, outcome, seen, now);
+        if let Some(permit) = permit {
+            permit.settle();
+        }
     }
 }
 

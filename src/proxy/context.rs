@@ -16,7 +16,7 @@ use crate::routing::Parameters;
 use crate::snapshot::{Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
 use crate::traffic::Preflight;
-use crate::upstream::{Choice, Tried};
+use crate::upstream::{Choice, Permit, Tried};
 
 /// One request's state, from arrival to its line in the log.
 #[derive(Debug)]
@@ -60,6 +60,10 @@ pub(super) struct Attempts {
     pub(super) choice: Option<Choice>,
     /// What the latest one was answered.
     pub(super) status: Option<StatusCode>,
+    /// How long its header took from the connection on.
+    pub(super) answered_in: Option<Duration>,
+    /// With which the service let the request pass.
+    pub(super) permit: Option<Permit>,
     /// Whether it is noted already how the latest one went.
     pub(super) is_settled: bool,
     /// Whether the answer of the latest one is not passed on, but asked for again.

@@ -124,6 +124,10 @@ problems! {
     upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
     /// 503: no backend has a known address. Needs `Retry-After`.
     no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
+    /// 503: the circuit of the service is open. Needs `Retry-After`.
+    circuit_open = SERVICE_UNAVAILABLE, CircuitOpen, "urn:tollgate:problem:circuit-open", "Service unavailable", Some("destination_unavailable");
+    /// 503: too many requests are under way to the service. Needs `Retry-After`.
+    overloaded = SERVICE_UNAVAILABLE, Overloaded, "urn:tollgate:problem:overloaded", "Service unavailable", Some("connection_limit_reached");
     /// 504: the backend could not be connected to in time.
     connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
     /// 504: the backend did not answer in time.

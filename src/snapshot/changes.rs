@@ -203,6 +203,10 @@ fn backend(section: &Service, source: &Source) -> String {
             section.outlier_detection.as_ref().map(|it| it.span),
         ),
         text(
+            "circuit_breaker",
+            section.circuit_breaker.as_ref().map(|it| it.span),
+        ),
+        text(
             "host_header",
             section.host_header.as_ref().map(|it| it.span),
         ),

@@ -84,6 +84,11 @@ impl Snapshot {
         &self.routes
     }
 
+    /// The services that have backends.
+    pub fn services(&self) -> &[Arc<Service>] {
+        &self.services
+    }
+
     /// All endpoints of all services.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.services

@@ -57,10 +57,14 @@ pub enum Flag {
     Upgraded = 1 << 22,
     /// A fault of the gateway itself.
     Internal = 1 << 23,
+    /// The circuit of the service was open.
+    CircuitOpen = 1 << 24,
+    /// As many requests were under way as the service bears.
+    Overloaded = 1 << 25,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 24] = [
+    const ALL: [(Self, &'static str); 26] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -85,6 +89,8 @@ impl Flag {
         (Self::ClientTimeout, "client_timeout"),
         (Self::Upgraded, "upgraded"),
         (Self::Internal, "internal"),
+        (Self::CircuitOpen, "circuit_open"),
+        (Self::Overloaded, "overloaded"),
     ];
 }
 

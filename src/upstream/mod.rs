@@ -4,6 +4,7 @@
 //! here at all, by the routes.
 
 mod balance;
+mod breaker;
 mod endpoint;
 mod outlier;
 mod resolve;
@@ -13,6 +14,7 @@ mod timeouts;
 mod url;
 mod window;
 
+pub use breaker::{Admission, CircuitBreaker, CircuitState, Permit};
 pub use endpoint::{Endpoint, EndpointSettings};
 pub use outlier::{Outcome, OutlierDetection};
 pub use resolve::{RESOLVE_INTERVAL, resolve};

@@ -9,6 +9,7 @@ use http::HeaderValue;
 use pingora::tls::x509::X509;
 
 use super::balance::smooth_order;
+use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Turn};
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::outlier::{Outcome, OutlierDetection};
 use super::retry::Budget;
@@ -40,6 +41,7 @@ pub struct Service {
     order: Box<[u16]>,
     turn: AtomicUsize,
     outliers: Option<OutlierDetection>,
+    breaker: Option<CircuitBreaker>,
     record: Arc<Record>,
 }
 
@@ -49,6 +51,7 @@ struct Record {
     /// Moments are counted from here.
     begun: Instant,
     budget: Budget,
+    circuit: Arc<Circuit>,
     /// Until when the last ejection lasts, in milliseconds: as long as nobody is ejected, this is all
     /// that is looked at.
     ejections_until: AtomicU64,
@@ -114,6 +117,7 @@ impl Record {
         Self {
             begun: Instant::now(),
             budget: Budget::default(),
+            circuit: Arc::default(),
             ejections_until: AtomicU64::new(0),
         }
     }
@@ -158,6 +162,7 @@ impl Service {
         }
         warn_about_tls(section, &endpoints, diagnostics);
         let outliers = OutlierDetection::compile(section.outlier_detection.as_deref(), diagnostics);
+        let breaker = CircuitBreaker::compile(section.circuit_breaker.as_deref(), diagnostics);
         let host = match section.host_header.as_deref() {
             None | Some(HostHeader::Upstream) => HostPolicy::Upstream,
             Some(HostHeader::Client) => HostPolicy::Client,
@@ -171,6 +176,7 @@ impl Service {
             endpoints: endpoints.into(),
             turn: AtomicUsize::new(0),
             outliers,
+            breaker,
             record: Arc::new(Record::new()),
         })
     }
@@ -190,10 +196,14 @@ impl Service {
             && self.order == known.order
             && self.host == known.host
             && self.outliers == known.outliers
+            && self.breaker == known.breaker
         {
             return known.clone();
         }
         self.record = known.record.clone();
+        if self.breaker.is_none() {
+            self.record.circuit.reset();
+        }
         self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
         Arc::new(self)
     }
@@ -239,18 +249,55 @@ impl Service {
             .any(|(index, endpoint)| !tried.contains(index) && endpoint.is_resolved())
     }
 
-    /// A request came, which adds to what may be repeated.
-    pub fn count_request(&self, now: Instant) {
-        self.record.budget.request(self.record.at(now));
+    /// Whether a request may go to this service. If so, it adds to what may be repeated.
+    pub fn admit(&self, now: Instant) -> Admission {
+        let now = self.record.at(now);
+        let admission = self.record.circuit.admit(self.breaker.as_ref(), now);
+        if matches!(admission, Admission::Granted(_)) {
+            self.record.budget.request(now);
+        }
+        admission
     }
 
-    /// Takes one repetition from the budget; `false` if none is left.
+    /// Where the circuit stands.
+    pub fn circuit(&self, now: Instant) -> CircuitState {
+        match &self.breaker {
+            Some(_) => self.record.circuit.state(self.record.at(now)),
+            None => CircuitState::Closed,
+        }
+    }
+
+    /// Takes one repetition from the budget; `false` if none is left, or while the circuit is not
+    /// closed.
     pub fn take_retry(&self, percent: u8, now: Instant) -> bool {
-        self.record.budget.take(percent, self.record.at(now))
+        self.circuit(now) == CircuitState::Closed
+            && self.record.budget.take(percent, self.record.at(now))
     }
 
-    /// Learns how an attempt at one of its endpoints ended.
-    pub fn observe(&self, choice: &Choice, outcome: Outcome, now: Instant) {
+    /// Learns how an attempt at one of its endpoints ended, how long its answer took, and whether it
+    /// was a probe (see [`super::Permit::is_probe`]).
+    pub fn observe(
+        &self,
+        choice: &Choice,
+        outcome: Outcome,
+        (took, is_probe): (Option<Duration>, bool),
+        now: Instant,
+    ) {
+        if let Some(rule) = &self.breaker {
+            let (at, random) = (self.record.at(now), fastrand::f64());
+            let circuit = &self.record.circuit;
+            match circuit.observe(rule, outcome, took, is_probe, at, random) {
+                Some(Turn::Opened(length)) => {
+                    log::warn!("circuit opened: service={} for={length:.1?}", self.name);
+                }
+                Some(Turn::Closed) => log::info!("circuit closed: service={}", self.name),
+                None => {}
+            }
+        }
+        self.observe_endpoint(choice, outcome, now);
+    }
+
+    fn observe_endpoint(&self, choice: &Choice, outcome: Outcome, now: Instant) {
         let Some(rule) = &self.outliers else { return };
         // With nobody to take its place, an endpoint is better than none.
         if self.endpoints.len() < 2 {
@@ -566,7 +613,7 @@ mod tests {
 
     fn fail(service: &Service, index: usize, now: Instant) {
         for _ in 0..5 {
-            service.observe(&service.choice(index), Outcome::Failure, now);
+            service.observe(&service.choice(index), Outcome::Failure, (None, false), now);
         }
     }
 

@@ -1,0 +1,414 @@
+//! A service that fails gets no requests until a few have shown that it is well again (circuit
+//! breaker: Nygard, *Release It!*), and never more at once than it bears.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::outlier::Outcome;
+use super::window::{Kind, Window};
+use crate::config::{self, Diagnostics, Toggle};
+
+/// The circuit is never open for longer at a time.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How long it is open differs by so much in both directions, so that many do not close together.
+const JITTER: f64 = 0.2;
+
+/// When the circuit of a service opens, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CircuitBreaker {
+    failure_rate: u64,
+    slow_call: Option<Duration>,
+    slow_call_rate: u64,
+    minimum: u64,
+    open_for: Duration,
+    probes: u32,
+    max_in_flight: u32,
+}
+
+/// Where the circuit of a service stands. Moments are durations since a fixed one.
+#[derive(Debug, Default)]
+pub(super) struct Circuit {
+    answers: Window,
+    speeds: Window,
+    /// In milliseconds; 0 while it is closed. Past: half open.
+    open_until: AtomicU64,
+    /// Openings one after the other.
+    openings: AtomicU32,
+    probes_sent: AtomicU32,
+    probes_passed: AtomicU32,
+    in_flight: AtomicU32,
+}
+
+/// Whether a request may go to the service.
+#[derive(Debug)]
+pub enum Admission {
+    /// It may, and counts as long as this lives.
+    Granted(Permit),
+    /// The circuit is open, at least for so long.
+    Open(Duration),
+    /// As many are under way as the service bears.
+    Full,
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub struct Permit {
+    circuit: Arc<Circuit>,
+    is_probe: bool,
+    is_settled: AtomicBool,
+}
+
+/// What became of the circuit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Turn {
+    /// It opened, for so long.
+    Opened(Duration),
+    /// It closed.
+    Closed,
+}
+
+/// Where a circuit stands, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CircuitState {
+    /// All requests pass.
+    Closed,
+    /// A few pass, to see how it is.
+    HalfOpen,
+    /// None passes.
+    Open,
+}
+
+impl Circuit {
+    pub(super) fn state(&self, now: Duration) -> CircuitState {
+        match self.open_until.load(Ordering::Relaxed) {
+            0 => CircuitState::Closed,
+            until if millis(now) < until => CircuitState::Open,
+            _ => CircuitState::HalfOpen,
+        }
+    }
+
+    /// Lets a request pass, or not.
+    pub(super) fn admit(
+        self: &Arc<Self>,
+        rule: Option<&CircuitBreaker>,
+        now: Duration,
+    ) -> Admission {
+        let most = rule.map_or(u32::MAX, |rule| rule.max_in_flight);
+        let permit = |is_probe| Permit {
+            circuit: self.clone(),
+            is_probe,
+            is_settled: AtomicBool::new(false),
+        };
+        let state = rule.map_or(CircuitState::Closed, |_| self.state(now));
+        if state == CircuitState::Open {
+            let until = Duration::from_millis(self.open_until.load(Ordering::Relaxed));
+            return Admission::Open(until.saturating_sub(now));
+        }
+        if self.in_flight.fetch_add(1, Ordering::Relaxed) >= most {
+            self.in_flight.fetch_sub(1, Ordering::Relaxed);
+            return Admission::Full;
+        }
+        let Some(rule) = rule.filter(|_| state == CircuitState::HalfOpen) else {
+            return Admission::Granted(permit(false));
+        };
+        if self.probes_sent.fetch_add(1, Ordering::Relaxed) < rule.probes {
+            return Admission::Granted(permit(true));
+        }
+        self.probes_sent.fetch_sub(1, Ordering::Relaxed);
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Admission::Open(Duration::from_secs(1))
+    }
+
+    /// Learns how an attempt went, and how long its answer took. `random` is in 0..1.
+    pub(super) fn observe(
+        &self,
+        rule: &CircuitBreaker,
+        outcome: Outcome,
+        took: Option<Duration>,
+        is_probe: bool,
+        now: Duration,
+        random: f64,
+    ) -> Option<Turn> {
+        let is_failure = outcome == Outcome::Failure;
+        let is_slow = match (rule.slow_call, took) {
+            (Some(slow), Some(took)) => took > slow,
+            _ => false,
+        };
+        match self.state(now) {
+            // What was under way when it opened says nothing new.
+            CircuitState::Open => None,
+            CircuitState::HalfOpen if !is_probe => None,
+            CircuitState::HalfOpen if is_failure || is_slow => Some(self.open(rule, now, random)),
+            CircuitState::HalfOpen => {
+                let passed = self.probes_passed.fetch_add(1, Ordering::Relaxed) + 1;
+                (passed >= rule.probes).then(|| self.close())
+            }
+            CircuitState::Closed => {
+                self.answers.add(kind(is_failure), now);
+                if rule.slow_call.is_some() && took.is_some() {
+                    self.speeds.add(kind(is_slow), now);
+                }
+                // A good answer never opens it, so that the counts are only summed up after bad ones.
+                let is_over = (is_failure
+                    && rule.is_over(rule.failure_rate, self.answers.counts(now)))
+                    || (is_slow && rule.is_over(rule.slow_call_rate, self.speeds.counts(now)));
+                is_over.then(|| self.open(rule, now, random))
+            }
+        }
+    }
+
+    fn open(&self, rule: &CircuitBreaker, now: Duration, random: f64) -> Turn {
+        let openings = self.openings.fetch_add(1, Ordering::Relaxed);
+        let length = rule
+            .open_for
+            .saturating_mul(1 << openings.min(16))
+            .min(LONGEST.max(rule.open_for))
+            .mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+        self.probes_sent.store(0, Ordering::Relaxed);
+        self.probes_passed.store(0, Ordering::Relaxed);
+        self.answers.clear();
+        self.speeds.clear();
+        self.open_until
+            .store(millis(now + length).max(1), Ordering::Relaxed);
+        Turn::Opened(length)
+    }
+
+    /// Closes it, whatever was seen.
+    pub(super) fn reset(&self) {
+        self.close();
+        self.answers.clear();
+        self.speeds.clear();
+    }
+
+    fn close(&self) -> Turn {
+        self.openings.store(0, Ordering::Relaxed);
+        self.open_until.store(0, Ordering::Relaxed);
+        Turn::Closed
+    }
+}
+
+impl Permit {
+    /// Whether it is one of the few that show how the service is.
+    pub fn is_probe(&self) -> bool {
+        self.is_probe
+    }
+
+    /// The request said how the service is.
+    pub fn settle(&self) {
+        self.is_settled.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.circuit.in_flight.fetch_sub(1, Ordering::Relaxed);
+        if self.is_probe && !self.is_settled.load(Ordering::Relaxed) {
+            // A client that went away: somebody else may ask instead.
+            let sent = &self.circuit.probes_sent;
+            let _ = sent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |sent| {
+                sent.checked_sub(1)
+            });
+        }
+    }
+}
+
+impl CircuitBreaker {
+    /// The rule of a service; `None` never opens.
+    pub fn compile(
+        written: Option<&Toggle<config::CircuitBreaker>>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let defaults = config::CircuitBreaker::default();
+        let section = match written {
+            Some(Toggle::Off) => return None,
+            None => &defaults,
+            Some(Toggle::On(section)) => section,
+        };
+        for (name, number) in [
+            ("minimum_requests", &section.minimum_requests),
+            ("half_open_requests", &section.half_open_requests),
+            ("max_in_flight", &section.max_in_flight),
+        ] {
+            if number.value == 0 {
+                diagnostics
+                    .error(number.span, format!("`{name}` is zero"))
+                    .help("write a number of requests, or `circuit_breaker: off`");
+            }
+        }
+        for (name, share) in [
+            ("failure_rate", &section.failure_rate),
+            ("slow_call_rate", &section.slow_call_rate),
+        ] {
+            if share.0 == 0 {
+                diagnostics
+                    .error(
+                        share.span,
+                        format!("`{name}` is zero, so it would always open"),
+                    )
+                    .help("1% to 100%, or `circuit_breaker: off`");
+            }
+        }
+        if section.open_for.0.is_zero() {
+            diagnostics
+                .error(section.open_for.span, "`open_for` is zero")
+                .help("write for how long, or `circuit_breaker: off`");
+        }
+        Some(Self {
+            failure_rate: section.failure_rate.0.into(),
+            slow_call: section.slow_call.as_ref().map(|it| it.0),
+            slow_call_rate: section.slow_call_rate.0.into(),
+            minimum: section.minimum_requests.value.into(),
+            open_for: section.open_for.0,
+            probes: section.half_open_requests.value,
+            max_in_flight: section.max_in_flight.value,
+        })
+    }
+
+    fn is_over(&self, rate: u64, (good, bad): (u64, u64)) -> bool {
+        good + bad >= self.minimum && bad * 100 >= rate * (good + bad)
+    }
+}
+
+fn kind(is_marked: bool) -> Kind {
+    if is_marked { Kind::Marked } else { Kind::Plain }
+}
+
+fn millis(at: Duration) -> u64 {
+    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RULE: CircuitBreaker = CircuitBreaker {
+        failure_rate: 50,
+        slow_call: Some(Duration::from_secs(2)),
+        slow_call_rate: 80,
+        minimum: 20,
+        open_for: Duration::from_secs(5),
+        probes: 3,
+        max_in_flight: 10,
+    };
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    fn observe(circuit: &Circuit, outcome: Outcome, now: Duration) -> Option<Turn> {
+        circuit.observe(&RULE, outcome, Some(Duration::ZERO), true, now, 0.5)
+    }
+
+    fn opened(now: Duration) -> Arc<Circuit> {
+        let circuit = Arc::new(Circuit::default());
+        for _ in 0..19 {
+            assert_eq!(observe(&circuit, Outcome::Failure, now), None);
+        }
+        let turn = observe(&circuit, Outcome::Failure, now);
+        assert_eq!(turn, Some(Turn::Opened(at(5))));
+        circuit
+    }
+
+    fn is_granted(circuit: &Arc<Circuit>, now: Duration) -> bool {
+        matches!(circuit.admit(Some(&RULE), now), Admission::Granted(_))
+    }
+
+    #[test]
+    fn it_opens_at_the_rate_and_not_before() {
+        let circuit = Circuit::default();
+        for turn in 0..100 {
+            let outcome = if turn % 100 < 51 {
+                Outcome::Success
+            } else {
+                Outcome::Failure
+            };
+            assert_eq!(observe(&circuit, outcome, at(1)), None);
+        }
+        observe(&circuit, Outcome::Failure, at(1));
+        let turn = observe(&circuit, Outcome::Failure, at(1));
+        assert_eq!(turn, Some(Turn::Opened(at(5))));
+        // Errors of the application are answers.
+        let circuit = Circuit::default();
+        for _ in 0..100 {
+            assert_eq!(observe(&circuit, Outcome::ApplicationError, at(1)), None);
+        }
+    }
+
+    #[test]
+    fn nothing_passes_while_it_is_open_and_a_few_when_it_is_half_open() {
+        let circuit = opened(at(100));
+        assert_eq!(circuit.state(at(104)), CircuitState::Open);
+        let refused = circuit.admit(Some(&RULE), at(102));
+        assert!(matches!(refused, Admission::Open(rest) if rest == at(3)));
+        assert_eq!(circuit.state(at(105)), CircuitState::HalfOpen);
+        let probes: Vec<_> = (0..4)
+            .map(|_| circuit.admit(Some(&RULE), at(105)))
+            .collect();
+        let granted = probes
+            .iter()
+            .filter(|it| matches!(it, Admission::Granted(_)));
+        assert_eq!(granted.count(), 3);
+    }
+
+    #[test]
+    fn it_closes_after_its_probes_and_opens_for_longer_after_a_failure() {
+        let circuit = opened(at(100));
+        assert_eq!(observe(&circuit, Outcome::Success, at(106)), None);
+        assert_eq!(observe(&circuit, Outcome::Success, at(106)), None);
+        assert_eq!(
+            observe(&circuit, Outcome::Success, at(106)),
+            Some(Turn::Closed)
+        );
+        assert!(is_granted(&circuit, at(106)));
+        let circuit = opened(at(100));
+        let mut lengths = Vec::new();
+        let mut now = at(106);
+        for _ in 0..6 {
+            let Some(Turn::Opened(length)) = observe(&circuit, Outcome::Failure, now) else {
+                panic!("a failure opens it again");
+            };
+            lengths.push(length.as_secs());
+            now += length;
+        }
+        assert_eq!(lengths, [10, 20, 40, 60, 60, 60]);
+    }
+
+    #[test]
+    fn a_probe_that_ends_without_an_answer_makes_room_for_another() {
+        let circuit = opened(at(100));
+        for _ in 0..10 {
+            assert!(is_granted(&circuit, at(105)));
+        }
+        for _ in 0..3 {
+            let Admission::Granted(permit) = circuit.admit(Some(&RULE), at(105)) else {
+                panic!("there is room");
+            };
+            permit.settle();
+        }
+        assert!(!is_granted(&circuit, at(105)));
+    }
+
+    #[test]
+    fn slow_answers_open_it_too() {
+        let circuit = Circuit::default();
+        let mut turn = None;
+        for answer in 0..20 {
+            let took = if answer < 4 { at(1) } else { at(3) };
+            turn = turn.or(circuit.observe(&RULE, Outcome::Success, Some(took), false, at(1), 0.5));
+        }
+        assert_eq!(turn, Some(Turn::Opened(at(5))));
+    }
+
+    #[test]
+    fn no_more_are_under_way_than_it_bears() {
+        let circuit = Arc::new(Circuit::default());
+        let mut permits: Vec<_> = (0..10).map(|_| circuit.admit(Some(&RULE), at(1))).collect();
+        assert!(permits.iter().all(|it| matches!(it, Admission::Granted(_))));
+        assert!(matches!(circuit.admit(Some(&RULE), at(1)), Admission::Full));
+        permits.pop();
+        assert!(is_granted(&circuit, at(1)));
+        drop(permits);
+        assert_eq!(circuit.in_flight.load(Ordering::Relaxed), 0);
+    }
+}
