@@ -27,7 +27,7 @@ pub(super) fn impaired(snapshot: &Snapshot, now: Instant) -> Vec<Impaired> {
         ejected: service
             .ejected_endpoints(now)
             .into_iter()
-            .map(str::to_owned)
+            .map(|endpoint| endpoint.as_str().to_owned())
             .collect(),
     });
     services

@@ -41,7 +41,9 @@ pub use root::{
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;
 pub use secret::{FileText, Secret};
-pub use service::{HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget};
+pub use service::{
+    HashKey, HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget,
+};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use units::{ByteSize, Period, Share};

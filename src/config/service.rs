@@ -10,7 +10,7 @@ use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
 use super::route::Route;
 use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
-use super::units::ByteSize;
+use super::units::{ByteSize, Period};
 
 /// A service: where it lives and which requests go there.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -21,8 +21,12 @@ pub struct Service {
     pub base_url: Option<Spanned<String>>,
     /// Several backends that share the traffic. Either this or `base_url`.
     pub targets: Option<Spanned<Vec<Spanned<Target>>>>,
-    /// How the targets share the traffic. Default `round_robin`.
-    pub load_balancing: LoadBalancing,
+    /// How the targets share the traffic: `least_requests` (the default), `round_robin`, `peak_ewma`,
+    /// `random`, or `{ hash: KEY }` by `client_ip`, `path`, `header:NAME` or `cookie:NAME`.
+    pub load_balancing: Option<Spanned<LoadBalancing>>,
+    /// For how long a target that comes back gets less than its share, growing from a tenth. Default
+    /// `10s`.
+    pub slow_start: Policy<Period>,
     /// When a target gets no requests for a while because it fails. On unless `off`.
     pub outlier_detection: Policy<OutlierDetection>,
     /// When the service gets no requests for a while because it fails. On unless `off`.
@@ -118,12 +122,55 @@ impl<'de> Deserialize<'de> for Target {
 }
 
 /// How targets share the traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(rename_all = "snake_case")]
 pub enum LoadBalancing {
     /// In turn, each as often as its weight says, evenly spread.
-    #[default]
     RoundRobin,
+    /// In turn, unless another one has fewer requests under way for its weight.
+    LeastRequests,
+    /// The one of two that answers sooner, by how long its answers took lately.
+    PeakEwma,
+    /// At random, each as often as its weight says.
+    Random,
+    /// The same one for the same key, as long as it is there and well.
+    Hash(HashKey),
+}
+
+/// What of a request always leads to the same target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HashKey {
+    /// The client's address.
+    ClientIp,
+    /// The path.
+    Path,
+    /// The value of a header (lower-case name).
+    Header(String),
+    /// The value of a cookie.
+    Cookie(String),
+}
+
+/// The long form.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HashBalancing {
+    hash: HashKey,
+}
+
+impl From<HashBalancing> for LoadBalancing {
+    fn from(written: HashBalancing) -> Self {
+        Self::Hash(written.hash)
+    }
+}
+
+impl FromMap<'_> for LoadBalancing {
+    type Fields = HashBalancing;
+}
+
+impl<'de> Deserialize<'de> for LoadBalancing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        text_or_map(deserializer, "a way to share the traffic", Self::parse)
+    }
 }
 
 /// How `https` backends are verified.

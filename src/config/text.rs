@@ -11,7 +11,7 @@ use super::diagnostic::nearest;
 use super::rate_limit::LimitKey;
 use super::resilience::RetryOn;
 use super::root::{Network, Threads};
-use super::service::HostHeader;
+use super::service::{HashKey, HostHeader, LoadBalancing};
 use super::units::{ByteSize, Period, Share};
 
 /// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`.
@@ -74,6 +74,9 @@ read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
 });
 read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
     "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
+});
+read_from_text!(HashKey, "what to hash, such as `client_ip`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|client_ip|path|(header|cookie):.+)$"
 });
 read_from_text!(HostHeader, "`upstream`, `client` or a host name", { "type": "string" });
 
@@ -156,6 +159,47 @@ impl LimitKey {
                         "header:NAME",
                         "claim:NAME",
                     ],
+                )),
+            },
+        }
+    }
+}
+
+impl LoadBalancing {
+    /// Reads the short forms.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "round_robin" => Self::RoundRobin,
+            "least_requests" => Self::LeastRequests,
+            "peak_ewma" => Self::PeakEwma,
+            "random" => Self::Random,
+            _ => {
+                return Err(unknown(
+                    text,
+                    &[
+                        "least_requests",
+                        "round_robin",
+                        "peak_ewma",
+                        "random",
+                        "{ hash: KEY }",
+                    ],
+                ));
+            }
+        })
+    }
+}
+
+impl HashKey {
+    fn parse(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            Some(("header", name)) => field_name(name).map(Self::Header),
+            Some(("cookie", name)) if !name.is_empty() => Ok(Self::Cookie(name.to_owned())),
+            _ => match text {
+                "client_ip" => Ok(Self::ClientIp),
+                "path" => Ok(Self::Path),
+                _ => Err(unknown(
+                    text,
+                    &["client_ip", "path", "header:NAME", "cookie:NAME"],
                 )),
             },
         }

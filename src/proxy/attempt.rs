@@ -4,16 +4,18 @@ use std::os::fd::RawFd;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
+use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
+use super::affinity;
 use super::context::Context;
 use super::reply::Reply;
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Outcome, Permit};
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
-pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
+pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
     let Some(matched) = context.matched else {
         return Err(Reply::internal(
             "a request without a route was about to be forwarded",
@@ -36,7 +38,10 @@ pub(super) fn next(context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
             refused => return Err(refusal(&refused)),
         }
     }
-    let Some(choice) = service.choose(context.attempt.tried, now) else {
+    let key = service
+        .hash_key()
+        .and_then(|key| affinity::of(key, request, context));
+    let Some(choice) = service.choose(context.attempt.tried, key.as_deref(), now) else {
         return Err(no_endpoint());
     };
     // Nothing of the attempt before is held against this one.
@@ -192,6 +197,9 @@ pub(super) fn ended(context: &mut Context) {
     }
     if let Some(status) = context.attempt.status {
         settle(outcome_of(status), context);
+    }
+    if let Some(choice) = &mut context.attempt.choice {
+        choice.release();
     }
 }
 

@@ -105,7 +105,7 @@ fn set_host(headers: &mut HeaderMap, context: &Context) {
     ) else {
         return;
     };
-    match &service.host {
+    match service.host() {
         HostPolicy::Upstream => headers.insert(header::HOST, choice.endpoint.host().clone()),
         HostPolicy::Fixed(name) => headers.insert(header::HOST, name.clone()),
         HostPolicy::Client => None,

@@ -3,6 +3,7 @@
 //! What may pass and what is answered here is decided in [`pipeline`]; which backend serves an
 //! attempt and what its failure means in [`attempt`].
 
+mod affinity;
 mod arrival;
 mod attempt;
 mod connection;
@@ -127,7 +128,7 @@ impl ProxyHttp for Gateway {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let mut peer = attempt::next(context).map_err(|reply| {
+        let mut peer = attempt::next(session.req_header(), context).map_err(|reply| {
             context.pending_reply = Some(reply);
             Error::new_in(ErrorType::InternalError)
         })?;

@@ -197,6 +197,11 @@ fn backend(section: &Service, source: &Source) -> String {
     let parts = [
         text("base_url", section.base_url.as_ref().map(|it| it.span)),
         text("targets", section.targets.as_ref().map(|it| it.span)),
+        text(
+            "load_balancing",
+            section.load_balancing.as_ref().map(|it| it.span),
+        ),
+        text("slow_start", section.slow_start.as_ref().map(|it| it.span)),
         text("tls", section.tls.as_ref().map(|it| it.span)),
         text(
             "outlier_detection",

@@ -93,7 +93,7 @@ impl Snapshot {
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.services
             .iter()
-            .flat_map(|service| service.endpoints().iter().cloned())
+            .flat_map(|service| service.endpoints())
             .collect()
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::outlier::Outcome;
+use super::health::Outcome;
 use super::window::{Kind, Window};
 use crate::config::{self, Diagnostics, Toggle};
 

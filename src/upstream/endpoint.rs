@@ -10,7 +10,8 @@ use http::HeaderValue;
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
-use super::outlier::Health;
+use super::balance::Cost;
+use super::health::Health;
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
 
@@ -44,6 +45,8 @@ pub struct Endpoint {
     /// The address that worked last.
     preferred: AtomicUsize,
     pub(super) health: Health,
+    /// What it has to do, and how fast it is.
+    pub(super) load: Cost,
 }
 
 impl Endpoint {
@@ -70,6 +73,7 @@ impl Endpoint {
             peers: ArcSwap::default(),
             preferred: AtomicUsize::new(0),
             health: Health::default(),
+            load: Cost::default(),
             url,
         };
         if let Some(address) = endpoint.url.address() {
@@ -108,6 +112,18 @@ impl Endpoint {
             Some(_) => None,
             None => Some((&self.url.host, self.url.port)),
         }
+    }
+
+    /// The address, if it was given by that.
+    pub(super) fn fixed_address(&self) -> Option<SocketAddr> {
+        self.url
+            .address()
+            .map(|address| SocketAddr::new(address, self.url.port))
+    }
+
+    /// The port.
+    pub(super) fn port(&self) -> u16 {
+        self.url.port
     }
 
     /// Whether there is an address to connect to.

@@ -5,8 +5,9 @@
 
 mod balance;
 mod breaker;
+mod compile;
 mod endpoint;
-mod outlier;
+mod health;
 mod resolve;
 mod retry;
 mod service;
@@ -14,11 +15,15 @@ mod timeouts;
 mod url;
 mod window;
 
+pub use balance::{Choice, HashKey, Law, Tried};
 pub use breaker::{Admission, CircuitBreaker, CircuitState, Permit};
 pub use endpoint::{Endpoint, EndpointSettings};
-pub use outlier::{Outcome, OutlierDetection};
+pub use health::{Outcome, OutlierDetection};
 pub use resolve::{RESOLVE_INTERVAL, resolve};
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
-pub use service::{Choice, HostPolicy, Service, Tried};
+pub use service::{HostPolicy, Service};
 pub use timeouts::Timeouts;
 pub use url::BaseUrl;
+
+#[cfg(test)]
+mod tests;

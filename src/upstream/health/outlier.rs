@@ -3,11 +3,12 @@
 //! Two signs, as in Envoy and Linkerd: failures in a row, which find an outage at once, and the share
 //! of failures in the last ten seconds, which finds what fails only sometimes.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::window::{Kind, Window};
+use super::{Health, Outcome, millis};
 use crate::config::{self, Diagnostics, Toggle};
+use crate::upstream::window::Kind;
 
 /// Answers in the window below which a share says nothing.
 const LEAST_ANSWERS: u64 = 20;
@@ -27,46 +28,19 @@ pub struct OutlierDetection {
     most_ejected: u8,
 }
 
-/// How an attempt ended, as far as it says something of the endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
-    /// It answered.
-    Success,
-    /// It answered with an error of the application: a sign only if it is frequent.
-    ApplicationError,
-    /// No connection, no answer, or one that says that there is nobody behind it.
-    Failure,
-}
-
 /// Why an endpoint was ejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
+pub(in crate::upstream) enum Reason {
     /// So many failures in a row.
     Consecutive(u32),
     /// This share of failures, in percent.
     Share(u64),
 }
 
-/// What is known of one endpoint's health. Moments are durations since a fixed one.
-#[derive(Debug, Default)]
-pub(super) struct Health {
-    in_a_row: AtomicU32,
-    answers: Window,
-    /// Milliseconds; 0 for never.
-    ejected_until: AtomicU64,
-    /// Ejections one after the other.
-    ejections: AtomicU32,
-}
-
 impl Health {
-    /// Whether it gets no requests for now.
-    pub(super) fn is_ejected(&self, now: Duration) -> bool {
-        self.ejected_until.load(Ordering::Relaxed) > millis(now)
-    }
-
     /// Counts how an attempt ended. `Some` if it is a reason for ejection; `service` are the answers
     /// and failures of all endpoints together.
-    pub(super) fn observe(
+    pub(in crate::upstream) fn observe(
         &self,
         outcome: Outcome,
         rule: &OutlierDetection,
@@ -93,14 +67,14 @@ impl Health {
         is_failing.then_some(Reason::Share(share))
     }
 
-    /// Answers and failures of the last ten seconds.
-    pub(super) fn counts(&self, now: Duration) -> (u64, u64) {
-        self.answers.counts(now)
-    }
-
     /// No requests from now on, for longer each time it comes to this. Returns for how long. `random`
     /// is in 0..1.
-    pub(super) fn eject(&self, rule: &OutlierDetection, now: Duration, random: f64) -> Duration {
+    pub(in crate::upstream) fn eject(
+        &self,
+        rule: &OutlierDetection,
+        now: Duration,
+        random: f64,
+    ) -> Duration {
         let until = self.ejected_until.load(Ordering::Relaxed);
         let before = self.ejections.load(Ordering::Relaxed);
         let last = rule.length(before);
@@ -155,7 +129,7 @@ impl OutlierDetection {
     }
 
     /// How many of so many endpoints may be ejected; one always may.
-    pub(super) fn most_of(&self, endpoints: usize) -> usize {
+    pub(in crate::upstream) fn most_of(&self, endpoints: usize) -> usize {
         (endpoints * usize::from(self.most_ejected) / 100).max(1)
     }
 
@@ -169,10 +143,6 @@ impl OutlierDetection {
 /// Failures of all answers, in percent; `None` for too few.
 fn share((good, bad): (u64, u64)) -> Option<u64> {
     (good + bad >= LEAST_ANSWERS).then(|| bad * 100 / (good + bad))
-}
-
-fn millis(at: Duration) -> u64 {
-    u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
