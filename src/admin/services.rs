@@ -1,12 +1,13 @@
-//! How the services are: which circuits are not closed, and which endpoints are ejected.
+//! How the services are: which circuits are not closed, and which endpoints get no requests.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
-use crate::upstream::CircuitState;
+use crate::upstream::{CircuitState, Endpoint};
 
 /// A service that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +18,8 @@ pub struct Impaired {
     pub circuit: String,
     /// Endpoints that get no requests for now.
     pub ejected: Vec<String>,
+    /// Endpoints of which checks say that they are down.
+    pub down: Vec<String>,
 }
 
 /// The services that are not as they should be.
@@ -24,14 +27,11 @@ pub(super) fn impaired(snapshot: &Snapshot, now: Instant) -> Vec<Impaired> {
     let services = snapshot.services().iter().map(|service| Impaired {
         service: service.name.to_string(),
         circuit: word(service.circuit(now)).to_owned(),
-        ejected: service
-            .ejected_endpoints(now)
-            .into_iter()
-            .map(|endpoint| endpoint.as_str().to_owned())
-            .collect(),
+        ejected: names(&service.ejected_endpoints(now)),
+        down: names(&service.endpoints_down()),
     });
     services
-        .filter(|it| it.circuit != "closed" || !it.ejected.is_empty())
+        .filter(|it| it.circuit != "closed" || !it.ejected.is_empty() || !it.down.is_empty())
         .collect()
 }
 
@@ -51,6 +51,10 @@ pub(super) fn metrics(snapshot: &Snapshot, now: Instant) -> Result<String, prome
         "tollgate_endpoints_ejected",
         "Endpoints that get no requests because they failed.",
     )?;
+    let down = gauge(
+        "tollgate_endpoints_down",
+        "Endpoints that get no requests because their checks failed.",
+    )?;
     for service in snapshot.services() {
         let state = match service.circuit(now) {
             CircuitState::Closed => 0,
@@ -58,13 +62,22 @@ pub(super) fn metrics(snapshot: &Snapshot, now: Instant) -> Result<String, prome
             CircuitState::Open => 2,
         };
         circuits.with_label_values(&[&service.name]).set(state);
-        let count = service.ejected_endpoints(now).len();
-        let count = i64::try_from(count).unwrap_or(i64::MAX);
-        ejected.with_label_values(&[&service.name]).set(count);
+        for (gauge, endpoints) in [
+            (&ejected, service.ejected_endpoints(now)),
+            (&down, service.endpoints_down()),
+        ] {
+            let count = i64::try_from(endpoints.len()).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[&service.name]).set(count);
+        }
     }
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+fn names(endpoints: &[Arc<Endpoint>]) -> Vec<String> {
+    let names = endpoints.iter().map(|it| it.as_str().to_owned());
+    names.collect()
 }
 
 fn word(state: CircuitState) -> &'static str {

@@ -6,6 +6,7 @@
 mod auth;
 mod de;
 mod diagnostic;
+mod health;
 mod interpolate;
 mod load;
 mod node;
@@ -28,6 +29,7 @@ pub use auth::{
     AuthProvider, AuthRule, AuthRuleFields, Jwt, JwtAlgorithm, JwtKeys, Requirements, TokenPlace,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::health::HealthCheck;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
@@ -27,6 +28,8 @@ pub struct Service {
     /// For how long a target that comes back gets less than its share, growing from a tenth. Default
     /// `10s`.
     pub slow_start: Policy<Period>,
+    /// How the targets are asked whether they are well. Default: they are not.
+    pub health_check: Policy<HealthCheck>,
     /// When a target gets no requests for a while because it fails. On unless `off`.
     pub outlier_detection: Policy<OutlierDetection>,
     /// When the service gets no requests for a while because it fails. On unless `off`.

@@ -8,10 +8,16 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::snapshot::{State, Store};
-use crate::upstream::{RESOLVE_INTERVAL, resolve};
+use crate::upstream::{Prober, RESOLVE_INTERVAL, resolve};
+
+/// How exactly checks keep their time.
+const CHECK_TICK: Duration = Duration::from_millis(50);
 
 /// Looks the names of backends up again and again.
 pub(super) struct Resolution(pub(super) Arc<Store>);
+
+/// Asks backends whether they are well.
+pub(super) struct HealthChecks(pub(super) Arc<Store>);
 
 /// Begins new periods of the limits' estimates.
 pub(super) struct LimitPeriods(pub(super) State);
@@ -22,6 +28,19 @@ impl BackgroundService for Resolution {
         loop {
             tokio::time::sleep(RESOLVE_INTERVAL).await;
             resolve(&self.0.load().endpoints()).await;
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for HealthChecks {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let prober = Arc::new(Prober::default());
+        loop {
+            tokio::time::sleep(CHECK_TICK).await;
+            for service in self.0.load().services() {
+                prober.check(service);
+            }
         }
     }
 }

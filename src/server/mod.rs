@@ -26,7 +26,7 @@ use pingora_proxy::http_proxy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use self::background::{LimitPeriods, Resolution};
+use self::background::{HealthChecks, LimitPeriods, Resolution};
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
@@ -149,6 +149,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
     }
     let resolution = Resolution(snapshots.clone());
     server.add_service(background_service("resolution", resolution));
+    let checks = HealthChecks(snapshots.clone());
+    server.add_service(background_service("health checks", checks));
     let periods = LimitPeriods(start.state.clone());
     server.add_service(background_service("limit periods", periods));
     let operations = Operations::new(Parts {

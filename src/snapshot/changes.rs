@@ -201,6 +201,10 @@ fn backend(section: &Service, source: &Source) -> String {
             "load_balancing",
             section.load_balancing.as_ref().map(|it| it.span),
         ),
+        text(
+            "health_check",
+            section.health_check.as_ref().map(|it| it.span),
+        ),
         text("slow_start", section.slow_start.as_ref().map(|it| it.span)),
         text("tls", section.tls.as_ref().map(|it| it.span)),
         text(

@@ -10,7 +10,7 @@ use pingora::tls::x509::X509;
 use super::balance::Law;
 use super::breaker::CircuitBreaker;
 use super::endpoint::{Endpoint, EndpointSettings};
-use super::health::OutlierDetection;
+use super::health::{HealthCheck, OutlierDetection};
 use super::service::{HostPolicy, Rules, Service};
 use super::url::BaseUrl;
 use crate::config::{self, Diagnostics, HostHeader, Span, Spanned, Toggle};
@@ -54,6 +54,11 @@ impl Service {
         warn_about_tls(section, &members, diagnostics);
         let outliers = OutlierDetection::compile(section.outlier_detection.as_deref(), diagnostics);
         let breaker = CircuitBreaker::compile(section.circuit_breaker.as_deref(), diagnostics);
+        let health_check = section
+            .health_check
+            .as_ref()
+            .and_then(|it| it.value.on())
+            .map(|written| HealthCheck::compile(written, diagnostics));
         let host = match section.host_header.as_deref() {
             None | Some(HostHeader::Upstream) => HostPolicy::Upstream,
             Some(HostHeader::Client) => HostPolicy::Client,
@@ -69,6 +74,7 @@ impl Service {
             slow_start: slow_start(section, diagnostics),
             outliers,
             breaker,
+            health_check,
         };
         is_complete.then(|| Self::new(name, rules, members))
     }

@@ -11,7 +11,7 @@ use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Cost;
-use super::health::Health;
+use super::health::{Checks, Health};
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
 
@@ -45,6 +45,7 @@ pub struct Endpoint {
     /// The address that worked last.
     preferred: AtomicUsize,
     pub(super) health: Health,
+    pub(super) checks: Checks,
     /// What it has to do, and how fast it is.
     pub(super) load: Cost,
 }
@@ -73,6 +74,7 @@ impl Endpoint {
             peers: ArcSwap::default(),
             preferred: AtomicUsize::new(0),
             health: Health::default(),
+            checks: Checks::default(),
             load: Cost::default(),
             url,
         };
@@ -163,6 +165,16 @@ impl Endpoint {
         peer.options.connection_timeout = Some(connect_within);
         peer.options.total_connection_timeout = Some(connect_within);
         peer.options.write_timeout = timeouts.idle;
+        Some(peer)
+    }
+
+    /// How to connect for a check, within so long; `None` while the name is not resolved.
+    pub(super) fn peer_for_check(&self, within: Duration) -> Option<HttpPeer> {
+        let peers = self.peers.load();
+        let preferred = self.preferred.load(Ordering::Relaxed);
+        let mut peer = peers.get(preferred).or_else(|| peers.first())?.clone();
+        peer.options.connection_timeout = Some(within);
+        peer.options.total_connection_timeout = Some(within);
         Some(peer)
     }
 

@@ -18,7 +18,7 @@ mod window;
 pub use balance::{Choice, HashKey, Law, Tried};
 pub use breaker::{Admission, CircuitBreaker, CircuitState, Permit};
 pub use endpoint::{Endpoint, EndpointSettings};
-pub use health::{Outcome, OutlierDetection};
+pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
 pub use resolve::{RESOLVE_INTERVAL, resolve};
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
 pub use service::{HostPolicy, Service};

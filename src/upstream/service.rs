@@ -1,7 +1,7 @@
 //! A service: endpoints that do the same, and what is known of them together.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -10,7 +10,7 @@ use http::HeaderValue;
 use super::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
 use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Turn};
 use super::endpoint::Endpoint;
-use super::health::{Outcome, OutlierDetection};
+use super::health::{HealthCheck, Outcome, OutlierDetection};
 use super::retry::Budget;
 
 /// The `Host` that backends see.
@@ -32,6 +32,7 @@ pub(super) struct Rules {
     pub(super) slow_start: Duration,
     pub(super) outliers: Option<OutlierDetection>,
     pub(super) breaker: Option<CircuitBreaker>,
+    pub(super) health_check: Option<HealthCheck>,
 }
 
 /// A service: endpoints that do the same.
@@ -53,8 +54,10 @@ struct Record {
     budget: Budget,
     circuit: Arc<Circuit>,
     /// Until when there is something to know of the endpoints, in milliseconds: an ejection, or one
-    /// that warms up. As long as all is well, this is all that is looked at.
+    /// that warms up. As long as all is well, this and the next are all that is looked at.
     watched_until: AtomicU64,
+    /// Whether checks say of some endpoint that it is down.
+    has_down: AtomicBool,
 }
 
 impl Record {
@@ -64,6 +67,7 @@ impl Record {
             budget: Budget::default(),
             circuit: Arc::default(),
             watched_until: AtomicU64::new(0),
+            has_down: AtomicBool::new(false),
         }
     }
 
@@ -79,7 +83,7 @@ impl Record {
 
     fn is_watched(&self, now: Duration) -> bool {
         let until = self.watched_until.load(Ordering::Relaxed);
-        until != 0 && u128::from(until) > now.as_millis()
+        (until != 0 && u128::from(until) > now.as_millis()) || self.has_down.load(Ordering::Relaxed)
     }
 }
 
@@ -112,6 +116,9 @@ impl Service {
         self.record = known.record.clone();
         if self.rules.breaker.is_none() {
             self.record.circuit.reset();
+        }
+        if self.rules.health_check.is_none() {
+            self.forget_checks();
         }
         self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
         Arc::new(self)
@@ -267,7 +274,70 @@ impl Service {
         );
     }
 
-    /// The endpoints that are ejected, by name.
+    /// How its endpoints are checked.
+    pub fn health_check(&self) -> Option<&HealthCheck> {
+        self.rules.health_check.as_ref()
+    }
+
+    /// The endpoints that are to be checked now.
+    pub(super) fn due_for_check(&self, now: Instant) -> Vec<Arc<Endpoint>> {
+        let Some(rule) = &self.rules.health_check else {
+            return Vec::new();
+        };
+        let now = self.record.at(now);
+        let pool = self.pool.load();
+        let is_due =
+            |it: &&Arc<Endpoint>| it.is_resolved() && it.checks.is_due(rule, now, fastrand::f64());
+        pool.endpoints().iter().filter(is_due).cloned().collect()
+    }
+
+    /// Learns how a check of one of its endpoints went.
+    pub(super) fn checked(&self, endpoint: &Endpoint, result: Result<(), String>, now: Instant) {
+        let Some(rule) = &self.rules.health_check else {
+            return;
+        };
+        let now = self.record.at(now);
+        let Some(is_down) = endpoint.checks.learn(rule, result.is_ok()) else {
+            return;
+        };
+        if !endpoint.health.checked(is_down, now) {
+            return;
+        }
+        let has_down = self
+            .pool
+            .load()
+            .endpoints()
+            .iter()
+            .any(|it| it.health.is_down());
+        self.record.has_down.store(has_down, Ordering::Relaxed);
+        let (service, name) = (&self.name, endpoint.as_str());
+        match result {
+            Err(reason) => {
+                log::warn!("endpoint down: service={service} endpoint={name} reason={reason}");
+            }
+            Ok(()) => {
+                self.record.watch(now + self.rules.slow_start);
+                log::info!("endpoint up: service={service} endpoint={name}");
+            }
+        }
+    }
+
+    /// Without checks nobody would find out that an endpoint is up again.
+    fn forget_checks(&self) {
+        for endpoint in self.pool.load().endpoints() {
+            endpoint.health.checked(false, Duration::ZERO);
+        }
+        self.record.has_down.store(false, Ordering::Relaxed);
+    }
+
+    /// The endpoints of which checks say that they are down.
+    pub fn endpoints_down(&self) -> Vec<Arc<Endpoint>> {
+        let mut endpoints = self.endpoints();
+        endpoints.retain(|it| it.health.is_down());
+        endpoints
+    }
+
+    /// The endpoints that are ejected.
     pub fn ejected_endpoints(&self, now: Instant) -> Vec<Arc<Endpoint>> {
         let now = self.record.at(now);
         let mut endpoints = self.endpoints();

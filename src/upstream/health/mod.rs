@@ -2,13 +2,18 @@
 //!
 //! What that means for the next attempt is decided by [`super::balance`].
 
+mod check;
 mod outlier;
+mod probe;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::window::Window;
+pub(super) use check::Checks;
+pub use check::HealthCheck;
 pub use outlier::OutlierDetection;
+pub use probe::Prober;
 
 /// An endpoint that has just come back gets at least this share of its requests.
 const LEAST_WARMTH: f64 = 0.1;
@@ -33,6 +38,10 @@ pub(super) struct Health {
     ejected_until: AtomicU64,
     /// Ejections one after the other.
     ejections: AtomicU32,
+    /// Whether its checks say that it is down.
+    is_down: AtomicBool,
+    /// Since when it takes requests (again), in milliseconds; 0 for all along.
+    back_since: AtomicU64,
 }
 
 impl Health {
@@ -43,13 +52,33 @@ impl Health {
 
     /// Whether it should get no requests for now.
     pub(super) fn is_unwell(&self, now: Duration) -> bool {
-        self.is_ejected(now)
+        self.is_ejected(now) || self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// Its checks say that it is down or up. `true` if that is news.
+    pub(super) fn checked(&self, is_down: bool, now: Duration) -> bool {
+        let is_news = self.is_down.swap(is_down, Ordering::Relaxed) != is_down;
+        if is_news && !is_down {
+            self.came_back(now);
+        }
+        is_news
+    }
+
+    /// Whether its checks say that it is down.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// It takes requests from now on.
+    pub(super) fn came_back(&self, now: Duration) {
+        self.back_since.store(millis(now).max(1), Ordering::Relaxed);
     }
 
     /// The share of its requests that it should get: it grows during `slow_start` after the endpoint
     /// came back, so that cold caches and connections are not overrun.
     pub(super) fn warmth(&self, now: Duration, slow_start: Duration) -> f64 {
-        let since = self.ejected_until.load(Ordering::Relaxed);
+        let back = self.back_since.load(Ordering::Relaxed);
+        let since = back.max(self.ejected_until.load(Ordering::Relaxed));
         if since == 0 || slow_start.is_zero() {
             return 1.0;
         }
@@ -65,4 +94,24 @@ impl Health {
 
 fn millis(at: Duration) -> u64 {
     u64::try_from(at.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_comes_back_warms_up() {
+        let health = Health::default();
+        let at = Duration::from_secs;
+        let slow_start = at(10);
+        assert_eq!(health.warmth(at(0), slow_start), 1.0);
+        assert!(health.checked(true, at(5)) && health.is_unwell(at(5)));
+        assert!(!health.checked(true, at(6)));
+        assert!(health.checked(false, at(20)) && !health.is_unwell(at(20)));
+        assert_eq!(health.warmth(at(20), slow_start), 0.1);
+        assert_eq!(health.warmth(at(25), slow_start), 0.5);
+        assert_eq!(health.warmth(at(31), slow_start), 1.0);
+        assert_eq!(health.warmth(at(21), Duration::ZERO), 1.0);
+    }
 }
