@@ -37,15 +37,13 @@ pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
 pub use render::render;
 pub use resilience::{CircuitBreaker, OutlierDetection, Retry, RetryOn};
 pub use root::{
-    AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, Network,
-    Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
+    AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, NameServer,
+    Network, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
 };
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;
 pub use secret::{FileText, Secret};
-pub use service::{
-    HashKey, HostHeader, LoadBalancing, Service, Target, UpstreamTls, WeightedTarget,
-};
+pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFields, UpstreamTls};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use units::{ByteSize, Period, Share};

@@ -70,6 +70,9 @@ pub struct Server {
     /// Networks whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default:
     /// nobody's. Too wide a range lets clients choose the address they are limited by.
     pub trusted_proxies: Vec<Spanned<Network>>,
+    /// The name servers that are asked for the addresses of backends, such as `127.0.0.53` or
+    /// `10.0.0.2:5353`. Default: those of `/etc/resolv.conf`.
+    pub nameservers: Vec<Spanned<NameServer>>,
     /// How long clients may take.
     pub timeouts: ServerTimeouts,
     /// Bounds on what clients may send.
@@ -96,6 +99,10 @@ pub enum Threads {
     /// This many.
     Count(usize),
 }
+
+/// The address of a name server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NameServer(pub std::net::SocketAddr);
 
 /// A network in CIDR notation, or a single address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,6 +248,7 @@ impl Default for Server {
             threads: Threads::Auto.into(),
             user: None,
             trusted_proxies: Vec::new(),
+            nameservers: Vec::new(),
             timeouts: ServerTimeouts::default(),
             limits: ServerLimits::default(),
             shutdown: Shutdown::default(),

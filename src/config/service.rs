@@ -60,65 +60,51 @@ pub struct Service {
     pub body_limit: Policy<ByteSize>,
 }
 
-/// One of several backends: a URL, or `{ url, weight }`.
+/// One of several backends: a URL, or `{ url, weight }`, `{ dns, … }`, `{ srv, … }`.
 #[derive(Debug, Clone, PartialEq, JsonSchema)]
 #[schemars(untagged)]
 #[allow(clippy::large_enum_variant, reason = "built once, at load")]
 pub enum Target {
     /// `http://10.0.0.1:9001`, with weight 1.
     Url(Spanned<String>),
-    /// A URL and its share of the traffic.
-    Weighted(WeightedTarget),
+    /// With its share of the traffic, or found by a name.
+    Detailed(TargetFields),
 }
 
-/// A backend and its share of the traffic.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct WeightedTarget {
+/// A backend, or the backends behind a name. Exactly one of `url`, `dns` and `srv`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TargetFields {
     /// `http://10.0.0.1:9001`.
-    pub url: Spanned<String>,
-    /// Share of the traffic against the other targets' weights, 1 to 1000. Default 1.
-    #[serde(default = "one")]
-    pub weight: Spanned<u32>,
+    pub url: Option<Spanned<String>>,
+    /// `orders.internal:9001` or `https://orders.internal`: every address of the name is a backend.
+    pub dns: Option<Spanned<String>>,
+    /// `_http._tcp.orders.internal` or `https://_orders._tcp.internal`: every place that is listed
+    /// under the name is a backend (SRV records, RFC 2782).
+    pub srv: Option<Spanned<String>>,
+    /// Share of the traffic against the other targets' weights, 1 to 1000; of each backend behind a
+    /// name. Default 1.
+    pub weight: Option<Spanned<u32>>,
+    /// With `dns` and `srv`: how often the name is looked up. Default: when its answer expires, at
+    /// least each minute and at most each second.
+    pub refresh: Option<Spanned<Period>>,
 }
 
-fn one() -> Spanned<u32> {
-    1.into()
-}
-
-impl Target {
-    /// The backend's URL.
-    pub fn url(&self) -> &Spanned<String> {
-        match self {
-            Self::Url(url) => url,
-            Self::Weighted(target) => &target.url,
-        }
-    }
-
-    /// Its share of the traffic.
-    pub fn weight(&self) -> Spanned<u32> {
-        match self {
-            Self::Url(_) => one(),
-            Self::Weighted(target) => target.weight.clone(),
-        }
-    }
-}
-
-impl From<WeightedTarget> for Target {
-    fn from(target: WeightedTarget) -> Self {
-        Self::Weighted(target)
+impl From<TargetFields> for Target {
+    fn from(target: TargetFields) -> Self {
+        Self::Detailed(target)
     }
 }
 
 impl FromMap<'_> for Target {
-    type Fields = WeightedTarget;
+    type Fields = TargetFields;
 }
 
 impl<'de> Deserialize<'de> for Target {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text_or_map(
             deserializer,
-            "a URL or a map with `url` and `weight`",
+            "a URL or a map with `url`, `dns` or `srv`",
             |text| Ok(Self::Url(text.to_owned().into())),
         )
     }

@@ -10,9 +10,12 @@ use super::auth::TokenPlace;
 use super::diagnostic::nearest;
 use super::rate_limit::LimitKey;
 use super::resilience::RetryOn;
-use super::root::{Network, Threads};
+use super::root::{NameServer, Network, Threads};
 use super::service::{HashKey, HostHeader, LoadBalancing};
 use super::units::{ByteSize, Period, Share};
+
+/// Where name servers listen.
+const DNS_PORT: u16 = 53;
 
 /// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`.
 macro_rules! read_from_text {
@@ -69,6 +72,7 @@ read_from_text!(Threads, "`auto` or a number of threads", {
     "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
 });
 read_from_text!(Network, "a network such as `10.0.0.0/8` or an address", { "type": "string" });
+read_from_text!(NameServer, "the address of a name server", { "type": "string" });
 read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
     "type": "string", "pattern": r"^(.*\$\{.*|client_ip|route|everyone|(header|claim):.+)$"
 });
@@ -130,6 +134,19 @@ impl Network {
             .map(|address| Self(address.into()))
             .map_err(|_| {
                 format!("`{text}` is not a network: expected an address such as `192.0.2.7` or a range such as `10.0.0.0/8`")
+            })
+    }
+}
+
+impl NameServer {
+    fn parse(text: &str) -> Result<Self, String> {
+        let address = text.parse::<std::net::IpAddr>();
+        let with_port = address.map(|address| (address, DNS_PORT).into());
+        with_port
+            .or_else(|_| text.parse())
+            .map(Self)
+            .map_err(|_| {
+                format!("`{text}` is not the address of a name server: expected one such as `127.0.0.53` or `10.0.0.2:5353`")
             })
     }
 }

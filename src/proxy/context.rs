@@ -57,6 +57,8 @@ pub(super) struct Matched {
 pub(super) struct Attempts {
     pub(super) count: u32,
     pub(super) tried: Tried,
+    /// Connections that could not be opened, since an endpoint was last given up.
+    pub(super) connect_failures: usize,
     pub(super) choice: Option<Choice>,
     /// What the latest one was answered.
     pub(super) status: Option<StatusCode>,

@@ -18,10 +18,13 @@ pub(super) fn after_connect_failure(context: &mut Context) -> bool {
     let Some(choice) = &context.attempt.choice else {
         return false;
     };
-    let has_other_address = (context.attempt.count as usize) < choice.endpoint.addresses().len();
+    context.attempt.connect_failures += 1;
+    let failures = context.attempt.connect_failures;
+    let has_other_address = failures < choice.endpoint.addresses().len();
     choice.endpoint.avoid_current_address();
     if !has_other_address {
         context.attempt.tried.insert_unreachable(choice);
+        context.attempt.connect_failures = 0;
     }
     let service = context.route().and_then(|route| route.forwards_to());
     let is_elsewhere_left =

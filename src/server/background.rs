@@ -8,13 +8,15 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use crate::snapshot::{State, Store};
-use crate::upstream::{Prober, RESOLVE_INTERVAL, resolve};
+use crate::upstream::{Discovery, Prober};
 
+/// How soon what was found is used.
+const LOOKUP_TICK: Duration = Duration::from_millis(100);
 /// How exactly checks keep their time.
 const CHECK_TICK: Duration = Duration::from_millis(50);
 
 /// Looks the names of backends up again and again.
-pub(super) struct Resolution(pub(super) Arc<Store>);
+pub(super) struct NameLookups(pub(super) Arc<Store>);
 
 /// Asks backends whether they are well.
 pub(super) struct HealthChecks(pub(super) Arc<Store>);
@@ -23,11 +25,14 @@ pub(super) struct HealthChecks(pub(super) Arc<Store>);
 pub(super) struct LimitPeriods(pub(super) State);
 
 #[async_trait]
-impl BackgroundService for Resolution {
+impl BackgroundService for NameLookups {
     async fn start(&self, _shutdown: ShutdownWatch) {
+        let mut discovery = Discovery::default();
         loop {
-            tokio::time::sleep(RESOLVE_INTERVAL).await;
-            resolve(&self.0.load().endpoints()).await;
+            let snapshot = self.0.load();
+            discovery.tick(snapshot.services(), || snapshot.resolver());
+            drop(snapshot);
+            tokio::time::sleep(LOOKUP_TICK).await;
         }
     }
 }

@@ -26,7 +26,7 @@ use pingora_proxy::http_proxy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use self::background::{HealthChecks, LimitPeriods, Resolution};
+use self::background::{HealthChecks, LimitPeriods, NameLookups};
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
@@ -41,7 +41,7 @@ use crate::config::Loaded;
 use crate::proxy::Gateway;
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::AccessLog;
-use crate::upstream::{MOST_ATTEMPTS, resolve};
+use crate::upstream::{MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
 const READ_BUFFER: usize = 8 * 1024;
@@ -147,8 +147,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
         server.add_service(service);
         signs.push(sign);
     }
-    let resolution = Resolution(snapshots.clone());
-    server.add_service(background_service("resolution", resolution));
+    let lookups = NameLookups(snapshots.clone());
+    server.add_service(background_service("name lookups", lookups));
     let checks = HealthChecks(snapshots.clone());
     server.add_service(background_service("health checks", checks));
     let periods = LimitPeriods(start.state.clone());
@@ -238,10 +238,7 @@ fn prepare(snapshot: &Snapshot) -> Result<(), StartError> {
         for kind in [SignalKind::hangup(), SignalKind::user_defined2()] {
             drop(signal(kind)?);
         }
-        let endpoints = snapshot.endpoints();
-        if endpoints.iter().any(|endpoint| !endpoint.is_resolved()) {
-            resolve(&endpoints).await;
-        }
+        discover(snapshot.services(), || snapshot.resolver()).await;
         Ok(())
     })
 }

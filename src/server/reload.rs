@@ -7,7 +7,7 @@ use super::watch::Watched;
 use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
 use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
 use crate::snapshot::{Changes, Previous, Snapshot, State, Store, compile};
-use crate::upstream::{Endpoint, resolve};
+use crate::upstream::discover;
 
 /// Puts new configurations in force.
 pub(super) struct Reloader {
@@ -56,8 +56,8 @@ impl Reloader {
     pub(super) async fn reload(&mut self, by: Trigger) -> Reload {
         let reload = match self.load(Some(by)) {
             Ok(next) => {
-                let unresolved = unresolved(&next.snapshot);
-                resolve(&unresolved).await;
+                let snapshot = &next.snapshot;
+                discover(snapshot.services(), || snapshot.resolver()).await;
                 let before = self.snapshots.publish(Arc::new(next.snapshot));
                 self.retired.push(before);
                 self.config = next.loaded.config;
@@ -172,12 +172,6 @@ impl Reloader {
                 .help("to serve nothing, stop the process");
         }
     }
-}
-
-fn unresolved(snapshot: &Snapshot) -> Vec<Arc<Endpoint>> {
-    let mut endpoints = snapshot.endpoints();
-    endpoints.retain(|endpoint| !endpoint.is_resolved());
-    endpoints
 }
 
 fn unreadable(by: Option<Trigger>, error: &str, path: &std::path::Path) -> Reload {

@@ -103,14 +103,14 @@ fn urls(route: &Route, path: &str, query: Option<&str>, parameters: &Parameters)
     let Action::Forward(forward) = &route.action else {
         return Vec::new();
     };
-    let url = |endpoint: &std::sync::Arc<crate::upstream::Endpoint>| {
-        let mut target = endpoint.prefix().to_owned();
+    let url = |(origin, prefix): (String, String)| {
+        let mut target = prefix;
         let parameter = |index| parameters.get(index, path).unwrap_or_default();
         forward.rewrite.render(path, parameter, &mut target);
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
-        format!("{}{target}{query}", endpoint.as_str())
+        format!("{origin}{target}{query}")
     };
-    forward.service.endpoints().iter().map(url).collect()
+    forward.service.targets().into_iter().map(url).collect()
 }
 
 /// The places in which a policy of a route may be written, nearest first.

@@ -34,7 +34,7 @@ use crate::auth::Provider;
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::traffic::TrustedProxies;
-use crate::upstream::{Endpoint, Service};
+use crate::upstream::{Resolver, Service};
 
 /// All that requests are decided by.
 #[derive(Debug)]
@@ -89,12 +89,9 @@ impl Snapshot {
         &self.services
     }
 
-    /// All endpoints of all services.
-    pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        self.services
-            .iter()
-            .flat_map(|service| service.endpoints())
-            .collect()
+    /// What looks up the names of backends.
+    pub fn resolver(&self) -> Resolver {
+        Resolver::new(&self.settings.nameservers)
     }
 
     /// Whether what a client sends in this header would pose as a verified identity: the header

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 13] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 14] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
@@ -55,6 +55,7 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 13] {
             "server.trusted_proxies",
             format!("{:?}", server.trusted_proxies),
         ),
+        ("server.nameservers", format!("{:?}", server.nameservers)),
         ("server.timeouts", format!("{:?}", server.timeouts)),
         ("server.shutdown", format!("{:?}", server.shutdown)),
         ("server.watch_files", server.watch_files.to_string()),

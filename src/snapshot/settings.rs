@@ -30,6 +30,8 @@ pub struct Settings {
     pub user: Option<Box<str>>,
     /// Idle connections to backends that are kept.
     pub upstream_pool: usize,
+    /// Who is asked for the addresses of names; empty for the system's servers.
+    pub nameservers: Vec<SocketAddr>,
     /// Open client connections at most.
     pub connections: usize,
     /// What a request may be like.
@@ -145,6 +147,7 @@ impl Settings {
             threads,
             user: server.user.as_ref().map(|user| user.as_str().into()),
             upstream_pool,
+            nameservers: server.nameservers.iter().map(|it| it.0).collect(),
             connections,
             bounds,
             timeouts: ClientTimeouts {

@@ -9,14 +9,12 @@ use pingora::tls::x509::X509;
 
 use super::balance::Law;
 use super::breaker::CircuitBreaker;
-use super::endpoint::{Endpoint, EndpointSettings};
+use super::endpoint::EndpointSettings;
 use super::health::{HealthCheck, OutlierDetection};
 use super::service::{HostPolicy, Rules, Service};
-use super::url::BaseUrl;
-use crate::config::{self, Diagnostics, HostHeader, Span, Spanned, Toggle};
+use super::targets;
+use crate::config::{self, Diagnostics, HostHeader, Spanned, Toggle};
 
-/// Most targets of a service.
-const MOST_TARGETS: usize = 1000;
 const SLOW_START: Duration = Duration::from_secs(10);
 const LONGEST_SLOW_START: Duration = Duration::from_secs(15 * 60);
 
@@ -29,29 +27,12 @@ impl Service {
         base: &Path,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let targets = targets(section, diagnostics)?;
+        let targets = targets::written(section, diagnostics)?;
         let settings = endpoint_settings(section, base, diagnostics)?;
-        let mut members = Vec::with_capacity(targets.len());
-        let mut is_complete = true;
-        for (url, weight) in &targets {
-            if !(1..=1000).contains(&weight.value) {
-                diagnostics
-                    .error(weight.span, format!("weight {weight} is out of range"))
-                    .help("weights are whole numbers from 1 to 1000");
-                is_complete = false;
-                continue;
-            }
-            match BaseUrl::parse(url).and_then(|url| Endpoint::new(url, &settings)) {
-                Ok(endpoint) => {
-                    members.push((Arc::new(endpoint), weight.value));
-                }
-                Err(reason) => {
-                    diagnostics.error(url.span, reason);
-                    is_complete = false;
-                }
-            }
+        let targets = targets::compile(&targets, &settings, diagnostics);
+        if !targets.iter().any(Option::is_none) && targets.iter().flatten().all(|it| !it.is_tls) {
+            warn_about_tls(section, diagnostics);
         }
-        warn_about_tls(section, &members, diagnostics);
         let outliers = OutlierDetection::compile(section.outlier_detection.as_deref(), diagnostics);
         let breaker = CircuitBreaker::compile(section.circuit_breaker.as_deref(), diagnostics);
         let health_check = section
@@ -76,7 +57,8 @@ impl Service {
             breaker,
             health_check,
         };
-        is_complete.then(|| Self::new(name, rules, members))
+        let targets: Option<Vec<_>> = targets.into_iter().map(|it| Some(it?.target)).collect();
+        Some(Self::new(name, rules, targets?))
     }
 }
 
@@ -95,66 +77,6 @@ fn slow_start(section: &config::Service, diagnostics: &mut Diagnostics) -> Durat
             period.0
         }
     }
-}
-
-/// The URLs and weights of a section, whichever way they are written.
-fn targets(
-    section: &Spanned<config::Service>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Vec<(Spanned<String>, Spanned<u32>)>> {
-    match (&section.base_url, &section.targets) {
-        (Some(url), None) => Some(vec![(url.clone(), 1.into())]),
-        (None, Some(targets))
-            if targets.is_empty() && diagnostics.has_error_within(targets.span) =>
-        {
-            None
-        }
-        (None, Some(targets)) if targets.is_empty() => {
-            diagnostics
-                .error(targets.span, "`targets` is empty")
-                .help("list at least one URL, such as `- http://127.0.0.1:9001`");
-            None
-        }
-        (None, Some(targets)) if targets.len() > MOST_TARGETS => {
-            diagnostics.error(
-                targets.span,
-                format!(
-                    "{} targets are too many: at most {MOST_TARGETS}",
-                    targets.len()
-                ),
-            );
-            None
-        }
-        (None, Some(targets)) => Some(listed(targets, diagnostics)),
-        (Some(url), Some(targets)) => {
-            diagnostics
-                .error(targets.span, "both `base_url` and `targets` are given")
-                .related(url.span, "`base_url` is here")
-                .help("move the `base_url` into the list of targets");
-            None
-        }
-        (None, None) => None,
-    }
-}
-
-fn listed(
-    targets: &Spanned<Vec<Spanned<config::Target>>>,
-    diagnostics: &mut Diagnostics,
-) -> Vec<(Spanned<String>, Spanned<u32>)> {
-    let mut seen: std::collections::HashMap<&str, Span> = std::collections::HashMap::new();
-    let mut list = Vec::with_capacity(targets.len());
-    for target in targets.iter() {
-        let url = target.url();
-        let span = url.span.or(target.span);
-        if let Some(first) = seen.insert(url.as_str(), span) {
-            diagnostics
-                .warning(span, format!("`{url}` is listed twice"))
-                .related(first, "first listed here")
-                .help("give it a `weight` of 2 instead");
-        }
-        list.push((Spanned::new(url.value.clone(), span), target.weight()));
-    }
-    list
 }
 
 fn endpoint_settings(
@@ -217,17 +139,8 @@ fn endpoint_settings(
     Some(settings)
 }
 
-fn warn_about_tls(
-    section: &config::Service,
-    members: &[(Arc<Endpoint>, u32)],
-    diagnostics: &mut Diagnostics,
-) {
-    if let Some(tls) = &section.tls
-        && !members.is_empty()
-        && members
-            .iter()
-            .all(|(endpoint, _)| endpoint.as_str().starts_with("http://"))
-    {
+fn warn_about_tls(section: &config::Service, diagnostics: &mut Diagnostics) {
+    if let Some(tls) = &section.tls {
         diagnostics
             .warning(
                 tls.span,

@@ -39,6 +39,8 @@ pub struct Endpoint {
     url: BaseUrl,
     text: Box<str>,
     host: HeaderValue,
+    /// The one address that it has, unless it goes by its name.
+    address: Option<SocketAddr>,
     template: HttpPeer,
     /// One prepared peer an address; empty until the name is resolved.
     peers: ArcSwap<Vec<HttpPeer>>,
@@ -50,7 +52,39 @@ pub struct Endpoint {
     pub(super) load: Cost,
 }
 
+impl EndpointSettings {
+    /// Whether connections are made in the same way.
+    pub(super) fn is_same_as(&self, other: &Self) -> bool {
+        self.server_name == other.server_name
+            && self.skip_verification == other.skip_verification
+            && self.trust == other.trust
+    }
+}
+
 impl Endpoint {
+    /// The backend of a URL at an address that was found by a name.
+    ///
+    /// # Errors
+    /// When the URL's host can't stand in a `Host` field.
+    pub(super) fn discovered(
+        url: BaseUrl,
+        address: SocketAddr,
+        settings: &EndpointSettings,
+    ) -> Result<Self, String> {
+        let mut endpoint = Self::new(url, settings)?;
+        let standard_port = if endpoint.url.is_tls { 443 } else { 80 };
+        let shown = match address.port() == standard_port {
+            true if address.is_ipv6() => format!("[{}]", address.ip()),
+            true => address.ip().to_string(),
+            false => address.to_string(),
+        };
+        endpoint.text = format!("{}://{shown}", endpoint.url.scheme()).into();
+        endpoint.url.port = address.port();
+        endpoint.address = Some(address);
+        endpoint.publish(&[address.ip()]);
+        Ok(endpoint)
+    }
+
     /// A backend. An address in the URL is usable at once, a name once it has been resolved.
     ///
     /// # Errors
@@ -66,9 +100,11 @@ impl Endpoint {
         template.options.ca = settings.ca.clone();
         template.options.verify_cert = !settings.skip_verification;
         template.options.verify_hostname = !settings.skip_verification;
-        let scheme = if url.is_tls { "https" } else { "http" };
         let endpoint = Self {
-            text: format!("{scheme}://{}", url.authority).into(),
+            text: format!("{}://{}", url.scheme(), url.authority).into(),
+            address: url
+                .address()
+                .map(|address| SocketAddr::new(address, url.port)),
             host,
             template,
             peers: ArcSwap::default(),
@@ -78,8 +114,8 @@ impl Endpoint {
             load: Cost::default(),
             url,
         };
-        if let Some(address) = endpoint.url.address() {
-            endpoint.publish(&[address]);
+        if let Some(address) = endpoint.address {
+            endpoint.publish(&[address.ip()]);
         }
         Ok(endpoint)
     }
@@ -88,6 +124,7 @@ impl Endpoint {
     pub fn is_same_as(&self, other: &Self) -> bool {
         let (this, that) = (&self.template, &other.template);
         self.url == other.url
+            && self.address == other.address
             && this.sni == that.sni
             && this.group_key == that.group_key
             && this.options.verify_cert == that.options.verify_cert
@@ -110,17 +147,25 @@ impl Endpoint {
 
     /// The name to resolve, and the port; `None` for an endpoint that was given by its address.
     pub fn name(&self) -> Option<(&str, u16)> {
-        match self.url.address() {
+        match self.address {
             Some(_) => None,
             None => Some((&self.url.host, self.url.port)),
         }
     }
 
-    /// The address, if it was given by that.
+    /// The one address that it has, unless it goes by its name.
     pub(super) fn fixed_address(&self) -> Option<SocketAddr> {
-        self.url
-            .address()
-            .map(|address| SocketAddr::new(address, self.url.port))
+        self.address
+    }
+
+    /// Whether that is its address.
+    pub(super) fn stands_at(&self, address: SocketAddr) -> bool {
+        self.address == Some(address)
+    }
+
+    /// Whether it is reached over TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.url.is_tls
     }
 
     /// The port.

@@ -6,20 +6,21 @@
 mod balance;
 mod breaker;
 mod compile;
+mod discovery;
 mod endpoint;
 mod health;
-mod resolve;
 mod retry;
 mod service;
+mod targets;
 mod timeouts;
 mod url;
 mod window;
 
 pub use balance::{Choice, HashKey, Law, Tried};
 pub use breaker::{Admission, CircuitBreaker, CircuitState, Permit};
+pub use discovery::{Discovery, Resolver, discover};
 pub use endpoint::{Endpoint, EndpointSettings};
 pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
-pub use resolve::{RESOLVE_INTERVAL, resolve};
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
 pub use service::{HostPolicy, Service};
 pub use timeouts::Timeouts;

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
 use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Turn};
+use super::discovery::Name;
 use super::endpoint::Endpoint;
 use super::health::{HealthCheck, Outcome, OutlierDetection};
 use super::retry::Budget;
@@ -35,13 +36,26 @@ pub(super) struct Rules {
     pub(super) health_check: Option<HealthCheck>,
 }
 
+/// One entry of the list of targets.
+#[derive(Debug)]
+pub(super) enum Target {
+    /// An endpoint with its weight, and its name unless it goes by its address.
+    Endpoint(Arc<Endpoint>, u32, Option<Arc<Name>>),
+    /// Whatever the name stands for.
+    Name(Arc<Name>),
+}
+
 /// A service: endpoints that do the same.
 #[derive(Debug)]
 pub struct Service {
     /// The name in the service map.
     pub name: Box<str>,
     rules: Rules,
+    targets: Box<[Target]>,
+    /// The endpoints of all targets, as they are now.
     pool: ArcSwap<Pool>,
+    /// How many changes of names the pool knows of.
+    followed: AtomicU64,
     turn: AtomicUsize,
     record: Arc<Record>,
 }
@@ -88,12 +102,14 @@ impl Record {
 }
 
 impl Service {
-    /// A service of these endpoints, each with its weight.
-    pub(super) fn new(name: &str, rules: Rules, members: Vec<(Arc<Endpoint>, u32)>) -> Self {
+    /// A service of these targets.
+    pub(super) fn new(name: &str, rules: Rules, targets: Vec<Target>) -> Self {
         Self {
             name: name.into(),
-            pool: ArcSwap::from_pointee(Pool::new(members, &rules.law)),
+            pool: ArcSwap::from_pointee(Pool::new(members(&targets), &rules.law)),
             rules,
+            targets: targets.into(),
+            followed: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
             record: Arc::new(Record::new()),
         }
@@ -102,16 +118,19 @@ impl Service {
     /// This service, with what `known`, its predecessor of the same name, knows: endpoints that both
     /// have live on, and the turn goes on where it was. If nothing differs it is `known` itself.
     pub fn succeed(mut self, known: &Arc<Self>) -> Arc<Self> {
-        let theirs = known.pool.load();
-        let ours = self.pool.load_full();
-        let members = ours.members().map(|(endpoint, weight)| {
-            let same = theirs.endpoints().iter().find(|it| it.is_same_as(endpoint));
-            (same.unwrap_or(endpoint).clone(), weight)
-        });
-        let pool = Pool::new(members.collect(), &self.rules.law);
-        if self.rules == known.rules && pool.is_same_as(&theirs) {
+        for target in &mut self.targets {
+            if let Some(same) = known.targets.iter().find(|it| it.is_same_as(target)) {
+                target.adopt(same);
+            }
+        }
+        let is_same = self.targets.len() == known.targets.len()
+            && std::iter::zip(&self.targets, &known.targets).all(|(this, that)| this.is(that));
+        if is_same && self.rules == known.rules {
             return known.clone();
         }
+        // Counted before it is read, so that no change is missed.
+        self.followed = AtomicU64::new(self.changes());
+        let pool = Pool::new(members(&self.targets), &self.rules.law);
         self.pool.store(Arc::new(pool));
         self.record = known.record.clone();
         if self.rules.breaker.is_none() {
@@ -122,6 +141,53 @@ impl Service {
         }
         self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
         Arc::new(self)
+    }
+
+    /// Its targets as written: scheme and host, and the path put before every forwarded path.
+    pub fn targets(&self) -> Vec<(String, String)> {
+        let targets = self.targets.iter().map(|target| match target {
+            Target::Endpoint(endpoint, ..) => (endpoint.as_str(), endpoint.prefix().to_owned()),
+            Target::Name(name) => (name.as_str(), name.prefix().to_owned()),
+        });
+        let targets = targets.map(|(origin, prefix)| (origin.to_owned(), prefix));
+        targets.collect()
+    }
+
+    /// The names that lead to its endpoints.
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
+        self.targets.iter().filter_map(|target| match target {
+            Target::Endpoint(_, _, name) => name.as_ref(),
+            Target::Name(name) => Some(name),
+        })
+    }
+
+    fn changes(&self) -> u64 {
+        self.names().map(|name| name.changes()).sum()
+    }
+
+    /// Takes over what was found by its names, if that is new. Endpoints that join others start
+    /// slowly.
+    pub(super) fn follow_names(&self) {
+        let changes = self.changes();
+        if self.followed.swap(changes, Ordering::Relaxed) == changes {
+            return;
+        }
+        let known = self.pool.load();
+        let pool = Pool::new(members(&self.targets), &self.rules.law);
+        if pool.is_same_as(&known) {
+            return;
+        }
+        if known.endpoints().iter().any(|it| it.is_resolved()) {
+            let now = self.record.at(Instant::now());
+            for endpoint in pool.endpoints() {
+                if !known.endpoints().iter().any(|it| Arc::ptr_eq(it, endpoint)) {
+                    endpoint.health.came_back(now);
+                    self.record.watch(now + self.rules.slow_start);
+                }
+            }
+        }
+        self.pool.store(Arc::new(pool));
+        self.count_down();
     }
 
     /// The `Host` that its backends see.
@@ -322,6 +388,16 @@ impl Service {
         }
     }
 
+    fn count_down(&self) {
+        let has_down = self
+            .pool
+            .load()
+            .endpoints()
+            .iter()
+            .any(|it| it.health.is_down());
+        self.record.has_down.store(has_down, Ordering::Relaxed);
+    }
+
     /// Without checks nobody would find out that an endpoint is up again.
     fn forget_checks(&self) {
         for endpoint in self.pool.load().endpoints() {
@@ -344,6 +420,51 @@ impl Service {
         endpoints.retain(|it| it.health.is_ejected(now));
         endpoints
     }
+}
+
+impl Target {
+    /// Whether the same endpoints are found by it in the same way.
+    fn is_same_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Endpoint(this, ..), Self::Endpoint(that, ..)) => this.is_same_as(that),
+            (Self::Name(this), Self::Name(that)) => this.is_same_as(that),
+            _ => false,
+        }
+    }
+
+    /// Takes over the endpoints of `known`, which is the same; the weight stays its own.
+    fn adopt(&mut self, known: &Self) {
+        match (self, known) {
+            (Self::Endpoint(endpoint, _, name), Self::Endpoint(same, _, its)) => {
+                endpoint.clone_from(same);
+                name.clone_from(its);
+            }
+            (Self::Name(name), Self::Name(same)) => name.clone_from(same),
+            _ => {}
+        }
+    }
+
+    /// Whether it is the very same.
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Endpoint(this, weight, _), Self::Endpoint(that, other, _)) => {
+                Arc::ptr_eq(this, that) && weight == other
+            }
+            (Self::Name(this), Self::Name(that)) => Arc::ptr_eq(this, that),
+            _ => false,
+        }
+    }
+}
+
+fn members(targets: &[Target]) -> Vec<(Arc<Endpoint>, u32)> {
+    let mut members = Vec::with_capacity(targets.len());
+    for target in targets {
+        match target {
+            Target::Endpoint(endpoint, weight, _) => members.push((endpoint.clone(), *weight)),
+            Target::Name(name) => members.extend(name.found()),
+        }
+    }
+    members
 }
 
 /// Whether unwell endpoints are passed over: only while at least half of them can take requests, or

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::balance::{Choice, Tried};
 use super::{Outcome, Service};
-use crate::config::{self, Diagnostics, Spanned, Target, WeightedTarget};
+use crate::config::{self, Diagnostics, Spanned, Target, TargetFields};
 
 fn choice(service: &Service, index: usize) -> Choice {
     Choice::new(service.endpoints()[index].clone(), index)
@@ -16,9 +16,10 @@ fn service(targets: &[(&str, u32)]) -> (Option<Service>, Diagnostics) {
     let targets: Vec<Spanned<Target>> = targets
         .iter()
         .map(|(url, weight)| {
-            Target::Weighted(WeightedTarget {
-                url: (*url).to_owned().into(),
-                weight: (*weight).into(),
+            Target::Detailed(TargetFields {
+                url: Some((*url).to_owned().into()),
+                weight: Some((*weight).into()),
+                ..TargetFields::default()
             })
             .into()
         })

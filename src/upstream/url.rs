@@ -95,6 +95,30 @@ impl BaseUrl {
         })
     }
 
+    /// Whether it has a port other than its scheme's own.
+    pub(super) fn has_port(&self) -> bool {
+        self.port != if self.is_tls { 443 } else { 80 }
+    }
+
+    /// `http` or `https`.
+    pub fn scheme(&self) -> &'static str {
+        if self.is_tls { "https" } else { "http" }
+    }
+
+    /// The same at another host and port.
+    pub(super) fn at_host(&self, host: &str, port: u16) -> Self {
+        let standard_port = if self.is_tls { 443 } else { 80 };
+        Self {
+            host: host.into(),
+            port,
+            authority: match port == standard_port {
+                true => host.into(),
+                false => format!("{host}:{port}").into(),
+            },
+            ..self.clone()
+        }
+    }
+
     /// The address, if the host is one and needs no resolving.
     pub fn address(&self) -> Option<IpAddr> {
         self.host.parse().ok()

@@ -11,11 +11,13 @@
 mod answer;
 mod gateway;
 mod machine;
+mod names;
 mod traffic;
 mod upstream;
 
 pub use answer::{Answer, Client, Request};
 pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use machine::Machine;
+pub use names::NameServer;
 pub use traffic::Traffic;
 pub use upstream::{Body, Seen, Upstream};

@@ -61,10 +61,18 @@ impl Upstream {
     pub async fn answering(
         answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
     ) -> Self {
+        Self::answering_at("127.0.0.1:0", answer).await
+    }
+
+    /// The same at a certain address.
+    pub async fn answering_at(
+        address: &str,
+        answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
         let seen: Arc<Mutex<Vec<Seen>>> = Arc::default();
         let memory = seen.clone();
         let answer = Arc::new(answer);
-        let mut upstream = Self::serving(move |request: Request<Incoming>| {
+        let mut upstream = Self::serving_at(address, move |request: Request<Incoming>| {
             let (memory, answer) = (memory.clone(), answer.clone());
             async move {
                 let (parts, body) = request.into_parts();
@@ -95,7 +103,15 @@ impl Upstream {
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::raw(move |stream| {
+        Self::serving_at("127.0.0.1:0", serve).await
+    }
+
+    async fn serving_at<F, R>(address: &str, serve: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::raw_at(address, move |stream| {
             let serve = serve.clone();
             async move {
                 let service = service_fn(move |request| {
@@ -117,7 +133,15 @@ impl Upstream {
         F: Fn(TcpStream) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::raw_at("127.0.0.1:0", serve).await
+    }
+
+    async fn raw_at<F, R>(address: &str, serve: F) -> Self
+    where
+        F: Fn(TcpStream) -> R + Send + 'static,
+        R: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let count = connections.clone();

@@ -51,11 +51,6 @@ impl Pool {
         &self.endpoints
     }
 
-    /// The endpoints with their weights.
-    pub(in crate::upstream) fn members(&self) -> impl Iterator<Item = (&Arc<Endpoint>, u32)> {
-        std::iter::zip(&self.endpoints, self.weights.iter().copied())
-    }
-
     /// Whether the endpoints are the same ones with the same weights.
     pub(in crate::upstream) fn is_same_as(&self, other: &Self) -> bool {
         self.weights == other.weights

@@ -1,0 +1,63 @@
+//! From names to addresses, in the background: no worker ever waits for DNS.
+
+mod name;
+mod resolver;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::Service;
+pub(super) use name::{Discovered, Name, Question};
+pub use resolver::Resolver;
+
+/// Look-ups under way at most.
+const MOST_AT_ONCE: usize = 64;
+/// How long the first look-ups may take all together, before requests are served without them.
+const FIRST_LOOKUPS: Duration = Duration::from_secs(5);
+
+/// Looks names up again and again, each when its answer has expired.
+#[derive(Debug, Default)]
+pub struct Discovery(JoinSet<()>);
+
+impl Discovery {
+    /// Begins the look-ups that are due, and lets services know what was found.
+    pub fn tick(&mut self, services: &[Arc<Service>], resolver: impl Fn() -> Resolver) {
+        while self.0.try_join_next().is_some() {}
+        let mut made = None;
+        for service in services {
+            for name in service.names() {
+                if self.0.len() < MOST_AT_ONCE && name.begin(name.now()) {
+                    let made = made.get_or_insert_with(|| Arc::new(resolver()));
+                    self.0.spawn(look_up(name.clone(), made.clone()));
+                }
+            }
+            service.follow_names();
+        }
+    }
+}
+
+/// Looks up what was never looked up, all at once, and waits for it.
+pub async fn discover(services: &[Arc<Service>], resolver: impl Fn() -> Resolver) {
+    let mut lookups = JoinSet::new();
+    let mut made = None;
+    for name in services.iter().flat_map(|service| service.names()) {
+        if name.is_new() && name.begin(name.now()) {
+            let made = made.get_or_insert_with(|| Arc::new(resolver()));
+            lookups.spawn(look_up(name.clone(), made.clone()));
+        }
+    }
+    let all = async { while lookups.join_next().await.is_some() {} };
+    // Who is late is asked again in the background.
+    let _ = tokio::time::timeout(FIRST_LOOKUPS, all).await;
+    for service in services {
+        service.follow_names();
+    }
+}
+
+async fn look_up(name: Arc<Name>, resolver: Arc<Resolver>) {
+    let running = name.running();
+    let answer = resolver.ask(name.question()).await;
+    running.learn(answer);
+}
