@@ -141,9 +141,17 @@ fn describe_route(
         route.name,
         source.locate(route.span)
     );
-    let _ = writeln!(out, "  service   {}", route.service);
+    let _ = writeln!(out, "  service   {}", services(route));
     match &route.action {
-        Action::Forward(_) => {}
+        Action::Forward(forward) => {
+            if let Some(mirror) = &forward.mirror {
+                let _ = writeln!(
+                    out,
+                    "  mirror    {}, {}%",
+                    mirror.service.name, mirror.share
+                );
+            }
+        }
         Action::Redirect(redirect) => {
             let _ = writeln!(out, "  answer    redirect with {}", redirect.status);
         }
@@ -180,6 +188,28 @@ fn describe_route(
             "  {:<11} {}\n              {level}  {place}",
             policy.name, policy.text
         );
+    }
+}
+
+/// The service of a route, or those that share its requests.
+fn services(route: &Route) -> String {
+    let Some(forward) = route.forward() else {
+        return route.service.to_string();
+    };
+    let services: Vec<_> = forward.split.services().collect();
+    match services[..] {
+        [(only, _)] => only.name.to_string(),
+        _ => {
+            let total = f64::from(forward.split.total());
+            let parts = services.iter().map(|(service, weight)| {
+                format!(
+                    "{} {:.1}%",
+                    service.name,
+                    f64::from(*weight) * 100.0 / total
+                )
+            });
+            parts.collect::<Vec<_>>().join(", ")
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 mod auth;
 mod de;
 mod diagnostic;
+mod fallback;
 mod health;
 mod interpolate;
 mod load;
@@ -21,6 +22,7 @@ mod secret;
 mod service;
 mod shape;
 mod source;
+mod split;
 mod text;
 mod units;
 mod yaml;
@@ -29,6 +31,7 @@ pub use auth::{
     AuthProvider, AuthRule, AuthRuleFields, Jwt, JwtAlgorithm, JwtKeys, Requirements, TokenPlace,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
@@ -46,4 +49,5 @@ pub use secret::{FileText, Secret};
 pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFields, UpstreamTls};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
+pub use split::{Mirror, SplitPart};
 pub use units::{ByteSize, Period, Share};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::{AuthProvider, AuthRule};
+use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
@@ -46,6 +47,8 @@ pub struct Config {
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated, on all routes. On unless `off`.
     pub retry: Policy<Retry>,
+    /// What clients get when the service can't answer, on all routes.
+    pub fallback: Policy<Fallback>,
     /// Header edits on all routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on all routes.

@@ -4,11 +4,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
+use super::service::HashKey;
 use super::shape::{Dictionary, FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
+use super::split::{Mirror, SplitPart};
 use super::units::ByteSize;
 
 /// A route. A bare string is short for `{ path: … }`.
@@ -46,6 +49,15 @@ pub struct RouteFields {
     /// Answer with this instead of forwarding.
     pub respond: Option<Spanned<Respond>>,
 
+    /// The services that share this route's requests, each by its weight, instead of the service that
+    /// the route stands in.
+    pub split: Option<Spanned<Vec<Spanned<SplitPart>>>>,
+    /// What always leads to the same service of `split`: `client_ip`, `path`, `header:NAME` or
+    /// `cookie:NAME`. Default: nothing.
+    pub split_by: Option<Spanned<HashKey>>,
+    /// A service that gets copies of requests; nobody waits for its answers or sees them.
+    pub mirror: Option<Spanned<Mirror>>,
+
     /// Limits on this route's traffic; replaces the outer ones.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
     /// Who may come in.
@@ -54,6 +66,8 @@ pub struct RouteFields {
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated.
     pub retry: Policy<Retry>,
+    /// What clients get when the service can't answer.
+    pub fallback: Policy<Fallback>,
     /// Header edits.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules.

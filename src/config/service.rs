@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::fallback::Fallback;
 use super::health::HealthCheck;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -50,6 +51,8 @@ pub struct Service {
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated, on this service's routes.
     pub retry: Policy<Retry>,
+    /// What clients get when the service can't answer, on this service's routes.
+    pub fallback: Policy<Fallback>,
     /// Header edits on this service's routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on this service's routes.

@@ -8,6 +8,7 @@ use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::auth::TokenPlace;
 use super::diagnostic::nearest;
+use super::fallback::FallbackOn;
 use super::rate_limit::LimitKey;
 use super::resilience::RetryOn;
 use super::root::{NameServer, Network, Threads};
@@ -68,6 +69,12 @@ read_from_text!(RetryOn, "what to repeat, such as `connect_failure` or 503", {
         { "type": "integer", "minimum": 500, "maximum": 599 }
     ]
 });
+read_from_text!(FallbackOn, "when to fall back, such as `circuit_open` or 503", {
+    "anyOf": [
+        { "enum": ["circuit_open", "overloaded", "no_endpoint", "connect_failure", "reset", "timeout"] },
+        { "type": "integer", "minimum": 500, "maximum": 599 }
+    ]
+});
 read_from_text!(Threads, "`auto` or a number of threads", {
     "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
 });
@@ -102,6 +109,18 @@ impl RetryOn {
                 }
             },
         })
+    }
+}
+
+impl FallbackOn {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Some((_, on)) = Self::NAMED.iter().find(|(name, _)| *name == text) {
+            return Ok(*on);
+        }
+        let names = Self::NAMED.map(|(name, _)| name);
+        text.parse()
+            .map(Self::Status)
+            .map_err(|_| unknown(text, &names))
     }
 }
 

@@ -8,41 +8,27 @@ use pingora::http::RequestHeader;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::affinity;
-use super::context::Context;
+use super::context::{Context, Destination};
 use super::reply::Reply;
+use super::{affinity, fallback};
+use crate::snapshot::Route;
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Outcome, Permit};
+use crate::upstream::{Admission, Choice, Outcome, Permit};
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
-    let Some(matched) = context.matched else {
-        return Err(Reply::internal(
-            "a request without a route was about to be forwarded",
-        ));
-    };
-    let snapshot = context.snapshot.clone();
-    let route = snapshot.route(matched.route);
-    let Some(service) = route.forwards_to() else {
-        return Err(Reply::internal(
-            "a route without a service was about to forward a request",
-        ));
-    };
-    let now = match context.attempt.count {
-        0 => context.arrived,
-        _ => Instant::now(),
-    };
-    if context.attempt.count == 0 {
-        match service.admit(now) {
-            Admission::Granted(permit) => context.attempt.permit = Some(permit),
-            refused => return Err(refusal(&refused)),
+    let choice = loop {
+        match choose(request, context) {
+            Ok(choice) => break choice,
+            Err(reply) => {
+                if !fallback::switch_unsent(&reply, context) {
+                    return Err(reply);
+                }
+            }
         }
-    }
-    let key = service
-        .hash_key()
-        .and_then(|key| affinity::of(key, request, context));
-    let Some(choice) = service.choose(context.attempt.tried, key.as_deref(), now) else {
-        return Err(no_endpoint());
+    };
+    let Some(route) = context.route() else {
+        return Err(Reply::internal("the gateway could not handle the request"));
     };
     // Nothing of the attempt before is held against this one.
     if context.attempt.count > 0
@@ -77,6 +63,39 @@ pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box
         .pipeline
         .get_or_insert_with(|| context.arrived.elapsed());
     Ok(peer)
+}
+
+/// The endpoint of the next attempt, if its service takes the request.
+fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Reply> {
+    if let Destination::Open = context.destination {
+        let Some(forward) = context.route().and_then(Route::forward) else {
+            return Err(Reply::internal("no route is left for a request"));
+        };
+        let key = forward.split.key();
+        let key = key.and_then(|key| affinity::of(key, request, context));
+        context.destination = Destination::Part(forward.split.choose(key.as_deref()));
+    }
+    let now = match context.attempt.count {
+        0 => context.arrived,
+        _ => Instant::now(),
+    };
+    let Some(service) = context.service() else {
+        return Err(Reply::internal("no service is left for a request"));
+    };
+    let permit = match &context.attempt.permit {
+        Some(_) => None,
+        None => match service.admit(now) {
+            Admission::Granted(permit) => Some(permit),
+            refused => return Err(refusal(&refused)),
+        },
+    };
+    let key = service.hash_key();
+    let key = key.and_then(|key| affinity::of(key, request, context));
+    let choice = service.choose(context.attempt.tried, key.as_deref(), now);
+    if permit.is_some() {
+        context.attempt.permit = permit;
+    }
+    choice.ok_or_else(no_endpoint)
 }
 
 /// The answer to a request that the service does not get.
@@ -196,19 +215,10 @@ pub(super) fn ended(context: &mut Context) {
         connection.arrived();
     }
     if let Some(status) = context.attempt.status {
-        settle(outcome_of(status), context);
+        settle(Outcome::of(status), context);
     }
     if let Some(choice) = &mut context.attempt.choice {
         choice.release();
-    }
-}
-
-/// What a status says of the backend.
-fn outcome_of(status: StatusCode) -> Outcome {
-    match status.as_u16() {
-        502..=504 => Outcome::Failure,
-        500.. => Outcome::ApplicationError,
-        _ => Outcome::Success,
     }
 }
 
@@ -217,8 +227,7 @@ pub(super) fn settle(outcome: Outcome, context: &mut Context) {
     if std::mem::replace(&mut context.attempt.is_settled, true) {
         return;
     }
-    let service = context.route().and_then(|route| route.forwards_to());
-    if let (Some(service), Some(choice)) = (service, &context.attempt.choice) {
+    if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
         let now = match outcome {
             Outcome::Success => context.arrived,
             _ => Instant::now(),

@@ -9,14 +9,16 @@ use http::{HeaderValue, StatusCode, Uri};
 
 use super::connection::Connection;
 use super::handshake::Handshake;
+use super::mirror::Copy;
 use super::reply::Reply;
 use crate::auth::Verified;
+use crate::config::FallbackOn;
 use crate::limits::Tightest;
 use crate::routing::Parameters;
-use crate::snapshot::{Route, Snapshot};
+use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
 use crate::traffic::Preflight;
-use crate::upstream::{Choice, Permit, Tried};
+use crate::upstream::{Choice, Permit, Service, Tried};
 
 /// One request's state, from arrival to its line in the log.
 #[derive(Debug)]
@@ -35,7 +37,12 @@ pub struct Context {
     pub(super) tightest_limit: Option<Tightest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
+    /// Which of the route's services gets it.
+    pub(super) destination: Destination,
     pub(super) attempt: Attempts,
+    /// What another service is to get too.
+    pub(super) copy: Option<Box<Copy>>,
+    pub(super) is_copy_decided: bool,
     pub(super) flags: Flags,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
@@ -52,10 +59,24 @@ pub(super) struct Matched {
     pub(super) parameters: Parameters,
 }
 
+/// Which of a route's services gets a request.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) enum Destination {
+    /// None yet.
+    #[default]
+    Open,
+    /// This one of those that share the route's requests.
+    Part(usize),
+    /// The one that is asked instead, because of this.
+    Fallback(FallbackOn),
+}
+
 /// How the request fares with its backends.
 #[derive(Debug, Default)]
 pub(super) struct Attempts {
     pub(super) count: u32,
+    /// How many of them were at the service before this one.
+    pub(super) count_before: u32,
     pub(super) tried: Tried,
     /// Connections that could not be opened, since an endpoint was last given up.
     pub(super) connect_failures: usize,
@@ -98,7 +119,10 @@ impl Context {
             tightest_limit: None,
             preflight: Preflight::No,
             body_limit: None,
+            destination: Destination::default(),
             attempt: Attempts::default(),
+            copy: None,
+            is_copy_decided: false,
             flags: Flags::default(),
             replied: None,
             is_logged: false,
@@ -110,6 +134,19 @@ impl Context {
     pub(super) fn route(&self) -> Option<&Route> {
         self.matched
             .map(|matched| self.snapshot.route(matched.route))
+    }
+
+    /// The service that gets the request, once that is decided.
+    pub(super) fn service(&self) -> Option<&Arc<Service>> {
+        let route = self.route()?;
+        match self.destination {
+            Destination::Open => None,
+            Destination::Part(part) => route.forward()?.split.service(part),
+            Destination::Fallback(_) => match &route.policies.fallback.as_ref()?.instead {
+                Instead::Service(service) => Some(service),
+                Instead::Answer(_) => None,
+            },
+        }
     }
 
     /// The client: the peer, or whom a trusted proxy speaks for.

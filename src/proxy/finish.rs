@@ -52,7 +52,10 @@ impl Gateway {
             path: context.path(&request.uri),
             version: request.version,
             route: route.map(|route| &*route.name),
-            service: route.map(|route| &*route.service),
+            service: match context.service() {
+                Some(service) => Some(&*service.name),
+                None => route.map(|route| &*route.service),
+            },
             endpoint: context
                 .attempt
                 .choice

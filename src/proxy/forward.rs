@@ -11,7 +11,7 @@ use pingora::{ErrorType, OrErr, Result};
 use super::connection::ForwardingMemo;
 use super::context::Context;
 use crate::snapshot::{Action, Rewrite};
-use crate::upstream::HostPolicy;
+use crate::upstream::{Endpoint, HostPolicy, Service};
 
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Which attempt this is, on those after the first.
@@ -42,6 +42,7 @@ fn take(request: &mut RequestHeader) -> Parts {
 pub(super) fn prepare(
     sent: &RequestHeader,
     request: &mut RequestHeader,
+    (service, endpoint): (&Service, &Endpoint),
     context: &Context,
 ) -> Result<()> {
     let mut parts = take(request);
@@ -50,7 +51,11 @@ pub(super) fn prepare(
     let _ = headers.try_reserve(FIELDS_ADDED);
     // The framework discards trailers, so none are announced.
     headers.remove(header::TRAILER);
-    set_host(headers, context);
+    match service.host() {
+        HostPolicy::Upstream => headers.insert(header::HOST, endpoint.host().clone()),
+        HostPolicy::Fixed(name) => headers.insert(header::HOST, name.clone()),
+        HostPolicy::Client => None,
+    };
     set_origin_fields(headers, sent.headers.get(header::HOST), context);
     headers.append(header::VIA, via(sent.version));
     headers.insert(X_REQUEST_ID, context.id.clone());
@@ -64,7 +69,7 @@ pub(super) fn prepare(
     {
         edits.apply(headers, |index| context.parameter(&sent.uri, index));
     }
-    if let Some(target) = target(&sent.uri, context) {
+    if let Some(target) = target(&sent.uri, endpoint.prefix(), context) {
         parts.uri = Uri::from_maybe_shared(Bytes::from(target))
             .or_err(ErrorType::InvalidHTTPHeader, "the rewritten target")?;
     }
@@ -74,8 +79,7 @@ pub(super) fn prepare(
 
 /// The target, unless it is the one that was sent: the path is exactly the one that was matched,
 /// unless the route rewrites it.
-fn target(sent: &Uri, context: &Context) -> Option<String> {
-    let prefix = context.attempt.choice.as_ref()?.endpoint.prefix();
+fn target(sent: &Uri, prefix: &str, context: &Context) -> Option<String> {
     let rewrite = match context.route().map(|route| &route.action) {
         Some(Action::Forward(forward)) => &forward.rewrite,
         _ => &Rewrite::Keep,
@@ -96,20 +100,6 @@ fn target(sent: &Uri, context: &Context) -> Option<String> {
         target.push_str(query);
     }
     Some(target)
-}
-
-fn set_host(headers: &mut HeaderMap, context: &Context) {
-    let (Some(choice), Some(service)) = (
-        &context.attempt.choice,
-        context.route().and_then(|route| route.forwards_to()),
-    ) else {
-        return;
-    };
-    match service.host() {
-        HostPolicy::Upstream => headers.insert(header::HOST, choice.endpoint.host().clone()),
-        HostPolicy::Fixed(name) => headers.insert(header::HOST, name.clone()),
-        HostPolicy::Client => None,
-    };
 }
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to what a trusted proxy says, and in place

@@ -8,9 +8,11 @@ mod arrival;
 mod attempt;
 mod connection;
 mod context;
+mod fallback;
 mod finish;
 mod forward;
 mod handshake;
+mod mirror;
 mod pipeline;
 mod repeat;
 mod reply;
@@ -37,6 +39,7 @@ pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 
 use self::handshake::Handshake;
+use self::mirror::Mirrors;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag};
 
@@ -46,6 +49,7 @@ pub struct Gateway {
     snapshots: Arc<Store>,
     access_log: Option<Arc<AccessLog>>,
     is_draining: Arc<AtomicBool>,
+    mirrors: Arc<Mirrors>,
 }
 
 impl Gateway {
@@ -60,6 +64,7 @@ impl Gateway {
             snapshots,
             access_log,
             is_draining,
+            mirrors: Arc::default(),
         }
     }
 
@@ -168,13 +173,18 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
-        forward::prepare(session.req_header(), request, context)
+        let sent = session.req_header();
+        mirror::begin(sent, request, context);
+        let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) else {
+            return Err(Error::new_in(ErrorType::InternalError));
+        };
+        forward::prepare(sent, request, (service, &choice.endpoint), context)
     }
 
     async fn request_body_filter(
         &self,
         session: &mut Session,
-        _chunk: &mut Option<Bytes>,
+        chunk: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Context,
     ) -> Result<()> {
@@ -185,6 +195,7 @@ impl ProxyHttp for Gateway {
             context.pending_reply = Some(pipeline::body_too_large(limit));
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
+        mirror::passed(chunk.as_ref(), is_end, &self.mirrors, context);
         if is_end {
             attempt::completed(context);
         }
@@ -257,7 +268,8 @@ impl ProxyHttp for Gateway {
         let reply = context
             .pending_reply
             .take()
-            .or_else(|| attempt::reply_to(error, context));
+            .or_else(|| attempt::reply_to(error, context))
+            .map(|reply| fallback::instead_of(reply, context));
         let error_code = match reply {
             Some(reply) if !is_answered => {
                 let status = reply.status.as_u16();

@@ -8,6 +8,8 @@ use pingora_proxy::Session;
 
 use super::attempt::{self, time_left};
 use super::context::Context;
+use super::fallback;
+use crate::config::FallbackOn;
 use crate::telemetry::Flag;
 use crate::upstream::{Failure, MOST_ATTEMPTS, Outcome};
 
@@ -26,12 +28,12 @@ pub(super) fn after_connect_failure(context: &mut Context) -> bool {
         context.attempt.tried.insert_unreachable(choice);
         context.attempt.connect_failures = 0;
     }
-    let service = context.route().and_then(|route| route.forwards_to());
+    let service = context.service();
     let is_elsewhere_left =
         has_other_address || service.is_some_and(|it| it.has_untried(context.attempt.tried));
     let is_repeated = is_elsewhere_left && is_granted(Failure::Connect, true, context);
     context.attempt.pause = Duration::ZERO;
-    is_repeated
+    is_repeated || fallback::switch(FallbackOn::ConnectFailure, true, context)
 }
 
 /// After an attempt that failed on an open connection: says in `error` whether it is repeated.
@@ -79,8 +81,11 @@ pub(super) fn after_failure(
     if failure.is_some() || error.esource() == &ErrorSource::Upstream {
         attempt::settle(Outcome::Failure, context);
     }
-    let is_repeated =
-        can_repeat && failure.is_some_and(|failure| is_granted(failure, is_idempotent, context));
+    let is_repeated = can_repeat
+        && failure.is_some_and(|failure| {
+            is_granted(failure, is_idempotent, context)
+                || fallback::switch(cause(failure), is_idempotent, context)
+        });
     error.set_retry(is_repeated);
 }
 
@@ -90,18 +95,35 @@ pub(super) fn instead_of(
     status: StatusCode,
     context: &mut Context,
 ) -> Option<Box<Error>> {
-    if !status.is_server_error() || session.as_ref().retry_buffer_truncated() {
+    if !status.is_server_error() {
         return None;
     }
     let is_idempotent = session.req_header().method.is_idempotent();
-    if !is_granted(Failure::Status(status), is_idempotent, context) {
-        return None;
-    }
-    attempt::ended(context);
-    context.attempt.is_repeated = true;
+    let can_repeat = !session.as_ref().retry_buffer_truncated();
+    let (failure, cause) = (Failure::Status(status), FallbackOn::Status(status.as_u16()));
     let mut error = Error::new_up(ErrorType::HTTPStatus(status.as_u16()));
+    if can_repeat && is_granted(failure, is_idempotent, context) {
+        attempt::ended(context);
+    } else if can_repeat && fallback::can_switch(cause, is_idempotent, context) {
+        attempt::ended(context);
+        fallback::switch(cause, is_idempotent, context);
+    } else {
+        context.pending_reply = Some(fallback::answer_to(cause, context)?);
+        attempt::ended(context);
+        return Some(error);
+    }
+    context.attempt.is_repeated = true;
     error.set_retry(true);
     Some(error)
+}
+
+fn cause(failure: Failure) -> FallbackOn {
+    match failure {
+        Failure::Connect => FallbackOn::ConnectFailure,
+        Failure::Reset => FallbackOn::Reset,
+        Failure::Timeout => FallbackOn::Timeout,
+        Failure::Status(status) => FallbackOn::Status(status.as_u16()),
+    }
 }
 
 /// Whether the route's rule covers the failure, time is left, and the budget has one more.
@@ -109,10 +131,11 @@ fn is_granted(failure: Failure, is_idempotent: bool, context: &mut Context) -> b
     let Some(route) = context.route() else {
         return false;
     };
-    let (Some(retry), Some(service)) = (&route.policies.retry, route.forwards_to()) else {
+    let (Some(retry), Some(service)) = (&route.policies.retry, context.service()) else {
         return false;
     };
-    let attempts = context.attempt.count;
+    // A fallback has attempts of its own.
+    let attempts = context.attempt.count - context.attempt.count_before;
     if !retry.covers(failure, is_idempotent, attempts) {
         return false;
     }

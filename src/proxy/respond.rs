@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::context::Context;
-use super::pipeline;
+use super::{fallback, pipeline};
 
 /// Fields that are about one connection only (RFC 9110 §7.6.1), beside `Connection` and what it
 /// names, and the announcement of trailers, which the framework discards. The framework writes the
@@ -37,6 +37,7 @@ pub(super) fn prepare(request: &RequestHeader, response: &mut ResponseHeader, co
     let mut parts: Parts = std::mem::replace(response, empty()).into();
     remove_hop_by_hop(parts.status, &mut parts.headers);
     pipeline::decorate(&request.headers, &mut parts.headers, context);
+    fallback::mark(&mut parts.headers, context);
     pipeline::edit(request, &mut parts.headers, context);
     *response = ResponseHeader::from(parts);
     if let Some(reason) = reason {

@@ -315,6 +315,9 @@ fn compare_route(
         "strip_prefix": it => it.route.strip_prefix.as_ref(),
         "redirect": it => it.route.redirect.as_ref(),
         "respond": it => it.route.respond.as_ref(),
+        "split": it => it.route.split.as_ref(),
+        "split_by": it => it.route.split_by.as_ref(),
+        "mirror": it => it.route.mirror.as_ref(),
         "access": it => it.nearest(|place| place.access),
         "rate_limit": it => it.nearest(|place| place.rate_limit),
         "cors": it => it.nearest(|place| place.cors),
@@ -322,6 +325,7 @@ fn compare_route(
         "headers": it => it.nearest(|place| place.headers),
         "timeouts": it => it.nearest(|place| place.timeouts),
         "retry": it => it.nearest(|place| place.retry),
+        "fallback": it => it.nearest(|place| place.fallback),
         "body_limit": it => it.nearest(|place| place.body_limit),
     }
     let short = |it: &Found<'_>| {

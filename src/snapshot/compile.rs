@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::path::Path;
 use std::sync::Arc;
 
 use ahash::AHashSet;
@@ -51,24 +50,20 @@ pub fn compile(
             None => diagnostics.lose_name(name),
         }
     }
+    let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
-        base: base_of(&source.path),
         surroundings: Surroundings {
             providers: &providers,
             store: &state.limits,
+            services: &services,
         },
         diagnostics,
         routes: Vec::new(),
         entries: Vec::new(),
-        services: Vec::new(),
-        known: previous.map(known_services).unwrap_or_default(),
     };
     compiler.config(config);
     let Compiler {
-        routes,
-        entries,
-        services,
-        ..
+        routes, entries, ..
     } = compiler;
     if !diagnostics.has_errors() {
         warn_about_unused_providers(config, diagnostics);
@@ -84,7 +79,7 @@ pub fn compile(
     Some(Snapshot {
         routes: routes.into(),
         table,
-        services: services.into(),
+        services: services.into_values().flatten().collect(),
         providers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
@@ -93,14 +88,10 @@ pub fn compile(
 }
 
 struct Compiler<'a> {
-    base: &'a Path,
     surroundings: Surroundings<'a>,
     diagnostics: &'a mut Diagnostics,
     routes: Vec<Route>,
     entries: Vec<Entry>,
-    services: Vec<Arc<Service>>,
-    /// The services of the previous snapshot.
-    known: HashMap<&'a str, &'a Arc<Service>>,
 }
 
 impl Previous<'_> {
@@ -115,6 +106,26 @@ impl Previous<'_> {
 fn known_services(previous: Previous<'_>) -> HashMap<&str, &Arc<Service>> {
     let services = previous.snapshot.services.iter();
     services.map(|service| (&*service.name, service)).collect()
+}
+
+/// All services by name, each with what its predecessor knows; `None` for those without backends.
+fn services<'c>(
+    config: &'c Config,
+    source: &Source,
+    previous: Option<Previous<'_>>,
+    diagnostics: &mut Diagnostics,
+) -> HashMap<&'c str, Option<Arc<Service>>> {
+    let base = base_of(&source.path);
+    let known = previous.map(known_services).unwrap_or_default();
+    let services = config.services.iter().map(|(name, section)| {
+        let service = Service::compile(name, section, base, diagnostics);
+        let service = service.map(|service| match known.get(name.as_str()) {
+            Some(known) => service.succeed(known),
+            None => Arc::new(service),
+        });
+        (name.as_str(), service)
+    });
+    services.collect()
 }
 
 /// A service while its routes are compiled.
@@ -178,13 +189,8 @@ impl Compiler<'_> {
                 .error(key.span, "a service needs a name")
                 .help("name what it does, such as `orders`");
         }
-        let service = Service::compile(key, section, self.base, self.diagnostics).map(|service| {
-            match self.known.get(key.as_str()) {
-                Some(known) => service.succeed(known),
-                None => Arc::new(service),
-            }
-        });
-        self.services.extend(service.clone());
+        let service = self.surroundings.services.get(key.as_str());
+        let service = service.and_then(Option::as_ref);
         let identity = format!("service:{key}");
         let place = Place {
             identity: &identity,
@@ -213,7 +219,7 @@ impl Compiler<'_> {
         let home = Home {
             number,
             name: &Arc::from(key.as_str()),
-            service: service.as_ref(),
+            service,
             section,
             key,
             policies: &policies,
@@ -254,7 +260,13 @@ impl Compiler<'_> {
         let policies =
             home.policies
                 .descend(section.into(), place, &self.surroundings, self.diagnostics);
-        let action = action::compile(section, pattern.as_ref(), home.service, self.diagnostics);
+        let action = action::compile(
+            section,
+            pattern.as_ref(),
+            home.service,
+            self.surroundings.services,
+            self.diagnostics,
+        );
         if matches!(action, Err(Lacking::Backend)) {
             self.report_missing_backend(span, home, is_backend_missed);
         }

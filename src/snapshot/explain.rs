@@ -110,7 +110,9 @@ fn urls(route: &Route, path: &str, query: Option<&str>, parameters: &Parameters)
         let query = query.map(|query| format!("?{query}")).unwrap_or_default();
         format!("{origin}{target}{query}")
     };
-    forward.service.targets().into_iter().map(url).collect()
+    let services = forward.split.services();
+    let targets = services.flat_map(|(service, _)| service.targets());
+    targets.map(url).collect()
 }
 
 /// The places in which a policy of a route may be written, nearest first.
@@ -144,6 +146,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
     ];
     let timeouts = places.line("timeouts", source, |it| it.timeouts);
     let retry = places.line("retry", source, |it| it.retry);
+    let fallback = places.line("fallback", source, |it| it.fallback);
     let body_limit = places.line("body_limit", source, |it| it.body_limit);
     let default = |name, text| PolicyLine {
         name,
@@ -161,6 +164,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
                 default("body_limit", config.server.limits.body.value.to_string())
             }),
         ])
+        .chain(fallback)
         .collect()
 }
 

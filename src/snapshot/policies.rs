@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::fallback::Fallback;
 use crate::auth::{Provider, Rule};
 use crate::config::{
     self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, RateLimit, RouteFields, Span,
@@ -10,7 +11,7 @@ use crate::config::{
 };
 use crate::limits::{self, RateLimits, Scope};
 use crate::traffic::{Access, Cors, HeaderEdits};
-use crate::upstream::{Retry, Timeouts};
+use crate::upstream::{Retry, Service, Timeouts};
 
 /// A policy in force, shared by all routes that inherit it; `None` for none.
 type Slot<T> = Option<Arc<T>>;
@@ -34,6 +35,8 @@ pub struct Policies {
     pub timeouts: Timeouts,
     /// Which failed attempts are repeated.
     pub retry: Slot<Retry>,
+    /// What clients get when the service can't answer.
+    pub fallback: Slot<Fallback>,
     /// The largest request body, in bytes.
     pub body_limit: Option<u64>,
 }
@@ -56,6 +59,7 @@ pub(super) struct Written<'c> {
     pub(super) auth: &'c Policy<AuthRule>,
     pub(super) timeouts: &'c Policy<config::Timeouts>,
     pub(super) retry: &'c Policy<config::Retry>,
+    pub(super) fallback: &'c Policy<config::Fallback>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
     pub(super) access: &'c Policy<config::Access>,
@@ -69,6 +73,7 @@ macro_rules! written {
             auth: &$section.auth,
             timeouts: &$section.timeouts,
             retry: &$section.retry,
+            fallback: &$section.fallback,
             headers: &$section.headers,
             cors: &$section.cors,
             access: &$section.access,
@@ -99,6 +104,8 @@ impl<'c> From<&'c RouteFields> for Written<'c> {
 pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
     pub(super) store: &'s Arc<limits::Store>,
+    /// The services by name; `None` for those without backends.
+    pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
 }
 
 /// The place whose policies are compiled.
@@ -126,6 +133,7 @@ impl Policies {
             response_edits: None,
             timeouts: Timeouts::compile(None, &mut Diagnostics::default()),
             retry: Retry::compile(None, &mut Diagnostics::default()).map(Arc::new),
+            fallback: None,
             body_limit: Some(body_limit),
         }
     }
@@ -182,6 +190,9 @@ impl Policies {
                 None => self.retry.clone(),
                 retry => Retry::compile(retry, diagnostics).map(Arc::new),
             },
+            fallback: inherit(written.fallback, &self.fallback, |fallback, span| {
+                Fallback::compile(fallback, span, surroundings.services, diagnostics)
+            }),
             body_limit: match written.body_limit.as_deref() {
                 None => self.body_limit,
                 Some(Toggle::Off) => None,

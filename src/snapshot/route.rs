@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::policies::Policies;
 use crate::config::Span;
 use crate::traffic::{Redirect, Respond, Template};
-use crate::upstream::Service;
+use crate::upstream::{Service, Split};
 
 /// A route.
 #[derive(Debug)]
@@ -38,10 +38,21 @@ pub enum Action {
 /// Where and how requests are forwarded.
 #[derive(Debug)]
 pub struct Forward {
-    /// The backends.
-    pub service: Arc<Service>,
+    /// The services that share the requests, mostly one.
+    pub split: Split,
+    /// Who gets copies.
+    pub mirror: Option<Mirror>,
     /// What becomes of the path.
     pub rewrite: Rewrite,
+}
+
+/// Who gets copies of requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// The service.
+    pub service: Arc<Service>,
+    /// The share of the requests, in percent.
+    pub share: u8,
 }
 
 /// What becomes of the path of a forwarded request.
@@ -58,10 +69,10 @@ pub enum Rewrite {
 }
 
 impl Route {
-    /// The backends, unless the route answers itself.
-    pub fn forwards_to(&self) -> Option<&Arc<Service>> {
+    /// Where requests are forwarded, unless the route answers itself.
+    pub fn forward(&self) -> Option<&Forward> {
         match &self.action {
-            Action::Forward(forward) => Some(&forward.service),
+            Action::Forward(forward) => Some(forward),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
     }

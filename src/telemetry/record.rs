@@ -61,10 +61,14 @@ pub enum Flag {
     CircuitOpen = 1 << 24,
     /// As many requests were under way as the service bears.
     Overloaded = 1 << 25,
+    /// The client got what is there instead.
+    Fallback = 1 << 26,
+    /// A copy was sent to another service.
+    Mirrored = 1 << 27,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 26] = [
+    const ALL: [(Self, &'static str); 28] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -91,6 +95,8 @@ impl Flag {
         (Self::Internal, "internal"),
         (Self::CircuitOpen, "circuit_open"),
         (Self::Overloaded, "overloaded"),
+        (Self::Fallback, "fallback"),
+        (Self::Mirrored, "mirrored"),
     ];
 }
 

@@ -11,6 +11,7 @@ mod endpoint;
 mod health;
 mod retry;
 mod service;
+mod split;
 mod targets;
 mod timeouts;
 mod url;
@@ -23,6 +24,7 @@ pub use endpoint::{Endpoint, EndpointSettings};
 pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
 pub use service::{HostPolicy, Service};
+pub use split::Split;
 pub use timeouts::Timeouts;
 pub use url::BaseUrl;
 

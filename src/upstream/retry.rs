@@ -105,6 +105,11 @@ impl Retry {
         })
     }
 
+    /// Whether methods that are not idempotent are repeated too.
+    pub fn is_for_all_methods(&self) -> bool {
+        self.all_methods
+    }
+
     /// Whether this failure of a request's latest attempt is a reason for another one.
     /// Connections that failed are repeated whatever the method, since nothing was sent.
     pub fn covers(&self, failure: Failure, is_idempotent: bool, attempts: u32) -> bool {

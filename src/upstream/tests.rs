@@ -99,7 +99,7 @@ fn every_bad_target_is_reported() {
     assert_eq!(diagnostics.as_slice().len(), 3);
 }
 
-fn three() -> Service {
+pub(super) fn three() -> Service {
     let targets = [
         "http://10.0.0.1:1",
         "http://10.0.0.2:1",

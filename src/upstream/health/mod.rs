@@ -9,6 +9,8 @@ mod probe;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::window::Window;
 pub(super) use check::Checks;
 pub use check::HealthCheck;
@@ -27,6 +29,17 @@ pub enum Outcome {
     ApplicationError,
     /// No connection, no answer, or one that says that there is nobody behind it.
     Failure,
+}
+
+impl Outcome {
+    /// What an answer with this status says.
+    pub fn of(status: StatusCode) -> Self {
+        match status.as_u16() {
+            502..=504 => Self::Failure,
+            500.. => Self::ApplicationError,
+            _ => Self::Success,
+        }
+    }
 }
 
 /// What is known of one endpoint's health. Moments are durations since a fixed one.

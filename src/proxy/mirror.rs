@@ -1,0 +1,189 @@
+//! Copies of requests for a second service, whose answers nobody waits for or sees.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+use pingora::connectors::http::Connector;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::upstreams::peer::HttpPeer;
+
+use super::context::Context;
+use super::forward;
+use crate::telemetry::Flag;
+use crate::upstream::{Admission, Choice, Outcome, Permit, Service, Timeouts, Tried};
+
+/// Says that an answer would not be read.
+const X_TOLLGATE_MIRROR: HeaderName = HeaderName::from_static("x-tollgate-mirror");
+/// Requests with larger bodies are not copied: each byte is kept until the client has sent the last.
+const LARGEST_BODY: usize = 64 * 1024;
+/// How long an exchange may take, without a limit of its own.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Sends copies, over connections of its own: made with the first, since it has a copy of the system's
+/// authorities.
+#[derive(Default)]
+pub(super) struct Mirrors(OnceLock<Connector>);
+
+/// A copy of a request whose body is on its way.
+pub(super) struct Copy {
+    header: RequestHeader,
+    body: Vec<Bytes>,
+    size: usize,
+    service: Arc<Service>,
+    choice: Choice,
+    /// Held until the exchange is over, so that the service's bound of requests under way holds.
+    permit: Permit,
+    timeouts: Timeouts,
+}
+
+impl std::fmt::Debug for Mirrors {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Mirrors").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Copy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Copy").finish_non_exhaustive()
+    }
+}
+
+/// Begins a copy of a request if its route wants one. `request` is the framework's copy of what was
+/// `sent`, before it is prepared for the first service.
+pub(super) fn begin(sent: &RequestHeader, request: &RequestHeader, context: &mut Context) {
+    if std::mem::replace(&mut context.is_copy_decided, true) {
+        // Its body comes again from the start.
+        if let Some(copy) = &mut context.copy {
+            copy.body.clear();
+            copy.size = 0;
+        }
+        return;
+    }
+    context.copy = copy(sent, request, context).map(Box::new);
+}
+
+fn copy(sent: &RequestHeader, request: &RequestHeader, context: &Context) -> Option<Copy> {
+    let route = context.route()?;
+    let mirror = route.forward()?.mirror.as_ref()?;
+    let is_chosen = mirror.share >= 100 || fastrand::u8(..100) < mirror.share;
+    if !is_chosen || sent.headers.contains_key(header::UPGRADE) {
+        return None;
+    }
+    let service = mirror.service.clone();
+    // A copy too many is not worth an error.
+    let Admission::Granted(permit) = service.admit(context.arrived) else {
+        return None;
+    };
+    let choice = service.choose(Tried::default(), None, context.arrived)?;
+    let mut header = request.clone();
+    forward::prepare(sent, &mut header, (&service, &choice.endpoint), context).ok()?;
+    header.remove_header(&header::EXPECT);
+    let mark = HeaderValue::from_static("1");
+    header.insert_header(X_TOLLGATE_MIRROR, mark).ok()?;
+    Some(Copy {
+        header,
+        body: Vec::new(),
+        size: 0,
+        choice,
+        permit,
+        timeouts: route.policies.timeouts,
+        service,
+    })
+}
+
+/// A part of the request's body passed; after the last one the copy is sent.
+pub(super) fn passed(
+    part: Option<&Bytes>,
+    is_end: bool,
+    mirrors: &Arc<Mirrors>,
+    context: &mut Context,
+) {
+    let Some(copy) = &mut context.copy else {
+        return;
+    };
+    if let Some(part) = part {
+        copy.size += part.len();
+        copy.body.push(part.clone());
+    }
+    if copy.size > LARGEST_BODY {
+        context.copy = None;
+    } else if is_end && let Some(copy) = context.copy.take() {
+        context.note(Flag::Mirrored);
+        let mirrors = mirrors.clone();
+        tokio::spawn(async move { mirrors.send(*copy).await });
+    }
+}
+
+impl Mirrors {
+    async fn send(&self, copy: Copy) {
+        let begun = Instant::now();
+        let Some(peer) = copy
+            .choice
+            .endpoint
+            .peer(&copy.timeouts, copy.timeouts.connect)
+        else {
+            return;
+        };
+        let Copy {
+            header,
+            body,
+            service,
+            choice,
+            permit,
+            timeouts,
+            ..
+        } = copy;
+        let within = timeouts.total.unwrap_or(LONGEST);
+        let exchange = tokio::time::timeout(within, self.exchange(&peer, header, body));
+        let (outcome, took) = match exchange.await {
+            Ok(Ok(status)) => (Outcome::of(status), Some(begun.elapsed())),
+            Ok(Err(error)) => {
+                log::debug!("a copy was not answered: service={} {error}", service.name);
+                (Outcome::Failure, None)
+            }
+            Err(_) => (Outcome::Failure, Some(begun.elapsed())),
+        };
+        service.observe(&choice, outcome, (took, permit.is_probe()), Instant::now());
+        permit.settle();
+    }
+
+    async fn exchange(
+        &self,
+        peer: &HttpPeer,
+        header: RequestHeader,
+        body: Vec<Bytes>,
+    ) -> pingora::Result<http::StatusCode> {
+        let connector = self.0.get_or_init(|| Connector::new(None));
+        let (mut session, _) = connector.get_http_session(peer).await?;
+        let status = ask(&mut session, header, body).await?;
+        connector
+            .release_http_session(session, peer, peer.options.idle_timeout)
+            .await;
+        Ok(status)
+    }
+}
+
+async fn ask(
+    session: &mut HttpSession,
+    header: RequestHeader,
+    body: Vec<Bytes>,
+) -> pingora::Result<http::StatusCode> {
+    session.write_request_header(Box::new(header)).await?;
+    for part in body {
+        session.write_request_body(part, false).await?;
+    }
+    session.finish_request_body().await?;
+    let status = loop {
+        session.read_response_header().await?;
+        match session.response_header().map(|response| response.status) {
+            Some(status) if status.is_informational() => {}
+            Some(status) => break status,
+            None => return Err(pingora::Error::new_up(pingora::ErrorType::ReadError)),
+        }
+    };
+    while session.read_response_body().await?.is_some() {}
+    Ok(status)
+}

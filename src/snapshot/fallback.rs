@@ -1,0 +1,80 @@
+//! What clients get when a service can't answer.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+
+use crate::config::{self, Diagnostics, FallbackOn, Span};
+use crate::traffic::Respond;
+use crate::upstream::Service;
+
+/// What clients get instead of an error.
+#[derive(Debug)]
+pub struct Fallback {
+    on: Box<[FallbackOn]>,
+    /// What it is.
+    pub instead: Instead,
+}
+
+/// What is there instead.
+#[derive(Debug)]
+pub enum Instead {
+    /// An answer of the gateway's own.
+    Answer(Respond),
+    /// Another service.
+    Service(Arc<Service>),
+}
+
+impl Fallback {
+    /// Whether it is there for this.
+    pub fn covers(&self, cause: FallbackOn) -> bool {
+        self.on.contains(&cause)
+    }
+
+    /// Whether it is there for answers with this status.
+    pub fn covers_status(&self, status: StatusCode) -> bool {
+        self.covers(FallbackOn::Status(status.as_u16()))
+    }
+
+    pub(super) fn compile(
+        section: &config::Fallback,
+        span: Span,
+        services: &HashMap<&str, Option<Arc<Service>>>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        if section.on.is_empty() && !diagnostics.has_error_within(span) {
+            diagnostics
+                .error(span, "`on` is empty, so the fallback would never be used")
+                .help("leave it out for all failures, or write `fallback: off`");
+        }
+        for on in &section.on {
+            if let FallbackOn::Status(status) = on.value
+                && !(500..600).contains(&status)
+            {
+                diagnostics
+                    .error(on.span, format!("{status} is no status to fall back on"))
+                    .help("statuses from 500 to 599");
+            }
+        }
+        let is_answer =
+            section.status.is_some() || section.body.is_some() || !section.headers.is_empty();
+        let instead = match &section.service {
+            Some(name) if is_answer => {
+                diagnostics
+                    .error(name.span, "a fallback is either a `service` or an answer")
+                    .help("keep `service`, or `status`, `headers` and `body`");
+                return None;
+            }
+            Some(name) => Instead::Service(super::action::named(name, services, diagnostics)?),
+            None => {
+                let respond = config::Spanned::new(section.respond(), span);
+                Instead::Answer(Respond::compile(&respond, diagnostics)?)
+            }
+        };
+        Some(Self {
+            on: section.on.iter().map(|it| it.value).collect(),
+            instead,
+        })
+    }
+}
