@@ -235,3 +235,19 @@ async fn a_reload_keeps_what_was_found() {
     gateway.edit("dns: orders.test", "refresh: 1h, dns: orders.test");
     until_answered_by(&gateway, &["127.0.0.2"]).await;
 }
+
+#[tokio::test]
+async fn ipv4_is_preferred_where_there_is_a_choice() {
+    let (_backends, port) = on_one_port(1).await;
+    let names = NameServer::start().await;
+    names.set("orders.test", &["::1", "127.0.0.1"]);
+    let gateway = Gateway::start(&config(&names, &format!("{{ dns: orders.test:{port} }}"))).await;
+    assert_eq!(answering(&gateway, 4).await, ["127.0.0.1"]);
+    let six = Upstream::answering_at("[::1]:0", |_| Response::new(Bytes::from("six"))).await;
+    names.set("orders.test", &["::1"]);
+    let target = format!("{{ dns: orders.test:{} }}", six.address.port());
+    let gateway = Gateway::start(&config(&names, &target)).await;
+    assert_eq!(answering(&gateway, 4).await, ["six"]);
+    let endpoint = gateway.log(4).await[0]["endpoint"].clone();
+    assert_eq!(endpoint, format!("http://[::1]:{}", six.address.port()));
+}

@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use hickory_resolver::TokioResolver;
-use hickory_resolver::config::{ConnectionConfig, NameServerConfig, ResolverConfig};
+use hickory_resolver::config::{
+    ConnectionConfig, LookupIpStrategy, NameServerConfig, ResolverConfig,
+};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use tokio::time::timeout;
@@ -72,6 +74,8 @@ fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, String> {
     // Names are asked for when their answers have expired, so a memory would only be in the way.
     options.cache_size = 0;
     options.timeout = TRY;
+    // A machine may have names of both kinds and a way to one of them.
+    options.ip_strategy = LookupIpStrategy::Ipv4thenIpv6;
     builder.build().map_err(|error| error.to_string())
 }
 
