@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -44,6 +44,8 @@ pub struct Endpoint {
     template: HttpPeer,
     /// One prepared peer an address; empty until the name is resolved.
     peers: ArcSwap<Vec<HttpPeer>>,
+    /// Whether there are any.
+    is_resolved: AtomicBool,
     /// The address that worked last.
     preferred: AtomicUsize,
     pub(super) health: Health,
@@ -108,6 +110,7 @@ impl Endpoint {
             host,
             template,
             peers: ArcSwap::default(),
+            is_resolved: AtomicBool::new(false),
             preferred: AtomicUsize::new(0),
             health: Health::default(),
             checks: Checks::default(),
@@ -175,7 +178,7 @@ impl Endpoint {
 
     /// Whether there is an address to connect to.
     pub fn is_resolved(&self) -> bool {
-        !self.peers.load().is_empty()
+        self.is_resolved.load(Ordering::Relaxed)
     }
 
     /// Makes `addresses` the ones to connect to.
@@ -189,6 +192,8 @@ impl Endpoint {
             peer
         });
         self.peers.store(Arc::new(peers.collect()));
+        self.is_resolved
+            .store(!addresses.is_empty(), Ordering::Relaxed);
     }
 
     /// The addresses in use.

@@ -317,13 +317,17 @@ impl Service {
         let Some(rule) = &self.rules.outliers else {
             return;
         };
+        let health = &choice.endpoint.health;
+        if outcome == Outcome::Success {
+            health.succeeded(now);
+            return;
+        }
         let pool = self.pool.load();
         let endpoints = pool.endpoints();
         // With nobody to take its place, an endpoint is better than none.
         if endpoints.len() < 2 {
             return;
         }
-        let health = &choice.endpoint.health;
         let Some(reason) = health.observe(outcome, rule, || counts(endpoints, now), now) else {
             return;
         };

@@ -75,11 +75,14 @@ impl Pool {
         let chosen = match seen.law {
             Law::RoundRobin => None,
             Law::LeastRequests => {
-                let first = self.next(seen, &rank)?;
-                let other = self.draw(|index| *index != first && is_fresh(index));
-                // On a tie, and that is: mostly, it goes in turn.
-                Some(match other {
-                    Some(other) if self.has_less_to_do(other, first) => other,
+                let (place, first) = self.next(seen, &rank)?;
+                // On a tie it goes in turn, so whoever has nothing to do needs no rival.
+                let rival = match self.endpoints[first].load.in_flight() {
+                    0 => None,
+                    _ => self.other(place, first, is_fresh),
+                };
+                Some(match rival {
+                    Some(rival) if self.has_less_to_do(rival, first) => rival,
                     _ => first,
                 })
             }
@@ -97,13 +100,17 @@ impl Pool {
         };
         let index = match chosen {
             Some(index) => index,
-            None => self.next(seen, &rank)?,
+            None => self.next(seen, &rank)?.1,
         };
         Some(self.choice(index))
     }
 
-    /// Whose turn it is among the best.
-    fn next(&self, seen: Seen<'_>, rank: &impl Fn(usize, &Endpoint) -> Rank) -> Option<usize> {
+    /// Whose turn it is among the best: the place in the order, and the endpoint.
+    fn next(
+        &self,
+        seen: Seen<'_>,
+        rank: &impl Fn(usize, &Endpoint) -> Rank,
+    ) -> Option<(usize, usize)> {
         // Repetitions take no turn, or one bad endpoint would have every first attempt.
         let turn = match seen.tried.is_empty() {
             true => seen.turn.fetch_add(1, Ordering::Relaxed),
@@ -111,20 +118,35 @@ impl Pool {
         };
         let mut best = None;
         for step in 0..self.order.len() {
-            let index = usize::from(self.order[turn.wrapping_add(step) % self.order.len()]);
+            let place = turn.wrapping_add(step) % self.order.len();
+            let index = usize::from(self.order[place]);
             let endpoint = &self.endpoints[index];
             if !endpoint.is_resolved() {
                 continue;
             }
             let rank = rank(index, endpoint);
             if rank == Rank::Fresh {
-                return Some(index);
+                return Some((place, index));
             }
             if best.is_none_or(|(best, _)| rank < best) {
-                best = Some((rank, index));
+                best = Some((rank, (place, index)));
             }
         }
-        best.map(|(_, index)| index)
+        best.map(|(_, found)| found)
+    }
+
+    /// Another one than the one at `place`, drawn at random.
+    fn other(&self, place: usize, one: usize, is_right: impl Fn(&usize) -> bool) -> Option<usize> {
+        let others = self
+            .order
+            .len()
+            .checked_sub(1)
+            .filter(|others| *others > 0)?;
+        let from = place + 1 + fastrand::usize(..others);
+        let at = |place: usize| usize::from(self.order[place % self.order.len()]);
+        (from..from + self.order.len())
+            .map(at)
+            .find(|index| *index != one && self.endpoints[*index].is_resolved() && is_right(index))
     }
 
     /// One at random, each as often as its weight says, that is as it should be.

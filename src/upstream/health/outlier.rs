@@ -48,11 +48,7 @@ impl Health {
         now: Duration,
     ) -> Option<Reason> {
         if outcome == Outcome::Success {
-            // Mostly it is 0 already, and reading costs the other threads nothing.
-            if self.in_a_row.load(Ordering::Relaxed) != 0 {
-                self.in_a_row.store(0, Ordering::Relaxed);
-            }
-            self.answers.add(Kind::Plain, now);
+            self.succeeded(now);
             return None;
         }
         self.answers.add(Kind::Marked, now);
@@ -65,6 +61,15 @@ impl Health {
         let share = share(self.counts(now))?;
         let is_failing = share > FAILING && share >= self::share(service())? + ABOVE_OTHERS;
         is_failing.then_some(Reason::Share(share))
+    }
+
+    /// Counts an attempt that went well.
+    pub(in crate::upstream) fn succeeded(&self, now: Duration) {
+        // Mostly it is 0 already, and reading costs the other threads nothing.
+        if self.in_a_row.load(Ordering::Relaxed) != 0 {
+            self.in_a_row.store(0, Ordering::Relaxed);
+        }
+        self.answers.add(Kind::Plain, now);
     }
 
     /// No requests from now on, for longer each time it comes to this. Returns for how long. `random`
