@@ -67,7 +67,9 @@ fn answer(seen: &Seen) -> Response<Bytes> {
         .iter()
         .map(|(name, value)| format!("{name}: {}\n", String::from_utf8_lossy(value.as_bytes())))
         .filter(|field| field.starts_with("x-") && !field.starts_with("x-request-id"))
-        .filter(|field| !field.starts_with("x-forwarded"))
+        .filter(|field| {
+            !field.starts_with("x-forwarded") && !field.starts_with("x-request-deadline")
+        })
         .collect();
     fields.sort();
     text.extend(fields);

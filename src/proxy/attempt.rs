@@ -10,10 +10,13 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{Context, Destination};
 use super::reply::Reply;
-use super::{affinity, fallback};
+use super::{affinity, deadline, fallback};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Choice, Outcome, Permit};
+
+/// With less time left than this an attempt is not worth it.
+const LEAST_TIME: Duration = Duration::from_millis(1);
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
@@ -36,8 +39,8 @@ pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box
     {
         connection.request_came();
     }
-    let connect_within = match time_left(context, route.policies.timeouts.total) {
-        Some(left) if left.is_zero() => {
+    let connect_within = match time_left(context) {
+        Some(left) if left < LEAST_TIME => {
             return Err(Reply::upstream_timeout(
                 "the backend did not answer in time",
             ));
@@ -73,7 +76,9 @@ fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Repl
         };
         let key = forward.split.key();
         let key = key.and_then(|key| affinity::of(key, request, context));
-        context.destination = Destination::Part(forward.split.choose(key.as_deref()));
+        let part = forward.split.choose(key.as_deref());
+        context.destination = Destination::Part(part);
+        context.client_deadline = deadline::of_client(request, context);
     }
     let now = match context.attempt.count {
         0 => context.arrived,
@@ -135,9 +140,10 @@ pub(super) fn completed(context: &mut Context) {
 
 /// What is left of the time that all attempts share; `None` without a limit, or while the client
 /// is still sending the body.
-pub(super) fn time_left(context: &Context, total: Option<Duration>) -> Option<Duration> {
+pub(super) fn time_left(context: &Context) -> Option<Duration> {
     let complete = context.attempt.complete?;
-    total.map(|total| total.saturating_sub(complete.elapsed()))
+    let total = context.total()?;
+    Some(total.saturating_sub(complete.elapsed()))
 }
 
 /// From here on the backend has to answer in time.
@@ -154,7 +160,7 @@ fn await_response(now: Instant, context: &Context) {
         let first_byte = route.policies.timeouts.first_byte;
         let first_byte = first_byte.into_iter().chain(per_try).min();
         let first_byte = first_byte.map(|limit| now + limit);
-        let total = route.policies.timeouts.total.map(|limit| complete + limit);
+        let total = context.total().map(|limit| complete + limit);
         first_byte.into_iter().chain(total).min()
     });
     connection.await_response(deadline);

@@ -37,6 +37,8 @@ pub struct Context {
     pub(super) tightest_limit: Option<Tightest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
+    /// How long the client gives it.
+    pub(super) client_deadline: Option<Duration>,
     /// Which of the route's services gets it.
     pub(super) destination: Destination,
     pub(super) attempt: Attempts,
@@ -119,6 +121,7 @@ impl Context {
             tightest_limit: None,
             preflight: Preflight::No,
             body_limit: None,
+            client_deadline: None,
             destination: Destination::default(),
             attempt: Attempts::default(),
             copy: None,
@@ -146,6 +149,20 @@ impl Context {
                 Instead::Service(service) => Some(service),
                 Instead::Answer(_) => None,
             },
+        }
+    }
+
+    /// How long all attempts together may take: what the route says, or less if the client does.
+    pub(super) fn total(&self) -> Option<Duration> {
+        let of_route = self.route().and_then(|route| route.policies.timeouts.total);
+        of_route.into_iter().chain(self.client_deadline).min()
+    }
+
+    /// Whether the client's own deadline has passed, and the backend may not be late at all.
+    pub(super) fn is_late_for_client(&self) -> bool {
+        match (self.client_deadline, self.attempt.complete) {
+            (Some(deadline), Some(complete)) => complete.elapsed() >= deadline,
+            _ => false,
         }
     }
 

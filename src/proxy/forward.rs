@@ -10,6 +10,7 @@ use pingora::{ErrorType, OrErr, Result};
 
 use super::connection::ForwardingMemo;
 use super::context::Context;
+use super::deadline;
 use crate::snapshot::{Action, Rewrite};
 use crate::upstream::{Endpoint, HostPolicy, Service};
 
@@ -20,7 +21,7 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// Most fields that are added to a request, edits aside.
-const FIELDS_ADDED: usize = 8;
+const FIELDS_ADDED: usize = 9;
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 tollgate");
 const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 tollgate");
@@ -62,6 +63,7 @@ pub(super) fn prepare(
     if context.attempt.count > 1 {
         headers.insert(X_TOLLGATE_ATTEMPT, HeaderValue::from(context.attempt.count));
     }
+    deadline::tell(headers, context);
     set_identity(headers, context);
     if let Some(edits) = context
         .route()

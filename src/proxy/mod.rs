@@ -8,6 +8,7 @@ mod arrival;
 mod attempt;
 mod connection;
 mod context;
+mod deadline;
 mod fallback;
 mod finish;
 mod forward;

@@ -53,6 +53,11 @@ pub(super) fn after_failure(
         .as_ref()
         .is_some_and(|connection| connection.is_late());
     let failure = match (error.esource(), error.etype()) {
+        // Nobody knows whether the backend would have been late for others.
+        _ if is_late && context.is_late_for_client() => {
+            error.set_retry(false);
+            return;
+        }
         _ if is_late => Some(Failure::Timeout),
         (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
             Some(Failure::Timeout)
@@ -140,8 +145,7 @@ fn is_granted(failure: Failure, is_idempotent: bool, context: &mut Context) -> b
         return false;
     }
     let pause = retry.pause(attempts, fastrand::f64());
-    let is_time_left =
-        time_left(context, route.policies.timeouts.total).is_none_or(|left| left > pause);
+    let is_time_left = time_left(context).is_none_or(|left| left > pause);
     let is_granted = is_time_left && service.take_retry(retry.budget, Instant::now());
     if is_granted {
         context.attempt.pause = pause;

@@ -9,6 +9,7 @@
 )]
 
 mod answer;
+mod faulty;
 mod gateway;
 mod machine;
 mod names;
@@ -16,6 +17,7 @@ mod traffic;
 mod upstream;
 
 pub use answer::{Answer, Client, Request};
+pub use faulty::Fault;
 pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use machine::Machine;
 pub use names::NameServer;
