@@ -74,6 +74,21 @@ pub struct CircuitBreaker {
     pub half_open_requests: Spanned<u32>,
     /// Requests under way at most. Default 1000.
     pub max_in_flight: Spanned<u32>,
+    /// Whether fewer are let through while answers take longer than they did: `gradient`. Default:
+    /// `max_in_flight` alone rules.
+    pub adaptive: Option<Adaptive>,
+    /// Requests waiting for a connection at most. Default: as many as are under way.
+    pub max_pending: Option<Spanned<u32>>,
+    /// Connections in use to one target at most. Default: as many as there are requests.
+    pub max_connections: Option<Spanned<u32>>,
+}
+
+/// How the number of requests under way follows what the service bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Adaptive {
+    /// By how much longer answers take than they did (Gradient2 of Netflix's concurrency-limits).
+    Gradient,
 }
 
 impl Default for CircuitBreaker {
@@ -86,6 +101,9 @@ impl Default for CircuitBreaker {
             open_for: Period::seconds(5).into(),
             half_open_requests: 3.into(),
             max_in_flight: 1000.into(),
+            adaptive: None,
+            max_pending: None,
+            max_connections: None,
         }
     }
 }

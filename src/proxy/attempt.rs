@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::{affinity, deadline, fallback};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Choice, Outcome, Permit};
+use crate::upstream::{Admission, Choice, NoChoice, Outcome, Permit};
 
 /// With less time left than this an attempt is not worth it.
 const LEAST_TIME: Duration = Duration::from_millis(1);
@@ -97,26 +97,34 @@ fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Repl
     let key = service.hash_key();
     let key = key.and_then(|key| affinity::of(key, request, context));
     let choice = service.choose(context.attempt.tried, key.as_deref(), now);
+    let held = permit.as_ref().or(context.attempt.permit.as_ref());
+    let may_connect = held.is_none_or(|permit| service.may_connect(permit));
     if permit.is_some() {
         context.attempt.permit = permit;
     }
-    choice.ok_or_else(no_endpoint)
+    match choice {
+        Ok(choice) if may_connect => Ok(choice),
+        Ok(_) | Err(NoChoice::Full) => Err(full()),
+        Err(NoChoice::Unresolved) => Err(no_endpoint()),
+    }
 }
 
 /// The answer to a request that the service does not get.
 fn refusal(admission: &Admission) -> Reply {
-    let (reply, after) = match admission {
-        Admission::Open(rest) => (
-            Reply::circuit_open("the backends of this service fail; it is left alone for a while"),
-            // A second too late is better than one too early.
-            rest.as_secs() + 1,
-        ),
-        _ => (
-            Reply::overloaded("as many requests are under way as this service bears"),
-            1,
-        ),
+    let Admission::Open(rest) = admission else {
+        return full();
     };
-    reply.with(http::header::RETRY_AFTER, http::HeaderValue::from(after))
+    // A second too late is better than one too early.
+    let after = http::HeaderValue::from(rest.as_secs() + 1);
+    Reply::circuit_open("the backends of this service fail; it is left alone for a while")
+        .with(http::header::RETRY_AFTER, after)
+}
+
+fn full() -> Reply {
+    Reply::overloaded("as many requests are under way as this service bears").with(
+        http::header::RETRY_AFTER,
+        http::HeaderValue::from_static("1"),
+    )
 }
 
 fn no_endpoint() -> Reply {
@@ -182,6 +190,9 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     };
     if let Some(connection) = &context.connection {
         connection.forwards_to(fd);
+    }
+    if let Some(permit) = &context.attempt.permit {
+        permit.connected();
     }
     if context.attempt.complete.is_some() {
         await_response(Instant::now(), context);

@@ -77,7 +77,9 @@ fn copy(sent: &RequestHeader, request: &RequestHeader, context: &Context) -> Opt
     let Admission::Granted(permit) = service.admit(context.arrived) else {
         return None;
     };
-    let choice = service.choose(Tried::default(), None, context.arrived)?;
+    let choice = service
+        .choose(Tried::default(), None, context.arrived)
+        .ok()?;
     let mut header = request.clone();
     forward::prepare(sent, &mut header, (&service, &choice.endpoint), context).ok()?;
     header.remove_header(&header::EXPECT);

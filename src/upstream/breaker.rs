@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::adaptive::Adaptive;
 use super::health::Outcome;
 use super::window::{Kind, Window};
 use crate::config::{self, Diagnostics, Toggle};
@@ -24,6 +25,9 @@ pub struct CircuitBreaker {
     open_for: Duration,
     probes: u32,
     max_in_flight: u32,
+    is_adaptive: bool,
+    max_pending: Option<u32>,
+    max_connections: Option<u32>,
 }
 
 /// Where the circuit of a service stands. Moments are durations since a fixed one.
@@ -38,6 +42,8 @@ pub(super) struct Circuit {
     probes_sent: AtomicU32,
     probes_passed: AtomicU32,
     in_flight: AtomicU32,
+    adaptive: Adaptive,
+    pending: AtomicU32,
 }
 
 /// Whether a request may go to the service.
@@ -57,6 +63,8 @@ pub struct Permit {
     circuit: Arc<Circuit>,
     is_probe: bool,
     is_settled: AtomicBool,
+    /// Whether it counts among those that wait for a connection.
+    is_pending: AtomicBool,
 }
 
 /// What became of the circuit.
@@ -88,17 +96,26 @@ impl Circuit {
         }
     }
 
+    /// How many requests may be under way.
+    pub(super) fn most(&self, rule: &CircuitBreaker) -> u32 {
+        match rule.is_adaptive {
+            true => self.adaptive.limit().min(rule.max_in_flight),
+            false => rule.max_in_flight,
+        }
+    }
+
     /// Lets a request pass, or not.
     pub(super) fn admit(
         self: &Arc<Self>,
         rule: Option<&CircuitBreaker>,
         now: Duration,
     ) -> Admission {
-        let most = rule.map_or(u32::MAX, |rule| rule.max_in_flight);
+        let most = rule.map_or(u32::MAX, |rule| self.most(rule));
         let permit = |is_probe| Permit {
             circuit: self.clone(),
             is_probe,
             is_settled: AtomicBool::new(false),
+            is_pending: AtomicBool::new(false),
         };
         let state = rule.map_or(CircuitState::Closed, |_| self.state(now));
         if state == CircuitState::Open {
@@ -131,6 +148,11 @@ impl Circuit {
         random: f64,
     ) -> Option<Turn> {
         let is_failure = outcome == Outcome::Failure;
+        if rule.is_adaptive {
+            let in_flight = self.in_flight.load(Ordering::Relaxed);
+            self.adaptive
+                .learn(took, is_failure, in_flight, rule.max_in_flight, now);
+        }
         let is_slow = match (rule.slow_call, took) {
             (Some(slow), Some(took)) => took > slow,
             _ => false,
@@ -194,6 +216,29 @@ impl Permit {
         self.is_probe
     }
 
+    /// The request waits for a connection, unless as many do as may; without a rule it is not counted.
+    pub(super) fn wait(&self, rule: Option<&CircuitBreaker>) -> bool {
+        let Some(most) = rule.and_then(|rule| rule.max_pending) else {
+            return true;
+        };
+        if self.is_pending.swap(true, Ordering::Relaxed) {
+            return true;
+        }
+        if self.circuit.pending.fetch_add(1, Ordering::Relaxed) < most {
+            return true;
+        }
+        self.connected();
+        false
+    }
+
+    /// The request has its connection.
+    pub fn connected(&self) {
+        if self.is_pending.load(Ordering::Relaxed) && self.is_pending.swap(false, Ordering::Relaxed)
+        {
+            self.circuit.pending.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     /// The request said how the service is.
     pub fn settle(&self) {
         self.is_settled.store(true, Ordering::Relaxed);
@@ -202,6 +247,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.connected();
         self.circuit.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.is_probe && !self.is_settled.load(Ordering::Relaxed) {
             // A client that went away: somebody else may ask instead.
@@ -229,7 +275,15 @@ impl CircuitBreaker {
             ("minimum_requests", &section.minimum_requests),
             ("half_open_requests", &section.half_open_requests),
             ("max_in_flight", &section.max_in_flight),
-        ] {
+        ]
+        .into_iter()
+        .chain(section.max_pending.iter().map(|it| ("max_pending", it)))
+        .chain(
+            section
+                .max_connections
+                .iter()
+                .map(|it| ("max_connections", it)),
+        ) {
             if number.value == 0 {
                 diagnostics
                     .error(number.span, format!("`{name}` is zero"))
@@ -262,7 +316,15 @@ impl CircuitBreaker {
             open_for: section.open_for.0,
             probes: section.half_open_requests.value,
             max_in_flight: section.max_in_flight.value,
+            is_adaptive: section.adaptive.is_some(),
+            max_pending: section.max_pending.as_ref().map(|it| it.value),
+            max_connections: section.max_connections.as_ref().map(|it| it.value),
         })
+    }
+
+    /// Connections in use to one endpoint at most.
+    pub(super) fn max_connections(&self) -> Option<u32> {
+        self.max_connections
     }
 
     fn is_over(&self, rate: u64, (good, bad): (u64, u64)) -> bool {
@@ -290,6 +352,9 @@ mod tests {
         open_for: Duration::from_secs(5),
         probes: 3,
         max_in_flight: 10,
+        is_adaptive: false,
+        max_pending: Some(2),
+        max_connections: None,
     };
 
     fn at(seconds: u64) -> Duration {
@@ -398,6 +463,24 @@ mod tests {
             turn = turn.or(circuit.observe(&RULE, Outcome::Success, Some(took), false, at(1), 0.5));
         }
         assert_eq!(turn, Some(Turn::Opened(at(5))));
+    }
+
+    #[test]
+    fn no_more_wait_for_a_connection_than_may() {
+        let circuit = Arc::new(Circuit::default());
+        let permit = || match circuit.admit(Some(&RULE), at(1)) {
+            Admission::Granted(permit) => permit,
+            refused => panic!("{refused:?}"),
+        };
+        let (one, two, three) = (permit(), permit(), permit());
+        assert!(one.wait(Some(&RULE)) && two.wait(Some(&RULE)));
+        assert!(one.wait(Some(&RULE)));
+        assert!(!three.wait(Some(&RULE)));
+        assert!(three.wait(None));
+        one.connected();
+        assert!(three.wait(Some(&RULE)));
+        drop((one, two, three));
+        assert_eq!(circuit.pending.load(Ordering::Relaxed), 0);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Whether a failed attempt may be repeated is decided by [`crate::proxy`]; which requests come
 //! here at all, by the routes.
 
+mod adaptive;
 mod balance;
 mod breaker;
 mod compile;
@@ -23,7 +24,7 @@ pub use discovery::{Discovery, Resolver, discover};
 pub use endpoint::{Endpoint, EndpointSettings};
 pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
-pub use service::{HostPolicy, Service};
+pub use service::{HostPolicy, NoChoice, Service};
 pub use split::Split;
 pub use timeouts::Timeouts;
 pub use url::BaseUrl;

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 use http::HeaderValue;
 
 use super::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
-use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Turn};
+use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Permit, Turn};
 use super::discovery::Name;
 use super::endpoint::Endpoint;
 use super::health::{HealthCheck, Outcome, OutlierDetection};
@@ -34,6 +34,15 @@ pub(super) struct Rules {
     pub(super) outliers: Option<OutlierDetection>,
     pub(super) breaker: Option<CircuitBreaker>,
     pub(super) health_check: Option<HealthCheck>,
+}
+
+/// Why there is no endpoint for a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoChoice {
+    /// None has a known address.
+    Unresolved,
+    /// All have as many connections as they bear.
+    Full,
 }
 
 /// One entry of the list of targets.
@@ -209,9 +218,16 @@ impl Service {
     }
 
     /// The endpoint for the next attempt among those that are resolved: one that was not tried and is
-    /// well, or the best there is; `None` if none is resolved. `key` is what [`Service::hash_key`]
-    /// asks for.
-    pub fn choose(&self, tried: Tried, key: Option<&[u8]>, now: Instant) -> Option<Choice> {
+    /// well, or the best there is. `key` is what [`Service::hash_key`] asks for.
+    ///
+    /// # Errors
+    /// When none is resolved, or all have as many connections as they bear.
+    pub fn choose(
+        &self,
+        tried: Tried,
+        key: Option<&[u8]>,
+        now: Instant,
+    ) -> Result<Choice, NoChoice> {
         let pool = self.pool.load();
         let now = self.record.at(now);
         let is_watched = self.record.is_watched(now);
@@ -223,8 +239,15 @@ impl Service {
             tried,
             now,
         };
-        pool.choose(seen, |index, endpoint| {
-            if tried.is_unreachable(index) {
+        let most = self.rules.breaker.as_ref();
+        let most = most.and_then(CircuitBreaker::max_connections);
+        let is_full = |endpoint: &Endpoint, extra| {
+            most.is_some_and(|most| endpoint.load.in_flight() >= most + extra)
+        };
+        let choice = pool.choose(seen, |index, endpoint| {
+            if is_full(endpoint, 0) {
+                Rank::Full
+            } else if tried.is_unreachable(index) {
                 Rank::Unreachable
             } else if is_health_heeded && endpoint.health.is_unwell(now) {
                 Rank::Unwell
@@ -235,7 +258,18 @@ impl Service {
             } else {
                 Rank::Fresh
             }
-        })
+        });
+        match choice {
+            // It counts itself.
+            Some(choice) if is_full(&choice.endpoint, 1) => Err(NoChoice::Full),
+            Some(choice) => Ok(choice),
+            None => Err(NoChoice::Unresolved),
+        }
+    }
+
+    /// Whether a request may wait for a connection; it has its `permit`.
+    pub fn may_connect(&self, permit: &Permit) -> bool {
+        permit.wait(self.rules.breaker.as_ref())
     }
 
     /// Whether an endpoint, which may have just come back, gets this request.

@@ -114,7 +114,10 @@ impl Gateway {
         config: &str,
         variables: &[(&str, &str)],
     ) -> Result<Self, TempDir> {
-        let (address, admin) = (free_port(), free_port());
+        let address = free_port();
+        let admin = std::iter::repeat_with(free_port)
+            .find(|it| *it != address)
+            .unwrap();
         let config = if config.contains("$LISTEN") {
             config.to_owned()
         } else {

@@ -32,6 +32,8 @@ pub(in crate::upstream) enum Rank {
     Unwell,
     /// It could not even be connected to.
     Unreachable,
+    /// It has as many connections as it bears.
+    Full,
 }
 
 impl Choice {

@@ -1,0 +1,124 @@
+//! More requests than backends, or the gateway itself, can bear.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::Response;
+use support::{Answer, Gateway, Upstream};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::watch;
+
+/// A backend that answers when it is told to.
+async fn patient() -> (Upstream, watch::Sender<bool>) {
+    let (release, released) = watch::channel(false);
+    let backend = Upstream::serving(move |_| {
+        let mut released = released.clone();
+        async move {
+            let _ = released.wait_for(|it| *it).await;
+            Response::new(http_body_util::Full::new(Bytes::from_static(b"late")).boxed())
+        }
+    })
+    .await;
+    (backend, release)
+}
+
+fn config(targets: &[&str], rest: &str) -> String {
+    let targets: Vec<_> = targets
+        .iter()
+        .map(|it| format!("\"http://{it}\""))
+        .collect();
+    format!(
+        "services: {{ a: {{ targets: [{}], routes: [{{ prefix: /a }}], {rest} }} }}",
+        targets.join(", ")
+    )
+}
+
+async fn until(what: impl Fn() -> bool) {
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while !what() {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "it never comes to that"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn assert_overloaded(answer: Answer) {
+    let answer = answer.assert_status(503).assert_header("retry-after", "1");
+    assert_eq!(answer.json()["type"], "urn:tollgate:problem:overloaded");
+}
+
+#[tokio::test]
+async fn a_target_gets_no_more_connections_than_it_bears() {
+    let ((one, release), (two, other)) = (patient().await, patient().await);
+    let addresses = [one.address.to_string(), two.address.to_string()];
+    let targets: Vec<_> = addresses.iter().map(String::as_str).collect();
+    let gateway =
+        Gateway::start(&config(&targets, "circuit_breaker: { max_connections: 2 }")).await;
+    let waiting: Vec<_> = (0..4)
+        .map(|_| tokio::spawn(gateway.get("/a").send()))
+        .collect();
+    until(|| one.connections() + two.connections() == 4).await;
+    assert_eq!((one.connections(), two.connections()), (2, 2));
+    assert_overloaded(gateway.get("/a").send().await);
+    release.send(true).unwrap();
+    gateway.get("/a").send().await.assert_status(200);
+    other.send(true).unwrap();
+    for answer in waiting {
+        answer.await.unwrap().assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn no_more_requests_wait_for_a_connection_than_may() {
+    // Nobody accepts, so that sooner or later a connection is not even begun.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut open = Vec::new();
+    while let Ok(stream) =
+        tokio::time::timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        open.push(stream.unwrap());
+    }
+    let rest = "timeouts: { connect: 20s }, retry: off, circuit_breaker: { max_pending: 2 }";
+    let gateway = Gateway::start(&config(&[&address.to_string()], rest)).await;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(gateway.get("/a").send()))
+        .collect();
+    // Two of the three wait, and one is told so.
+    until(|| waiting.iter().any(tokio::task::JoinHandle::is_finished)).await;
+    let mut refused = 0;
+    for task in waiting {
+        if task.is_finished() {
+            assert_overloaded(task.await.unwrap());
+            refused += 1;
+        } else {
+            task.abort();
+        }
+    }
+    assert_eq!(refused, 1);
+}
+
+#[tokio::test]
+async fn an_adaptive_limit_begins_low() {
+    let (backend, release) = patient().await;
+    let rest = "circuit_breaker: { adaptive: gradient }";
+    let gateway = Gateway::start(&config(&[&backend.address.to_string()], rest)).await;
+    let waiting: Vec<_> = (0..20)
+        .map(|_| tokio::spawn(gateway.get("/a").send()))
+        .collect();
+    until(|| backend.connections() == 20).await;
+    assert_overloaded(gateway.get("/a").send().await);
+    release.send(true).unwrap();
+    for answer in waiting {
+        answer.await.unwrap().assert_status(200);
+    }
+    gateway.get("/a").send().await.assert_status(200);
+}
