@@ -122,3 +122,109 @@ async fn an_adaptive_limit_begins_low() {
     }
     gateway.get("/a").send().await.assert_status(200);
 }
+
+/// Routes of each priority, one of which may be slow.
+fn priorities(backend: &Upstream, server: &str) -> String {
+    format!(
+        "server: {{ listen: $LISTEN, threads: 2, {server} }}
+admin: {{ listen: $ADMIN }}
+services:
+  a:
+    base_url: \"http://{}\"
+    routes: [{{ prefix: /low, priority: low }}, {{ prefix: /normal }}, {{ prefix: /high, priority: high }}]",
+        backend.address
+    )
+}
+
+async fn statuses(gateway: &Gateway) -> Vec<u16> {
+    let mut statuses = Vec::new();
+    for path in ["/low", "/normal", "/high"] {
+        statuses.push(gateway.get(path).send().await.status.as_u16());
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn when_descriptors_run_out_the_least_important_requests_go_first() {
+    let backend = Upstream::echo().await;
+    let directory = tempfile::tempdir().unwrap();
+    let script = directory.path().join("narrow");
+    let program = env!("CARGO_BIN_EXE_tollgate");
+    std::fs::write(
+        &script,
+        format!("#!/bin/sh\nulimit -n 200\nexec {program} \"$@\"\n"),
+    )
+    .unwrap();
+    let mut mode = std::fs::metadata(&script).unwrap().permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o755);
+    std::fs::set_permissions(&script, mode).unwrap();
+    let config = priorities(&backend, "");
+    let gateway = Gateway::start_as(&script, directory, &config, &[]).await;
+    assert_eq!(statuses(&gateway).await, [200, 200, 200]);
+    let mut open = Vec::new();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&vec![503, 503, 200]) {
+        assert!(open.len() < 200, "{seen:?}");
+        // Most at once, for who asks nothing is not kept for long.
+        for _ in 0..if open.is_empty() { 90 } else { 5 } {
+            open.push(TcpStream::connect(gateway.address).await.unwrap());
+        }
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        let now = statuses(&gateway).await;
+        if seen.last() != Some(&now) {
+            seen.push(now);
+        }
+    }
+    let expected: [Vec<u16>; 3] = [
+        vec![200, 200, 200],
+        vec![503, 200, 200],
+        vec![503, 503, 200],
+    ];
+    assert_eq!(seen, expected);
+    let answer = gateway.get("/low").send().await.assert_status(503);
+    let kind = "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity";
+    assert_eq!(answer.json()["type"], kind);
+    let wait: u64 = answer.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=3).contains(&wait));
+    assert_eq!(
+        gateway.admin("/healthz").await.assert_status(200).text(),
+        "ok\n"
+    );
+    assert_eq!(gateway.status().await["overload"], 2);
+    let metrics = gateway.admin("/metrics").await.text();
+    assert!(metrics.contains("tollgate_overload_level 2"), "{metrics}");
+    assert!(gateway.process_log().contains("overload: level=2"));
+    drop(open);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while statuses(&gateway).await != [200, 200, 200] {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{}",
+            gateway.process_log()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn all_services_together_may_be_bounded() {
+    let (backend, release) = patient().await;
+    let gateway = Gateway::start(&priorities(&backend, "limits: { requests: 2 }")).await;
+    let waiting: Vec<_> = (0..2)
+        .map(|_| tokio::spawn(gateway.get("/low").send()))
+        .collect();
+    until(|| backend.connections() == 2).await;
+    for path in ["/low", "/normal"] {
+        gateway.get(path).send().await.assert_status(503);
+    }
+    let important = tokio::spawn(gateway.get("/high").send());
+    until(|| backend.connections() == 3).await;
+    release.send(true).unwrap();
+    for answer in waiting.into_iter().chain([important]) {
+        answer.await.unwrap().assert_status(200);
+    }
+    gateway.get("/normal").send().await.assert_status(200);
+    let log = gateway.log(6).await;
+    let is_shed = |line: &&serde_json::Value| line["flags"] == serde_json::json!(["shed"]);
+    assert_eq!(log.iter().filter(is_shed).count(), 2);
+}

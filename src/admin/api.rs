@@ -18,6 +18,7 @@ use super::commands::Commands;
 use super::readiness::{Readiness, Unready};
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
+use crate::proxy::Pressure;
 use crate::snapshot::Store;
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -34,6 +35,8 @@ pub struct Api {
     pub status: Arc<Status>,
     /// Where the token is.
     pub snapshots: Arc<Store>,
+    /// How much presses.
+    pub pressure: Arc<Pressure>,
     /// What may be asked.
     pub commands: Commands,
     /// Whether only this machine reaches the address.
@@ -107,6 +110,7 @@ impl Api {
         match path {
             "/status" => {
                 let mut report = self.status.report();
+                report.overload = self.pressure.level() as u8;
                 report.impaired = services::impaired(&self.snapshots.load(), Instant::now());
                 Answer::json(StatusCode::OK, &report)
             }
@@ -117,7 +121,8 @@ impl Api {
     }
 
     fn metrics(&self) -> Answer {
-        match services::metrics(&self.snapshots.load(), Instant::now()) {
+        let level = self.pressure.level() as u8;
+        match services::metrics(&self.snapshots.load(), level, Instant::now()) {
             Ok(services) => {
                 let text = self.status.metrics.text() + services.trim_end();
                 Answer {

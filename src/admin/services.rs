@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{Encoder, IntGaugeVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
@@ -36,13 +36,23 @@ pub(super) fn impaired(snapshot: &Snapshot, now: Instant) -> Vec<Impaired> {
 }
 
 /// The same as metrics, of all services.
-pub(super) fn metrics(snapshot: &Snapshot, now: Instant) -> Result<String, prometheus::Error> {
+pub(super) fn metrics(
+    snapshot: &Snapshot,
+    level: u8,
+    now: Instant,
+) -> Result<String, prometheus::Error> {
     let registry = Registry::new();
     let gauge = |name: &str, help: &str| {
         let gauge = IntGaugeVec::new(Opts::new(name, help), &["service"])?;
         registry.register(Box::new(gauge.clone()))?;
         Ok::<_, prometheus::Error>(gauge)
     };
+    let overload = IntGauge::new(
+        "tollgate_overload_level",
+        "How much presses: 0 nothing, 1 low priority is shed, 2 all but high, 3 connections too.",
+    )?;
+    overload.set(level.into());
+    registry.register(Box::new(overload))?;
     let circuits = gauge(
         "tollgate_circuit_breaker_state",
         "Where the circuit stands: 0 closed, 1 half open, 2 open.",

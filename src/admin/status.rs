@@ -43,6 +43,9 @@ pub struct Report {
     /// Services whose circuit is not closed or that have ejected endpoints.
     #[serde(default)]
     pub impaired: Vec<Impaired>,
+    /// How much presses: 0 to 3; from 1 on requests are shed.
+    #[serde(default)]
+    pub overload: u8,
     /// How the last reload went.
     pub last_reload: Option<Reload>,
     /// How many reloads there were.
@@ -201,6 +204,7 @@ impl Status {
                 loaded: now(),
                 needs_upgrade: Vec::new(),
                 impaired: Vec::new(),
+                overload: 0,
                 last_reload: None,
                 reloads: 0,
                 last_upgrade: None,

@@ -41,7 +41,7 @@ pub use render::render;
 pub use resilience::{Adaptive, CircuitBreaker, OutlierDetection, Retry, RetryOn};
 pub use root::{
     AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, NameServer,
-    Network, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
+    Network, Overload, Priority, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
 };
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;

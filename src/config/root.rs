@@ -14,7 +14,7 @@ use super::secret::Secret;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
 use super::source::Spanned;
-use super::units::{ByteSize, Period};
+use super::units::{ByteSize, Period, Share};
 
 /// A Tollgate configuration: one entry point in front of many services.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
@@ -49,6 +49,9 @@ pub struct Config {
     pub retry: Policy<Retry>,
     /// What clients get when the service can't answer, on all routes.
     pub fallback: Policy<Fallback>,
+    /// How important requests are when there is too much to do, on all routes: `low`, `normal` (the
+    /// default) or `high`.
+    pub priority: Option<Spanned<Priority>>,
     /// Header edits on all routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on all routes.
@@ -80,6 +83,9 @@ pub struct Server {
     pub timeouts: ServerTimeouts,
     /// Bounds on what clients may send.
     pub limits: ServerLimits,
+    /// When the least important requests are answered with 503, since there is too much to do. On
+    /// unless `off`.
+    pub overload: Policy<Overload>,
     /// How the gateway stops.
     pub shutdown: Shutdown,
     /// Whether the configuration is reloaded when it, or a file it names, has changed. Looked at
@@ -141,10 +147,49 @@ pub struct ServerLimits {
     /// Open client connections; more are closed at once. Default 20000. Each may need two file
     /// descriptors.
     pub connections: Spanned<usize>,
+    /// Requests under way at most, all services together; more are answered with 503. Default: as
+    /// many as there are connections.
+    pub requests: Option<Spanned<usize>>,
     /// Keys (addresses, tenants, …) that the rate limits count exactly at the same time, all
     /// limits together; 40 bytes each. Default 1048576. Above it a bounded estimate takes over that
     /// is never too generous.
     pub rate_limit_keys: Spanned<usize>,
+}
+
+/// When the gateway has more to do than it can, and answers the least important requests with 503.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overload {
+    /// How late worker threads may be all the time; five times as much is the second level. Default
+    /// `20ms`.
+    pub lag: Spanned<Period>,
+    /// The share of the control group's memory that may be in use. Default `85%`.
+    pub memory: Spanned<Share>,
+    /// The share of the file descriptors that may be in use. Default `80%`.
+    pub descriptors: Spanned<Share>,
+}
+
+impl Default for Overload {
+    fn default() -> Self {
+        Self {
+            lag: Period::millis(20).into(),
+            memory: Share(85).into(),
+            descriptors: Share(80).into(),
+        }
+    }
+}
+
+/// How important requests are when not all can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Priority {
+    /// Shed first.
+    Low,
+    /// Shed when it gets worse.
+    #[default]
+    Normal,
+    /// Never shed.
+    High,
 }
 
 /// How the gateway stops.
@@ -254,6 +299,7 @@ impl Default for Server {
             nameservers: Vec::new(),
             timeouts: ServerTimeouts::default(),
             limits: ServerLimits::default(),
+            overload: None,
             shutdown: Shutdown::default(),
             watch_files: true,
             upgrade_timeout: Period::seconds(30).into(),
@@ -281,6 +327,7 @@ impl Default for ServerLimits {
             uri: ByteSize::kib(8).into(),
             body: ByteSize::mib(10).into(),
             connections: 20_000.into(),
+            requests: None,
             rate_limit_keys: (1 << 20).into(),
         }
     }

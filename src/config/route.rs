@@ -8,6 +8,7 @@ use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
+use super::root::Priority;
 use super::service::HashKey;
 use super::shape::{Dictionary, FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
@@ -68,6 +69,9 @@ pub struct RouteFields {
     pub retry: Policy<Retry>,
     /// What clients get when the service can't answer.
     pub fallback: Policy<Fallback>,
+    /// How important requests are when there is too much to do: `low`, `normal` (the
+    /// default) or `high`.
+    pub priority: Option<Spanned<Priority>>,
     /// Header edits.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules.

@@ -9,6 +9,7 @@ use super::health::HealthCheck;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
+use super::root::Priority;
 use super::route::Route;
 use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
@@ -53,6 +54,9 @@ pub struct Service {
     pub retry: Policy<Retry>,
     /// What clients get when the service can't answer, on this service's routes.
     pub fallback: Policy<Fallback>,
+    /// How important requests are when there is too much to do, on this service's routes: `low`, `normal` (the
+    /// default) or `high`.
+    pub priority: Option<Spanned<Priority>>,
     /// Header edits on this service's routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on this service's routes.

@@ -10,6 +10,7 @@ use http::{HeaderValue, StatusCode, Uri};
 use super::connection::Connection;
 use super::handshake::Handshake;
 use super::mirror::Copy;
+use super::pressure::Counted;
 use super::reply::Reply;
 use crate::auth::Verified;
 use crate::config::FallbackOn;
@@ -19,6 +20,9 @@ use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
 use crate::traffic::Preflight;
 use crate::upstream::{Choice, Permit, Service, Tried};
+
+/// Deadlines are kept in whole milliseconds, and may fire one early.
+const TIMER_STEP: Duration = Duration::from_millis(2);
 
 /// One request's state, from arrival to its line in the log.
 #[derive(Debug)]
@@ -45,6 +49,8 @@ pub struct Context {
     /// What another service is to get too.
     pub(super) copy: Option<Box<Copy>>,
     pub(super) is_copy_decided: bool,
+    /// As long as it counts among the requests under way.
+    pub(super) counted: Option<Counted>,
     pub(super) flags: Flags,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
@@ -126,6 +132,7 @@ impl Context {
             attempt: Attempts::default(),
             copy: None,
             is_copy_decided: false,
+            counted: None,
             flags: Flags::default(),
             replied: None,
             is_logged: false,
@@ -161,7 +168,7 @@ impl Context {
     /// Whether the client's own deadline has passed, and the backend may not be late at all.
     pub(super) fn is_late_for_client(&self) -> bool {
         match (self.client_deadline, self.attempt.complete) {
-            (Some(deadline), Some(complete)) => complete.elapsed() >= deadline,
+            (Some(deadline), Some(complete)) => complete.elapsed() + TIMER_STEP >= deadline,
             _ => false,
         }
     }

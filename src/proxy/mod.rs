@@ -15,6 +15,7 @@ mod forward;
 mod handshake;
 mod mirror;
 mod pipeline;
+mod pressure;
 mod repeat;
 mod reply;
 mod respond;
@@ -38,6 +39,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
+pub use pressure::{Level, Pressure};
 
 use self::handshake::Handshake;
 use self::mirror::Mirrors;
@@ -51,21 +53,24 @@ pub struct Gateway {
     access_log: Option<Arc<AccessLog>>,
     is_draining: Arc<AtomicBool>,
     mirrors: Arc<Mirrors>,
+    pressure: Arc<Pressure>,
 }
 
 impl Gateway {
     /// A gateway that decides by the snapshot in force. While `is_draining`, clients are told to
-    /// close their connections.
+    /// close their connections; by `pressure`, requests are shed.
     pub fn new(
         snapshots: Arc<Store>,
         access_log: Option<Arc<AccessLog>>,
         is_draining: Arc<AtomicBool>,
+        pressure: Arc<Pressure>,
     ) -> Self {
         Self {
             snapshots,
             access_log,
             is_draining,
             mirrors: Arc::default(),
+            pressure,
         }
     }
 
@@ -113,7 +118,7 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.set_client_timeouts(session, context);
-        match pipeline::admit(session.req_header(), context) {
+        match pipeline::admit(session.req_header(), &self.pressure, context) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
                 Ok(false)

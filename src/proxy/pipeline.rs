@@ -1,6 +1,6 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
-//! request id → bounds → route → addresses → rate limits by address → preflight → authentication →
+//! request id → bounds → route → overload → addresses → rate limits by address → preflight → authentication →
 //! authorisation → rate limits by identity → body bound → redirect or direct answer → backend
 
 use std::borrow::Cow;
@@ -12,6 +12,7 @@ use pingora::http::RequestHeader;
 use super::arrival;
 use super::context::Context;
 use super::forward::X_REQUEST_ID;
+use super::pressure::Pressure;
 use super::reply::{Body, Reply};
 use crate::auth::Verified;
 use crate::limits::{KeySource, Phase, Tightest, Verdict};
@@ -27,7 +28,11 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 ///
 /// # Errors
 /// The gateway's own answer, if the request goes no further.
-pub(super) fn admit(request: &RequestHeader, context: &mut Context) -> Result<(), Box<Reply>> {
+pub(super) fn admit(
+    request: &RequestHeader,
+    pressure: &Pressure,
+    context: &mut Context,
+) -> Result<(), Box<Reply>> {
     arrival::identify(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
     let preflight = arrival::find_route(request, context)?;
@@ -35,6 +40,7 @@ pub(super) fn admit(request: &RequestHeader, context: &mut Context) -> Result<()
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
         return Err(Reply::internal("a request passed the routes without one").into());
     };
+    pressure.admit(route, context)?;
     admit_address(route, context)?;
     limit(route, Phase::BeforeAuthentication, request, context)?;
     answer_preflight(route, preflight, context)?;

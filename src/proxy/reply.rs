@@ -128,6 +128,8 @@ problems! {
     circuit_open = SERVICE_UNAVAILABLE, CircuitOpen, "urn:tollgate:problem:circuit-open", "Service unavailable", Some("destination_unavailable");
     /// 503: too many requests are under way to the service. Needs `Retry-After`.
     overloaded = SERVICE_UNAVAILABLE, Overloaded, "urn:tollgate:problem:overloaded", "Service unavailable", Some("connection_limit_reached");
+    /// 503: the gateway has too much to do. Needs `Retry-After`.
+    shed = SERVICE_UNAVAILABLE, Shed, "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", "Service unavailable", Some("http_request_denied");
     /// 504: the backend could not be connected to in time.
     connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
     /// 504: the backend did not answer in time.

@@ -18,7 +18,7 @@ use tokio::net::UnixStream;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::proxy::{Connection, Gateway, Late, Supervised};
+use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
 use crate::snapshot::{ClientTimeouts, Store};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
@@ -47,6 +47,7 @@ pub(super) struct Clients {
     proxy: Arc<HttpProxy<Gateway>>,
     snapshots: Arc<Store>,
     open: Arc<OpenConnections>,
+    pressure: Arc<Pressure>,
 }
 
 impl OpenConnections {
@@ -84,11 +85,13 @@ impl Clients {
         proxy: HttpProxy<Gateway>,
         snapshots: Arc<Store>,
         open: Arc<OpenConnections>,
+        pressure: Arc<Pressure>,
     ) -> Self {
         Self {
             proxy: Arc::new(proxy),
             snapshots,
             open,
+            pressure,
         }
     }
 
@@ -182,6 +185,10 @@ impl ServerApp for Clients {
     ) -> Option<Stream> {
         let snapshot = self.snapshots.load();
         let timeouts = snapshot.settings.timeouts;
+        // What is left is for connections to backends.
+        if self.pressure.level() == Level::Most {
+            return None;
+        }
         let _seat = self.open.enter(snapshot.settings.connections)?;
         drop(snapshot);
         let socket: RawFd = stream.id();

@@ -5,6 +5,7 @@ mod clients;
 mod handover;
 mod listening;
 mod operations;
+mod pressure;
 mod reload;
 mod shutdown;
 mod sockets;
@@ -32,13 +33,14 @@ pub use self::handover::Predecessor;
 use self::handover::Step;
 use self::listening::Listening;
 use self::operations::{Operations, Parts};
+use self::pressure::Measurement;
 use self::reload::Reloader;
 use self::shutdown::Shutdown;
 use self::sockets::Sockets;
 use self::user::become_user;
 use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
-use crate::proxy::Gateway;
+use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::AccessLog;
 use crate::upstream::{MOST_ATTEMPTS, discover};
@@ -126,9 +128,15 @@ pub fn run(start: Start) -> Result<(), StartError> {
 
     let mut server = Server::new_with_opt_and_conf(None, configuration(&settings));
     server.bootstrap();
-    let gateway = Gateway::new(snapshots.clone(), access_log.clone(), is_draining.clone());
+    let (pressure, lateness) = (Arc::new(Pressure::default()), Arc::default());
+    let gateway = Gateway::new(
+        snapshots.clone(),
+        access_log.clone(),
+        is_draining.clone(),
+        pressure.clone(),
+    );
     let proxy = http_proxy(&server.configuration, gateway);
-    let clients = Clients::new(proxy, snapshots.clone(), open.clone());
+    let clients = Clients::new(proxy, snapshots.clone(), open.clone(), pressure.clone());
     let service = Service::new("clients".to_owned(), clients.clone());
     let (service, sign) = Listening::new(service, &settings.listen, &sockets, may_accept.clone())?;
     server.add_service(service);
@@ -138,6 +146,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             readiness: Readiness::new(settings.listen, is_draining.clone()),
             status: status.clone(),
             snapshots: snapshots.clone(),
+            pressure: pressure.clone(),
             commands: asked,
             is_loopback: address.ip().is_loopback(),
         });
@@ -151,6 +160,12 @@ pub fn run(start: Start) -> Result<(), StartError> {
     server.add_service(background_service("name lookups", lookups));
     let checks = HealthChecks(snapshots.clone());
     server.add_service(background_service("health checks", checks));
+    let measurement = Measurement {
+        lateness: Arc::clone(&lateness),
+        pressure,
+        snapshots: snapshots.clone(),
+    };
+    server.add_service(background_service("pressure", measurement));
     let periods = LimitPeriods(start.state.clone());
     server.add_service(background_service("limit periods", periods));
     let operations = Operations::new(Parts {
@@ -165,6 +180,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         status: status.clone(),
         is_draining: is_draining.clone(),
         succession: succession.clone(),
+        lateness,
     });
     server.add_service(background_service("operations", operations));
     server.run(RunArgs {

@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::clients::Clients;
 use super::handover::{Predecessor, Step};
 use super::listening::Signs;
+use super::pressure::Lateness;
 use super::reload::Reloader;
 use super::sockets::Sockets;
 use super::upgrade::{Failed, Program, upgrade};
@@ -37,6 +38,7 @@ pub(super) struct Parts {
     pub(super) is_draining: Arc<AtomicBool>,
     /// Told when another process serves.
     pub(super) succession: Arc<Notify>,
+    pub(super) lateness: Arc<Lateness>,
 }
 
 /// Operations as a service of the framework, which wants to lend and not to give.
@@ -101,6 +103,7 @@ impl Parts {
                 .await
                 .map_err(health)?,
         }
+        self.lateness.ask(&workers);
         self.status.enter(Phase::Serving);
         let from = self.predecessor.as_ref().map(Predecessor::pid);
         let settings = &self.snapshots.load().settings;

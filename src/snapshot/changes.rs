@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::explain::written;
 use super::own::{needs_upgrade, settings};
 use super::policies::Written;
-use crate::config::{Config, Policy, RouteFields, Service, Source, Span, Spanned};
+use crate::config::{Config, RouteFields, Service, Source, Span, Spanned};
 
 /// Routes listed by name; more are only counted.
 const MOST_LISTED: usize = 1000;
@@ -326,6 +326,7 @@ fn compare_route(
         "timeouts": it => it.nearest(|place| place.timeouts),
         "retry": it => it.nearest(|place| place.retry),
         "fallback": it => it.nearest(|place| place.fallback),
+        "priority": it => it.nearest(|place| place.priority),
         "body_limit": it => it.nearest(|place| place.body_limit),
     }
     let short = |it: &Found<'_>| {
@@ -348,8 +349,8 @@ impl<'c> Found<'c> {
     /// The section that is in force for this route.
     fn nearest<T>(
         &self,
-        policy: impl Fn(&Written<'c>) -> &'c Policy<T>,
-    ) -> Option<&'c Spanned<crate::config::Toggle<T>>> {
+        policy: impl Fn(&Written<'c>) -> &'c Option<Spanned<T>>,
+    ) -> Option<&'c Spanned<T>> {
         let places = [
             Written::from(self.route),
             Written::from(self.service),

@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Uri};
 use super::policies::{Level, Written};
 use super::route::{Action, Route};
 use super::{Snapshot, policies};
-use crate::config::{Config, Policy, Source, Span};
+use crate::config::{Config, Source, Span, Spanned};
 use crate::routing::{Outcome, Parameters, PathError, Reason, Request, canonical_path};
 
 /// What would become of a request.
@@ -147,6 +147,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
     let timeouts = places.line("timeouts", source, |it| it.timeouts);
     let retry = places.line("retry", source, |it| it.retry);
     let fallback = places.line("fallback", source, |it| it.fallback);
+    let priority = places.line("priority", source, |it| it.priority);
     let body_limit = places.line("body_limit", source, |it| it.body_limit);
     let default = |name, text| PolicyLine {
         name,
@@ -165,6 +166,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
             }),
         ])
         .chain(fallback)
+        .chain(priority)
         .collect()
 }
 
@@ -213,7 +215,7 @@ impl<'c> Places<'c> {
         &self,
         name: &'static str,
         source: &Source,
-        policy: impl Fn(&Written<'c>) -> &'c Policy<T>,
+        policy: impl Fn(&Written<'c>) -> &'c Option<Spanned<T>>,
     ) -> Option<PolicyLine> {
         self.0.iter().find_map(|(level, place)| {
             let span = policy(place).as_ref()?.span;

@@ -29,7 +29,7 @@ pub use explain::{Decision, Explanation, PolicyLine, explain};
 pub use fallback::{Fallback, Instead};
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
-pub use settings::{Bounds, ClientTimeouts, Settings};
+pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::Provider;

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 14] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 15] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
@@ -43,12 +43,13 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 14] {
         (
             "server.limits",
             format!(
-                "header_size: {}, headers: {}, uri: {}, body: {}, connections: {}",
+                "header_size: {}, headers: {}, uri: {}, body: {}, connections: {}, requests: {:?}",
                 limits.header_size.value,
                 limits.headers,
                 limits.uri.value,
                 limits.body.value,
-                limits.connections
+                limits.connections,
+                limits.requests
             ),
         ),
         (
@@ -56,6 +57,7 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 14] {
             format!("{:?}", server.trusted_proxies),
         ),
         ("server.nameservers", format!("{:?}", server.nameservers)),
+        ("server.overload", format!("{:?}", server.overload)),
         ("server.timeouts", format!("{:?}", server.timeouts)),
         ("server.shutdown", format!("{:?}", server.shutdown)),
         ("server.watch_files", server.watch_files.to_string()),

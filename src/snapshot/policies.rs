@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::fallback::Fallback;
 use crate::auth::{Provider, Rule};
 use crate::config::{
-    self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, RateLimit, RouteFields, Span,
-    Spanned, Toggle,
+    self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, Priority, RateLimit,
+    RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{self, RateLimits, Scope};
 use crate::traffic::{Access, Cors, HeaderEdits};
@@ -37,6 +37,8 @@ pub struct Policies {
     pub retry: Slot<Retry>,
     /// What clients get when the service can't answer.
     pub fallback: Slot<Fallback>,
+    /// How important requests are.
+    pub priority: Priority,
     /// The largest request body, in bytes.
     pub body_limit: Option<u64>,
 }
@@ -60,6 +62,7 @@ pub(super) struct Written<'c> {
     pub(super) timeouts: &'c Policy<config::Timeouts>,
     pub(super) retry: &'c Policy<config::Retry>,
     pub(super) fallback: &'c Policy<config::Fallback>,
+    pub(super) priority: &'c Option<Spanned<Priority>>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
     pub(super) access: &'c Policy<config::Access>,
@@ -74,6 +77,7 @@ macro_rules! written {
             timeouts: &$section.timeouts,
             retry: &$section.retry,
             fallback: &$section.fallback,
+            priority: &$section.priority,
             headers: &$section.headers,
             cors: &$section.cors,
             access: &$section.access,
@@ -134,6 +138,7 @@ impl Policies {
             timeouts: Timeouts::compile(None, &mut Diagnostics::default()),
             retry: Retry::compile(None, &mut Diagnostics::default()).map(Arc::new),
             fallback: None,
+            priority: Priority::default(),
             body_limit: Some(body_limit),
         }
     }
@@ -190,6 +195,11 @@ impl Policies {
                 None => self.retry.clone(),
                 retry => Retry::compile(retry, diagnostics).map(Arc::new),
             },
+            priority: written
+                .priority
+                .as_deref()
+                .copied()
+                .unwrap_or(self.priority),
             fallback: inherit(written.fallback, &self.fallback, |fallback, span| {
                 Fallback::compile(fallback, span, surroundings.services, diagnostics)
             }),

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::config::{Config, Diagnostics, Period, Span, Spanned, Threads};
+use crate::config::{
+    Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads, Toggle,
+};
 
 /// Fewest and most keys that rate limits count exactly.
 const RATE_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1024..=1 << 28;
@@ -34,6 +36,10 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Open client connections at most.
     pub connections: usize,
+    /// Requests under way at most.
+    pub requests: Option<usize>,
+    /// When requests are shed.
+    pub overload: Option<OverloadRule>,
     /// What a request may be like.
     pub bounds: Bounds,
     /// How long clients may take.
@@ -46,6 +52,54 @@ pub struct Settings {
     pub watch_files: bool,
     /// How long each step of an upgrade may take.
     pub upgrade_timeout: Duration,
+}
+
+/// When there is too much to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OverloadRule {
+    /// How late workers may be.
+    pub lag: Duration,
+    /// Share of the memory, in percent.
+    pub memory: u8,
+    /// Share of the file descriptors, in percent.
+    pub descriptors: u8,
+}
+
+impl OverloadRule {
+    fn compile(written: &Policy<Overload>, diagnostics: &mut Diagnostics) -> Option<Self> {
+        let defaults = Overload::default();
+        let section = match written.as_deref() {
+            Some(Toggle::Off) => return None,
+            None => &defaults,
+            Some(Toggle::On(section)) => section,
+        };
+        if section.lag.0.is_zero() {
+            diagnostics
+                .error(
+                    section.lag.span,
+                    "`lag` is zero, so every request would be shed",
+                )
+                .help("20ms is usual; `overload: off` sheds nothing");
+        }
+        for (name, share) in [
+            ("memory", &section.memory),
+            ("descriptors", &section.descriptors),
+        ] {
+            if share.0 == 0 {
+                diagnostics
+                    .error(
+                        share.span,
+                        format!("`{name}` is zero, so every request would be shed"),
+                    )
+                    .help("1% to 100%; `overload: off` sheds nothing");
+            }
+        }
+        Some(Self {
+            lag: section.lag.0,
+            memory: section.memory.0,
+            descriptors: section.descriptors.0,
+        })
+    }
 }
 
 /// What a request may be like.
@@ -92,6 +146,8 @@ impl Settings {
         };
         let headers = range(&limits.headers, "headers", 1, MOST_HEADERS);
         let connections = range(&limits.connections, "connections", 1, 10_000_000);
+        let requests = limits.requests.as_ref();
+        let requests = requests.map(|number| range(number, "requests", 1, 10_000_000));
         let upstream_pool = range(&server.upstream_pool, "upstream_pool", 1, 1_000_000);
         range(
             &limits.rate_limit_keys,
@@ -135,6 +191,14 @@ impl Settings {
             }
             value
         };
+        let timeouts = ClientTimeouts {
+            request_header: period(&timeouts.request_header, "request_header"),
+            request_body: period(&timeouts.request_body, "request_body"),
+            response: period(&timeouts.response, "response"),
+            keepalive: period(&timeouts.keepalive, "keepalive"),
+        };
+        let upgrade_timeout = period(&server.upgrade_timeout, "upgrade_timeout");
+        let overload = OverloadRule::compile(&server.overload, diagnostics);
         Self {
             listen,
             admin,
@@ -149,14 +213,11 @@ impl Settings {
             upstream_pool,
             nameservers: server.nameservers.iter().map(|it| it.0).collect(),
             connections,
+            requests,
+            overload,
             bounds,
-            timeouts: ClientTimeouts {
-                request_header: period(&timeouts.request_header, "request_header"),
-                request_body: period(&timeouts.request_body, "request_body"),
-                response: period(&timeouts.response, "response"),
-                keepalive: period(&timeouts.keepalive, "keepalive"),
-            },
-            upgrade_timeout: period(&server.upgrade_timeout, "upgrade_timeout"),
+            timeouts,
+            upgrade_timeout,
             shutdown_grace: server.shutdown.grace.value.0,
             shutdown_deadline: server.shutdown.deadline.value.0,
             watch_files: server.watch_files,

@@ -65,10 +65,12 @@ pub enum Flag {
     Fallback = 1 << 26,
     /// A copy was sent to another service.
     Mirrored = 1 << 27,
+    /// The gateway itself had too much to do.
+    Shed = 1 << 28,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 28] = [
+    const ALL: [(Self, &'static str); 29] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -97,6 +99,7 @@ impl Flag {
         (Self::Overloaded, "overloaded"),
         (Self::Fallback, "fallback"),
         (Self::Mirrored, "mirrored"),
+        (Self::Shed, "shed"),
     ];
 }
 
