@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test soak test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
+.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -19,6 +19,10 @@ SOAK_SECONDS = 120
 soak: tools
 	@scripts/need wrk:wrk
 	SOAK_SECONDS=$(SOAK_SECONDS) SOAK_STRICT=1 cargo test --release --test soak -- --nocapture
+
+# Five times a backend's capacity, with and without a bound that finds itself; see tests/stampede.rs.
+stampede: tools
+	cargo test --release --test stampede -- --ignored --nocapture
 
 # The service on a small machine of its own, booted in a container; needs root. Without, it says so.
 test-systemd: tools

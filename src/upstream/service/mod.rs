@@ -1,5 +1,8 @@
 //! A service: endpoints that do the same, and what is known of them together.
 
+mod checks;
+mod membership;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -7,12 +10,13 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
-use super::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
-use super::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Permit, Turn};
-use super::discovery::Name;
-use super::endpoint::Endpoint;
-use super::health::{HealthCheck, Outcome, OutlierDetection};
-use super::retry::Budget;
+use crate::upstream::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
+use crate::upstream::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Permit, Turn};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::health::{HealthCheck, Outcome, OutlierDetection};
+use crate::upstream::retry::Budget;
+pub(super) use membership::Target;
+use membership::members;
 
 /// The `Host` that backends see.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,15 +47,6 @@ pub enum NoChoice {
     Unresolved,
     /// All have as many connections as they bear.
     Full,
-}
-
-/// One entry of the list of targets.
-#[derive(Debug)]
-pub(super) enum Target {
-    /// An endpoint with its weight, and its name unless it goes by its address.
-    Endpoint(Arc<Endpoint>, u32, Option<Arc<Name>>),
-    /// Whatever the name stands for.
-    Name(Arc<Name>),
 }
 
 /// A service: endpoints that do the same.
@@ -122,81 +117,6 @@ impl Service {
             turn: AtomicUsize::new(0),
             record: Arc::new(Record::new()),
         }
-    }
-
-    /// This service, with what `known`, its predecessor of the same name, knows: endpoints that both
-    /// have live on, and the turn goes on where it was. If nothing differs it is `known` itself.
-    pub fn succeed(mut self, known: &Arc<Self>) -> Arc<Self> {
-        for target in &mut self.targets {
-            if let Some(same) = known.targets.iter().find(|it| it.is_same_as(target)) {
-                target.adopt(same);
-            }
-        }
-        let is_same = self.targets.len() == known.targets.len()
-            && std::iter::zip(&self.targets, &known.targets).all(|(this, that)| this.is(that));
-        if is_same && self.rules == known.rules {
-            return known.clone();
-        }
-        // Counted before it is read, so that no change is missed.
-        self.followed = AtomicU64::new(self.changes());
-        let pool = Pool::new(members(&self.targets), &self.rules.law);
-        self.pool.store(Arc::new(pool));
-        self.record = known.record.clone();
-        if self.rules.breaker.is_none() {
-            self.record.circuit.reset();
-        }
-        if self.rules.health_check.is_none() {
-            self.forget_checks();
-        }
-        self.turn = AtomicUsize::new(known.turn.load(Ordering::Relaxed));
-        Arc::new(self)
-    }
-
-    /// Its targets as written: scheme and host, and the path put before every forwarded path.
-    pub fn targets(&self) -> Vec<(String, String)> {
-        let targets = self.targets.iter().map(|target| match target {
-            Target::Endpoint(endpoint, ..) => (endpoint.as_str(), endpoint.prefix().to_owned()),
-            Target::Name(name) => (name.as_str(), name.prefix().to_owned()),
-        });
-        let targets = targets.map(|(origin, prefix)| (origin.to_owned(), prefix));
-        targets.collect()
-    }
-
-    /// The names that lead to its endpoints.
-    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<Name>> {
-        self.targets.iter().filter_map(|target| match target {
-            Target::Endpoint(_, _, name) => name.as_ref(),
-            Target::Name(name) => Some(name),
-        })
-    }
-
-    fn changes(&self) -> u64 {
-        self.names().map(|name| name.changes()).sum()
-    }
-
-    /// Takes over what was found by its names, if that is new. Endpoints that join others start
-    /// slowly.
-    pub(super) fn follow_names(&self) {
-        let changes = self.changes();
-        if self.followed.swap(changes, Ordering::Relaxed) == changes {
-            return;
-        }
-        let known = self.pool.load();
-        let pool = Pool::new(members(&self.targets), &self.rules.law);
-        if pool.is_same_as(&known) {
-            return;
-        }
-        if known.endpoints().iter().any(|it| it.is_resolved()) {
-            let now = self.record.at(Instant::now());
-            for endpoint in pool.endpoints() {
-                if !known.endpoints().iter().any(|it| Arc::ptr_eq(it, endpoint)) {
-                    endpoint.health.came_back(now);
-                    self.record.watch(now + self.rules.slow_start);
-                }
-            }
-        }
-        self.pool.store(Arc::new(pool));
-        self.count_down();
     }
 
     /// The `Host` that its backends see.
@@ -378,79 +298,6 @@ impl Service {
         );
     }
 
-    /// How its endpoints are checked.
-    pub fn health_check(&self) -> Option<&HealthCheck> {
-        self.rules.health_check.as_ref()
-    }
-
-    /// The endpoints that are to be checked now.
-    pub(super) fn due_for_check(&self, now: Instant) -> Vec<Arc<Endpoint>> {
-        let Some(rule) = &self.rules.health_check else {
-            return Vec::new();
-        };
-        let now = self.record.at(now);
-        let pool = self.pool.load();
-        let is_due =
-            |it: &&Arc<Endpoint>| it.is_resolved() && it.checks.is_due(rule, now, fastrand::f64());
-        pool.endpoints().iter().filter(is_due).cloned().collect()
-    }
-
-    /// Learns how a check of one of its endpoints went.
-    pub(super) fn checked(&self, endpoint: &Endpoint, result: Result<(), String>, now: Instant) {
-        let Some(rule) = &self.rules.health_check else {
-            return;
-        };
-        let now = self.record.at(now);
-        let Some(is_down) = endpoint.checks.learn(rule, result.is_ok()) else {
-            return;
-        };
-        if !endpoint.health.checked(is_down, now) {
-            return;
-        }
-        let has_down = self
-            .pool
-            .load()
-            .endpoints()
-            .iter()
-            .any(|it| it.health.is_down());
-        self.record.has_down.store(has_down, Ordering::Relaxed);
-        let (service, name) = (&self.name, endpoint.as_str());
-        match result {
-            Err(reason) => {
-                log::warn!("endpoint down: service={service} endpoint={name} reason={reason}");
-            }
-            Ok(()) => {
-                self.record.watch(now + self.rules.slow_start);
-                log::info!("endpoint up: service={service} endpoint={name}");
-            }
-        }
-    }
-
-    fn count_down(&self) {
-        let has_down = self
-            .pool
-            .load()
-            .endpoints()
-            .iter()
-            .any(|it| it.health.is_down());
-        self.record.has_down.store(has_down, Ordering::Relaxed);
-    }
-
-    /// Without checks nobody would find out that an endpoint is up again.
-    fn forget_checks(&self) {
-        for endpoint in self.pool.load().endpoints() {
-            endpoint.health.checked(false, Duration::ZERO);
-        }
-        self.record.has_down.store(false, Ordering::Relaxed);
-    }
-
-    /// The endpoints of which checks say that they are down.
-    pub fn endpoints_down(&self) -> Vec<Arc<Endpoint>> {
-        let mut endpoints = self.endpoints();
-        endpoints.retain(|it| it.health.is_down());
-        endpoints
-    }
-
     /// The endpoints that are ejected.
     pub fn ejected_endpoints(&self, now: Instant) -> Vec<Arc<Endpoint>> {
         let now = self.record.at(now);
@@ -458,51 +305,6 @@ impl Service {
         endpoints.retain(|it| it.health.is_ejected(now));
         endpoints
     }
-}
-
-impl Target {
-    /// Whether the same endpoints are found by it in the same way.
-    fn is_same_as(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Endpoint(this, ..), Self::Endpoint(that, ..)) => this.is_same_as(that),
-            (Self::Name(this), Self::Name(that)) => this.is_same_as(that),
-            _ => false,
-        }
-    }
-
-    /// Takes over the endpoints of `known`, which is the same; the weight stays its own.
-    fn adopt(&mut self, known: &Self) {
-        match (self, known) {
-            (Self::Endpoint(endpoint, _, name), Self::Endpoint(same, _, its)) => {
-                endpoint.clone_from(same);
-                name.clone_from(its);
-            }
-            (Self::Name(name), Self::Name(same)) => name.clone_from(same),
-            _ => {}
-        }
-    }
-
-    /// Whether it is the very same.
-    fn is(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Endpoint(this, weight, _), Self::Endpoint(that, other, _)) => {
-                Arc::ptr_eq(this, that) && weight == other
-            }
-            (Self::Name(this), Self::Name(that)) => Arc::ptr_eq(this, that),
-            _ => false,
-        }
-    }
-}
-
-fn members(targets: &[Target]) -> Vec<(Arc<Endpoint>, u32)> {
-    let mut members = Vec::with_capacity(targets.len());
-    for target in targets {
-        match target {
-            Target::Endpoint(endpoint, weight, _) => members.push((endpoint.clone(), *weight)),
-            Target::Name(name) => members.extend(name.found()),
-        }
-    }
-    members
 }
 
 /// Whether unwell endpoints are passed over: only while at least half of them can take requests, or
