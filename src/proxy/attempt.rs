@@ -206,6 +206,7 @@ pub(super) fn answered(status: StatusCode, context: &mut Context) {
         // From here on it is a stream, which says nothing of how many requests the service bears.
         settle(Outcome::Success, context);
         context.attempt.permit = None;
+        context.counted = None;
     } else if status.is_informational() {
         return;
     }

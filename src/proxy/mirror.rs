@@ -11,7 +11,7 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
-use super::forward;
+use super::{affinity, forward};
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Choice, Outcome, Permit, Service, Timeouts, Tried};
 
@@ -77,8 +77,10 @@ fn copy(sent: &RequestHeader, request: &RequestHeader, context: &Context) -> Opt
     let Admission::Granted(permit) = service.admit(context.arrived) else {
         return None;
     };
+    let key = service.hash_key();
+    let key = key.and_then(|key| affinity::of(key, sent, context));
     let choice = service
-        .choose(Tried::default(), None, context.arrived)
+        .choose(Tried::default(), key.as_deref(), context.arrived)
         .ok()?;
     let mut header = request.clone();
     forward::prepare(sent, &mut header, (&service, &choice.endpoint), context).ok()?;

@@ -35,6 +35,10 @@ impl Window {
         };
         let mut seen = bucket.load(Ordering::Relaxed);
         loop {
+            // What comes late, after a long answer, must not wipe out what is counted since.
+            if is_newer(seen, second) {
+                return;
+            }
             let next = if is_of(seen, second) {
                 seen
             } else {
@@ -80,6 +84,15 @@ fn is_of(bucket: u64, second: u64) -> bool {
     bucket >> (2 * COUNT_BITS) == stamp(second) >> (2 * COUNT_BITS)
 }
 
+/// Whether a bucket counts a later second, as stamps go round.
+fn is_newer(bucket: u64, second: u64) -> bool {
+    let (counted, asked) = (
+        bucket >> (2 * COUNT_BITS),
+        stamp(second) >> (2 * COUNT_BITS),
+    );
+    counted != 0 && matches!((counted + 0xffff - asked) % 0xffff, 1..0x8000)
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -100,6 +113,26 @@ mod tests {
         assert_eq!(window.counts(Duration::from_secs(40)), (0, 0));
         window.clear();
         assert_eq!(window.counts(Duration::from_secs(29)), (0, 0));
+    }
+
+    #[test]
+    fn what_comes_late_wipes_nothing_out() {
+        for now in [25, 65_541, 200_000] {
+            let window = Window::default();
+            for _ in 0..5 {
+                window.add(Kind::Marked, Duration::from_secs(now));
+            }
+            for late in [10, 20] {
+                window.add(Kind::Plain, Duration::from_secs(now - late));
+            }
+            window.add(Kind::Plain, Duration::from_secs(now - 3));
+            assert_eq!(window.counts(Duration::from_secs(now)), (1, 5));
+        }
+        // After hours the same bucket begins anew.
+        let window = Window::default();
+        window.add(Kind::Plain, Duration::from_secs(5));
+        window.add(Kind::Plain, Duration::from_secs(20_005));
+        assert_eq!(window.counts(Duration::from_secs(20_005)), (1, 0));
     }
 
     #[test]

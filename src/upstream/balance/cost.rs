@@ -56,7 +56,9 @@ impl Cost {
                     let weight = fading(at, stamp);
                     average * weight + sample * (1.0 - weight)
                 };
-                Some(pack(next, stamp))
+                // A long answer is learned of late, and the clock does not go back for it.
+                let is_late = seen != 0 && stamp.wrapping_sub(at) > u32::MAX / 2;
+                Some(pack(next, if is_late { at } else { stamp }))
             });
     }
 
@@ -124,6 +126,14 @@ mod tests {
         assert!((average / tenth - 1.0).abs() < 0.01, "{average} {tenth}");
         // Without an answer it is forgotten.
         assert!(cost.average(100_000 * MS) < 100.0);
+    }
+
+    #[test]
+    fn what_is_learned_late_does_not_turn_the_clock_back() {
+        let cost = Cost::default();
+        cost.answered(10 * MS, 30_000 * MS);
+        cost.answered(20 * MS, 10_000 * MS);
+        assert!((cost.average(30_000 * MS) - 20_000.0).abs() < 1.0);
     }
 
     #[test]

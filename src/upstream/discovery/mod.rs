@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Service;
+use name::LookUp;
 pub(super) use name::{Discovered, Name, Question};
 pub use resolver::Resolver;
 
@@ -28,9 +29,12 @@ impl Discovery {
         let mut made = None;
         for service in services {
             for name in service.names() {
-                if self.0.len() < MOST_AT_ONCE && name.begin(name.now()) {
+                if self.0.len() >= MOST_AT_ONCE {
+                    break;
+                }
+                if let Some(begun) = name.begin(name.now()) {
                     let made = made.get_or_insert_with(|| Arc::new(resolver()));
-                    self.0.spawn(look_up(name.clone(), made.clone()));
+                    self.0.spawn(look_up(begun, made.clone()));
                 }
             }
             service.follow_names();
@@ -43,9 +47,12 @@ pub async fn discover(services: &[Arc<Service>], resolver: impl Fn() -> Resolver
     let mut lookups = JoinSet::new();
     let mut made = None;
     for name in services.iter().flat_map(|service| service.names()) {
-        if name.is_new() && name.begin(name.now()) {
+        if !name.is_new() {
+            continue;
+        }
+        if let Some(begun) = name.begin(name.now()) {
             let made = made.get_or_insert_with(|| Arc::new(resolver()));
-            lookups.spawn(look_up(name.clone(), made.clone()));
+            lookups.spawn(look_up(begun, made.clone()));
         }
     }
     let all = async { while lookups.join_next().await.is_some() {} };
@@ -56,8 +63,7 @@ pub async fn discover(services: &[Arc<Service>], resolver: impl Fn() -> Resolver
     }
 }
 
-async fn look_up(name: Arc<Name>, resolver: Arc<Resolver>) {
-    let running = name.running();
-    let answer = resolver.ask(name.question()).await;
-    running.learn(answer);
+async fn look_up(begun: LookUp, resolver: Arc<Resolver>) {
+    let answer = resolver.ask(begun.question()).await;
+    begun.learn(answer);
 }

@@ -64,8 +64,8 @@ pub(in crate::upstream) struct Discovered {
     found: ArcSwap<Vec<(Arc<Endpoint>, u32)>>,
 }
 
-/// A look-up under way.
-pub(super) struct Running<'n>(&'n Name);
+/// A look-up that is to be made; over when dropped, whatever becomes of it.
+pub(super) struct LookUp(Arc<Name>);
 
 impl Discovered {
     /// Endpoints like `url`, whose host is replaced by each address.
@@ -150,11 +150,6 @@ impl Name {
         }
     }
 
-    /// What is asked.
-    pub(super) fn question(&self) -> &Question {
-        &self.question
-    }
-
     /// `scheme://name:port`, as logs and explanations show it.
     pub(in crate::upstream) fn as_str(&self) -> &str {
         match &self.meaning {
@@ -209,15 +204,11 @@ impl Name {
         !self.was_answered.load(Ordering::Relaxed)
     }
 
-    /// Whether it is time to look it up. If so the caller does.
-    pub(super) fn begin(&self, now: Duration) -> bool {
-        millis(now) >= self.due.load(Ordering::Relaxed)
-            && !self.is_running.swap(true, Ordering::Relaxed)
-    }
-
-    /// The look-up that [`Name::begin`] allowed; over when dropped.
-    pub(super) fn running(&self) -> Running<'_> {
-        Running(self)
+    /// The look-up, if it is time for one and none is under way.
+    pub(super) fn begin(self: &Arc<Self>, now: Duration) -> Option<LookUp> {
+        let is_due = millis(now) >= self.due.load(Ordering::Relaxed)
+            && !self.is_running.swap(true, Ordering::Relaxed);
+        is_due.then(|| LookUp(self.clone()))
     }
 
     fn learn(&self, answer: Result<Answer, String>, now: Duration, random: f64) {
@@ -276,14 +267,19 @@ impl Name {
     }
 }
 
-impl Running<'_> {
+impl LookUp {
+    /// What is asked.
+    pub(super) fn question(&self) -> &Question {
+        &self.0.question
+    }
+
     /// What came of it. A failure leaves the endpoints as they were.
     pub(super) fn learn(self, answer: Result<Answer, String>) {
         self.0.learn(answer, self.0.now(), fastrand::f64());
     }
 }
 
-impl Drop for Running<'_> {
+impl Drop for LookUp {
     fn drop(&mut self) {
         self.0.is_running.store(false, Ordering::Relaxed);
     }
@@ -323,18 +319,17 @@ mod tests {
 
     #[test]
     fn it_is_looked_up_again_when_its_answer_has_expired() {
-        let name = name();
+        let name = Arc::new(name());
         for (now, lifetime, next) in [(0, 20, 20), (20, 0, 21), (21, 86_400, 81)] {
-            assert!(name.begin(at(now)));
+            let look_up = name.begin(at(now)).unwrap();
             // Not twice at once.
-            assert!(!name.begin(at(now)));
-            let running = name.running();
-            running
+            assert!(name.begin(at(now)).is_none());
+            look_up
                 .0
                 .learn(answer(&["10.0.0.1"], lifetime), at(now), 0.0);
-            drop(running);
+            drop(look_up);
             let before = at(next) - Duration::from_millis(1);
-            assert!(!name.begin(before), "{now} {lifetime}");
+            assert!(name.begin(before).is_none(), "{now} {lifetime}");
         }
     }
 

@@ -63,11 +63,6 @@ impl Health {
         self.ejected_until.load(Ordering::Relaxed) > millis(now)
     }
 
-    /// Whether it should get no requests for now.
-    pub(super) fn is_unwell(&self, now: Duration) -> bool {
-        self.is_ejected(now) || self.is_down.load(Ordering::Relaxed)
-    }
-
     /// Its checks say that it is down or up. `true` if that is news.
     pub(super) fn checked(&self, is_down: bool, now: Duration) -> bool {
         let is_news = self.is_down.swap(is_down, Ordering::Relaxed) != is_down;
@@ -119,9 +114,9 @@ mod tests {
         let at = Duration::from_secs;
         let slow_start = at(10);
         assert_eq!(health.warmth(at(0), slow_start), 1.0);
-        assert!(health.checked(true, at(5)) && health.is_unwell(at(5)));
+        assert!(health.checked(true, at(5)) && health.is_down());
         assert!(!health.checked(true, at(6)));
-        assert!(health.checked(false, at(20)) && !health.is_unwell(at(20)));
+        assert!(health.checked(false, at(20)) && !health.is_down());
         assert_eq!(health.warmth(at(20), slow_start), 0.1);
         assert_eq!(health.warmth(at(25), slow_start), 0.5);
         assert_eq!(health.warmth(at(31), slow_start), 1.0);

@@ -83,7 +83,7 @@ impl Service {
     /// The endpoints of which checks say that they are down.
     pub fn endpoints_down(&self) -> Vec<Arc<Endpoint>> {
         let mut endpoints = self.endpoints();
-        endpoints.retain(|it| it.health.is_down());
+        endpoints.retain(|it| self.health_check().is_some() && it.health.is_down());
         endpoints
     }
 }

@@ -151,7 +151,7 @@ impl Service {
         let pool = self.pool.load();
         let now = self.record.at(now);
         let is_watched = self.record.is_watched(now);
-        let is_health_heeded = is_watched && are_enough_well(&pool, now);
+        let is_health_heeded = is_watched && self.are_enough_well(&pool, now);
         let seen = Seen {
             law: &self.rules.law,
             turn: &self.turn,
@@ -169,7 +169,7 @@ impl Service {
                 Rank::Full
             } else if tried.is_unreachable(index) {
                 Rank::Unreachable
-            } else if is_health_heeded && endpoint.health.is_unwell(now) {
+            } else if is_health_heeded && self.is_unwell(endpoint, now) {
                 Rank::Unwell
             } else if tried.contains(index) {
                 Rank::Tried
@@ -190,6 +190,21 @@ impl Service {
     /// Whether a request may wait for a connection; it has its `permit`.
     pub fn may_connect(&self, permit: &Permit) -> bool {
         permit.wait(self.rules.breaker.as_ref())
+    }
+
+    /// Whether an endpoint should get no requests for now. What a last check says, of when there were
+    /// still checks, does not count: nobody would find out that it is up again.
+    fn is_unwell(&self, endpoint: &Endpoint, now: Duration) -> bool {
+        let is_checked = self.rules.health_check.is_some();
+        endpoint.health.is_ejected(now) || (is_checked && endpoint.health.is_down())
+    }
+
+    /// Whether unwell endpoints are passed over: only while at least half of them can take requests, or
+    /// what is left would be overrun (Envoy's panic threshold).
+    fn are_enough_well(&self, pool: &Pool, now: Duration) -> bool {
+        let is_well = |it: &&Arc<Endpoint>| it.is_resolved() && !self.is_unwell(it, now);
+        let half = pool.endpoints().len().div_ceil(2);
+        pool.endpoints().iter().filter(is_well).take(half).count() == half
     }
 
     /// Whether an endpoint, which may have just come back, gets this request.
@@ -305,14 +320,6 @@ impl Service {
         endpoints.retain(|it| it.health.is_ejected(now));
         endpoints
     }
-}
-
-/// Whether unwell endpoints are passed over: only while at least half of them can take requests, or
-/// what is left would be overrun (Envoy's panic threshold).
-fn are_enough_well(pool: &Pool, now: Duration) -> bool {
-    let is_well = |it: &&Arc<Endpoint>| it.is_resolved() && !it.health.is_unwell(now);
-    let half = pool.endpoints().len().div_ceil(2);
-    pool.endpoints().iter().filter(is_well).take(half).count() == half
 }
 
 /// Good and bad answers of all endpoints.
