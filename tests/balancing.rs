@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
-use support::{Gateway, Upstream};
+use support::{Gateway, Upstream, service_of};
 
 /// Backends that answer with their number.
 async fn numbered(count: usize) -> Vec<Upstream> {
@@ -20,17 +20,6 @@ async fn numbered(count: usize) -> Vec<Upstream> {
     backends
 }
 
-fn config(backends: &[Upstream], rest: &str) -> String {
-    let targets: Vec<_> = backends
-        .iter()
-        .map(|it| format!("\"http://{}\"", it.address))
-        .collect();
-    format!(
-        "services: {{ a: {{ targets: [{}], routes: [{{ prefix: /a }}], {rest} }} }}",
-        targets.join(", ")
-    )
-}
-
 #[tokio::test]
 async fn the_same_key_finds_the_same_backend() {
     let backends = numbered(4).await;
@@ -39,7 +28,7 @@ async fn the_same_key_finds_the_same_backend() {
         ("cookie:sid", "cookie", "a=b; sid="),
     ] {
         let rest = format!("load_balancing: {{ hash: \"{by}\" }}");
-        let gateway = Gateway::start(&config(&backends, &rest)).await;
+        let gateway = Gateway::start(&service_of(&backends, &rest)).await;
         let mut all = HashSet::new();
         for key in 0..30 {
             let mut found = HashSet::new();
@@ -57,7 +46,7 @@ async fn the_same_key_finds_the_same_backend() {
 #[tokio::test]
 async fn paths_and_addresses_are_keys_too() {
     let backends = numbered(4).await;
-    let gateway = Gateway::start(&config(&backends, "load_balancing: { hash: path }")).await;
+    let gateway = Gateway::start(&service_of(&backends, "load_balancing: { hash: path }")).await;
     let mut all = HashSet::new();
     for key in 0..30 {
         let path = format!("/a/{key}");
@@ -66,7 +55,11 @@ async fn paths_and_addresses_are_keys_too() {
         all.insert(first);
     }
     assert_eq!(all.len(), 4);
-    let gateway = Gateway::start(&config(&backends, "load_balancing: { hash: client_ip }")).await;
+    let gateway = Gateway::start(&service_of(
+        &backends,
+        "load_balancing: { hash: client_ip }",
+    ))
+    .await;
     let first = gateway.get("/a").send().await.text();
     for _ in 0..10 {
         assert_eq!(gateway.get("/a").send().await.text(), first);
@@ -77,7 +70,7 @@ async fn paths_and_addresses_are_keys_too() {
 async fn a_key_moves_only_while_its_backend_is_away() {
     let mut backends = numbered(4).await;
     let rest = "load_balancing: { hash: \"header:X-Tenant\" }";
-    let gateway = Gateway::start(&config(&backends, rest)).await;
+    let gateway = Gateway::start(&service_of(&backends, rest)).await;
     let mut homes = Vec::new();
     for key in 0..20 {
         let request = gateway.get("/a").header("x-tenant", &key.to_string());
@@ -103,7 +96,7 @@ async fn a_backend_that_hangs_gets_no_more_than_others_spare() {
     let mut all = backends;
     all.push(stuck);
     // The default law is by requests under way.
-    let gateway = Gateway::start(&config(&all, "outlier_detection: off")).await;
+    let gateway = Gateway::start(&service_of(&all, "outlier_detection: off")).await;
     let waiting: Vec<_> = (0..4)
         .map(|_| tokio::spawn(gateway.get("/a").send()))
         .collect();
@@ -123,7 +116,8 @@ async fn a_backend_that_hangs_gets_no_more_than_others_spare() {
 async fn every_law_serves() {
     let backends = numbered(3).await;
     for law in ["round_robin", "least_requests", "peak_ewma", "random"] {
-        let gateway = Gateway::start(&config(&backends, &format!("load_balancing: {law}"))).await;
+        let gateway =
+            Gateway::start(&service_of(&backends, &format!("load_balancing: {law}"))).await;
         let mut seen = HashSet::new();
         for _ in 0..60 {
             seen.insert(gateway.get("/a").send().await.assert_status(200).text());

@@ -8,18 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::Response;
-use support::{Gateway, Upstream};
-
-fn config(targets: &[&Upstream], rest: &str) -> String {
-    let targets: Vec<_> = targets
-        .iter()
-        .map(|it| format!("\"http://{}\"", it.address))
-        .collect();
-    format!(
-        "services: {{ a: {{ targets: [{}], routes: [{{ prefix: /a }}], {rest} }} }}",
-        targets.join(", ")
-    )
-}
+use support::{Gateway, Upstream, service_of};
 
 /// Waits for ever unless the path ends with `quick`.
 async fn slow() -> Upstream {
@@ -50,7 +39,7 @@ async fn backends_learn_how_much_time_is_left() {
         Upstream::answering(answer).await,
     );
     let rest = "timeouts: { total: 20s }, outlier_detection: off";
-    let gateway = Gateway::start(&config(&[&one, &two], rest)).await;
+    let gateway = Gateway::start(&service_of([&one, &two], rest)).await;
     // What just anybody says does not count.
     let request = gateway.get("/a").header("x-request-deadline-ms", "5");
     request.send().await.assert_status(503);
@@ -60,7 +49,7 @@ async fn backends_learn_how_much_time_is_left() {
     assert!(all[2] <= 20_000 && all[2] > 15_000, "{all:?}");
     assert!(all[0] + 30 <= all[1] && all[1] + 30 <= all[2], "{all:?}");
     let rest = "timeouts: { total: off }, outlier_detection: off, retry: off";
-    let gateway = Gateway::start(&config(&[&one], rest)).await;
+    let gateway = Gateway::start(&service_of([&one], rest)).await;
     gateway.get("/a").send().await.assert_status(503);
     assert_eq!(one.last().header("x-request-deadline-ms"), None);
 }
@@ -68,7 +57,7 @@ async fn backends_learn_how_much_time_is_left() {
 #[tokio::test]
 async fn grpc_clients_say_how_long_they_wait() {
     let echo = Upstream::echo().await;
-    let gateway = Gateway::start(&config(&[&echo], "")).await;
+    let gateway = Gateway::start(&service_of([&echo], "")).await;
     let request = gateway
         .post("/a")
         .header("content-type", "application/grpc");
@@ -98,7 +87,7 @@ async fn a_client_that_waits_for_too_short_blames_nobody() {
     let (one, two) = (slow().await, slow().await);
     let rest =
         "outlier_detection: { consecutive_failures: 1 }, circuit_breaker: { minimum_requests: 1 }";
-    let gateway = Gateway::start(&config(&[&one, &two], rest)).await;
+    let gateway = Gateway::start(&service_of([&one, &two], rest)).await;
     for _ in 0..4 {
         let request = gateway.get("/a").header("grpc-timeout", "50m");
         let answer = request.send().await.assert_status(504);
@@ -120,7 +109,7 @@ async fn a_trusted_proxy_may_shorten_the_time() {
         "server: {{ listen: $LISTEN, threads: 2, trusted_proxies: [127.0.0.1] }}
 admin: {{ listen: $ADMIN }}
 {}",
-        config(&[&slow], "")
+        service_of([&slow], "")
     );
     let gateway = Gateway::start(&config).await;
     let request = gateway.get("/a").header("x-request-deadline-ms", "50");

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hyper::{Method, Response};
 use serde_json::json;
-use support::{Gateway, Upstream};
+use support::{Gateway, Upstream, service_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn good() -> Upstream {
@@ -38,24 +38,15 @@ async fn rude(answer: &'static [u8], closes: bool) -> Upstream {
     .await
 }
 
-fn config(targets: &[&Upstream], rest: &str) -> String {
-    let targets: Vec<_> = targets
-        .iter()
-        .map(|it| format!("\"http://{}\"", it.address))
-        .collect();
-    format!(
-        "services: {{ a: {{ targets: [{}], routes: [{{ prefix: /a }}], {rest} }} }}",
-        targets.join(", ")
-    )
-}
-
-const STAY: &str = "outlier_detection: off, circuit_breaker: off";
+/// Backends in turn, whatever they did: an answer may reach its client before the request counts as over,
+/// and the default law looks at what is under way.
+const STAY: &str = "outlier_detection: off, circuit_breaker: off, load_balancing: round_robin";
 
 #[tokio::test]
 async fn an_answer_that_says_try_again_is_tried_elsewhere() {
     for status in [502, 503, 504] {
         let (bad, well) = (answering(status).await, good().await);
-        let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+        let gateway = Gateway::start(&service_of([&bad, &well], STAY)).await;
         for _ in 0..4 {
             gateway.get("/a").send().await.assert_status(200);
         }
@@ -73,21 +64,21 @@ async fn an_answer_that_says_try_again_is_tried_elsewhere() {
 #[tokio::test]
 async fn what_is_not_safe_or_not_wanted_is_passed_on() {
     let (bad, error, well) = (answering(503).await, answering(500).await, good().await);
-    let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+    let gateway = Gateway::start(&service_of([&bad, &well], STAY)).await;
     let mut statuses = Vec::new();
     for _ in 0..2 {
         statuses.push(gateway.post("/a").send().await.status.as_u16());
     }
     assert_eq!(statuses, [503, 200]);
     let rest = format!("{STAY}, retry: {{ all_methods: true }}");
-    let gateway = Gateway::start(&config(&[&bad, &well], &rest)).await;
+    let gateway = Gateway::start(&service_of([&bad, &well], &rest)).await;
     for _ in 0..2 {
         gateway.post("/a").send().await.assert_status(200);
     }
     let rest = format!("{STAY}, retry: off");
-    let gateway = Gateway::start(&config(&[&bad, &well], &rest)).await;
+    let gateway = Gateway::start(&service_of([&bad, &well], &rest)).await;
     gateway.get("/a").send().await.assert_status(503);
-    let gateway = Gateway::start(&config(&[&error, &well], STAY)).await;
+    let gateway = Gateway::start(&service_of([&error, &well], STAY)).await;
     let answer = gateway.get("/a").send().await.assert_status(500);
     assert_eq!(answer.text(), "not now");
 }
@@ -95,7 +86,7 @@ async fn what_is_not_safe_or_not_wanted_is_passed_on() {
 #[tokio::test]
 async fn the_last_answer_is_passed_on_when_all_fail() {
     let (one, two) = (answering(503).await, answering(503).await);
-    let gateway = Gateway::start(&config(&[&one, &two], STAY)).await;
+    let gateway = Gateway::start(&service_of([&one, &two], STAY)).await;
     let answer = gateway.get("/a").send().await.assert_status(503);
     assert_eq!(answer.text(), "not now");
     assert_eq!(one.seen().len() + two.seen().len(), 3);
@@ -116,7 +107,7 @@ async fn broken_connections_garbage_and_silence_are_tried_elsewhere() {
     for (bad, retry) in &faults {
         let well = good().await;
         let rest = format!("{STAY}, retry: {retry}");
-        let gateway = Gateway::start(&config(&[bad, &well], &rest)).await;
+        let gateway = Gateway::start(&service_of([bad, &well], &rest)).await;
         let mut refused = 0;
         for _ in 0..4 {
             gateway.get("/a").send().await.assert_status(200);
@@ -133,7 +124,7 @@ async fn broken_connections_garbage_and_silence_are_tried_elsewhere() {
 #[tokio::test]
 async fn a_body_is_sent_again_as_a_whole_or_not_at_all() {
     let (bad, well) = (answering(503).await, good().await);
-    let gateway = Gateway::start(&config(&[&bad, &well], STAY)).await;
+    let gateway = Gateway::start(&service_of([&bad, &well], STAY)).await;
     let body = Bytes::from(vec![b'x'; 40_000]);
     for _ in 0..2 {
         let request = gateway.request(Method::PUT, "/a").body(body.clone());
@@ -153,7 +144,7 @@ async fn a_body_is_sent_again_as_a_whole_or_not_at_all() {
 #[tokio::test]
 async fn repetitions_stay_within_their_budget() {
     let (one, two) = (answering(503).await, answering(503).await);
-    let gateway = Gateway::start(&config(&[&one, &two], STAY)).await;
+    let gateway = Gateway::start(&service_of([&one, &two], STAY)).await;
     let mut kept = gateway.connect().await;
     let requests = 400;
     let begun = Instant::now();
@@ -180,7 +171,7 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
     .await;
     let (one, two) = (good().await, good().await);
     let rest = "outlier_detection: { consecutive_failures: 3, ejection: 4m }";
-    let gateway = Gateway::start(&config(&[&bad, &one, &two], rest)).await;
+    let gateway = Gateway::start(&service_of([&bad, &one, &two], rest)).await;
     for _ in 0..60 {
         gateway.get("/a").send().await.assert_status(200);
     }
@@ -193,7 +184,7 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
     assert!(log.contains(&said), "{log}");
     // When its time is over it is tried again.
     let rest = "outlier_detection: { consecutive_failures: 3, ejection: 1s }";
-    let gateway = Gateway::start(&config(&[&bad, &one, &two], rest)).await;
+    let gateway = Gateway::start(&service_of([&bad, &one, &two], rest)).await;
     let deadline = Instant::now() + Duration::from_secs(20);
     while broken.load(Ordering::Relaxed) <= 6 {
         assert!(Instant::now() < deadline, "it never comes back");
@@ -205,7 +196,7 @@ async fn a_backend_that_fails_is_left_alone_for_a_while() {
 #[tokio::test]
 async fn no_client_notices_when_one_of_three_is_killed() {
     let (one, two, three) = (good().await, good().await, good().await);
-    let gateway = Gateway::start(&config(&[&one, &two, &three], "")).await;
+    let gateway = Gateway::start(&service_of([&one, &two, &three], "")).await;
     let mut traffic = support::Traffic::start(gateway.address, "/a");
     traffic.flows(100).await;
     drop(two);
@@ -233,7 +224,7 @@ async fn curable() -> (Upstream, Arc<AtomicUsize>) {
 async fn a_service_that_fails_is_left_alone_until_it_is_well() {
     let (backend, status) = curable().await;
     let rest = "retry: off, circuit_breaker: { minimum_requests: 10, open_for: 1s, half_open_requests: 2 }";
-    let gateway = Gateway::start(&config(&[&backend], rest)).await;
+    let gateway = Gateway::start(&service_of([&backend], rest)).await;
     for _ in 0..10 {
         let answer = gateway.get("/a").send().await.assert_status(503);
         assert_eq!(answer.text(), "from the backend");
@@ -294,7 +285,7 @@ async fn no_more_requests_are_under_way_than_a_service_bears() {
     })
     .await;
     let rest = "circuit_breaker: { max_in_flight: 2 }";
-    let gateway = Gateway::start(&config(&[&backend], rest)).await;
+    let gateway = Gateway::start(&service_of([&backend], rest)).await;
     let waiting: Vec<_> = (0..2)
         .map(|_| tokio::spawn(gateway.get("/a").send()))
         .collect();

@@ -104,3 +104,37 @@ async fn a_certificate_of_another_name_is_refused() {
     let careless = gateway(&upstream, &ca, "tls: { verify: false },").await;
     careless.get("/a").send().await.assert_status(200);
 }
+
+#[tokio::test]
+async fn checks_verify_certificates_as_requests_do() {
+    let (upstream, ca) = backend("localhost").await;
+    for protocol in ["tcp", "http"] {
+        let check = format!("health_check: {{ protocol: {protocol}, interval: 200ms }},");
+        let trusting = gateway(&upstream, &ca, &format!("tls: {{ ca: ca.pem }}, {check}")).await;
+        let strict = gateway(&upstream, &ca, &check).await;
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+        while !strict.process_log().contains("endpoint down") {
+            assert!(
+                std::time::Instant::now() < deadline,
+                "{}",
+                strict.process_log()
+            );
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let log = trusting.process_log();
+        assert!(!log.contains("endpoint down"), "{log}");
+        trusting.get("/a").send().await.assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_never_ends_is_a_connection_too_late() {
+    let silent = Upstream::raw(|stream| async move {
+        let _open = stream;
+        tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+    })
+    .await;
+    let gateway = gateway(&silent, "", "timeouts: { connect: 200ms },").await;
+    let answer = gateway.get("/a").send().await.assert_status(504);
+    answer.assert_header("proxy-status", "tollgate; error=connection_timeout");
+}

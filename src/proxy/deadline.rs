@@ -31,6 +31,20 @@ pub(super) fn of_client(request: &RequestHeader, context: &Context) -> Option<Du
 
 /// Tells a backend how much time is left, unless there is no limit.
 pub(super) fn tell(headers: &mut HeaderMap, context: &Context) {
+    let is_grpc = headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"));
+    // Mostly it is what the route says, made when that was compiled.
+    if context.attempt.complete.is_none()
+        && context.client_deadline.is_none()
+        && !is_grpc
+        && let Some(told) = context
+            .route()
+            .and_then(|it| it.policies.told_total.as_ref())
+    {
+        headers.insert(X_REQUEST_DEADLINE_MS, told.clone());
+        return;
+    }
     let total = context.total();
     // Nothing of it is spent before the request is there as a whole.
     let Some(left) = attempt::time_left(context).or(total) else {
@@ -41,10 +55,7 @@ pub(super) fn tell(headers: &mut HeaderMap, context: &Context) {
         .unwrap_or(LONGEST)
         .min(LONGEST);
     headers.insert(X_REQUEST_DEADLINE_MS, HeaderValue::from(millis));
-    let kind = headers.get(header::CONTENT_TYPE);
-    if kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-        && let Ok(timeout) = HeaderValue::try_from(format!("{millis}m"))
-    {
+    if is_grpc && let Ok(timeout) = HeaderValue::try_from(format!("{millis}m")) {
         headers.insert(GRPC_TIMEOUT, timeout);
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use http::HeaderValue;
+
 use super::fallback::Fallback;
 use crate::auth::{Provider, Rule};
 use crate::config::{
@@ -33,6 +35,8 @@ pub struct Policies {
     pub response_edits: Slot<HeaderEdits>,
     /// How long backends may take.
     pub timeouts: Timeouts,
+    /// What backends are told of the total, as long as nothing of it is spent: milliseconds.
+    pub told_total: Option<HeaderValue>,
     /// Which failed attempts are repeated.
     pub retry: Slot<Retry>,
     /// What clients get when the service can't answer.
@@ -135,6 +139,7 @@ impl Policies {
             cors: None,
             request_edits: None,
             response_edits: None,
+            told_total: told(Timeouts::compile(None, &mut Diagnostics::default())),
             timeouts: Timeouts::compile(None, &mut Diagnostics::default()),
             retry: Retry::compile(None, &mut Diagnostics::default()).map(Arc::new),
             fallback: None,
@@ -180,6 +185,10 @@ impl Policies {
                 (compile(&edits.request), compile(&edits.response))
             }
         };
+        let timeouts = match written.timeouts.as_deref() {
+            None => self.timeouts,
+            timeouts => Timeouts::compile(timeouts, diagnostics),
+        };
         Self {
             access: inherit(written.access, &self.access, |access, _| {
                 Some(Access::compile(access, diagnostics))
@@ -187,10 +196,8 @@ impl Policies {
             cors: inherit(written.cors, &self.cors, |cors, span| {
                 Cors::compile(cors, span, diagnostics)
             }),
-            timeouts: match written.timeouts.as_deref() {
-                None => self.timeouts,
-                timeouts => Timeouts::compile(timeouts, diagnostics),
-            },
+            told_total: told(timeouts),
+            timeouts,
             retry: match written.retry.as_deref() {
                 None => self.retry.clone(),
                 retry => Retry::compile(retry, diagnostics).map(Arc::new),
@@ -214,6 +221,11 @@ impl Policies {
             response_edits,
         }
     }
+}
+
+fn told(timeouts: Timeouts) -> Option<HeaderValue> {
+    let millis = u64::try_from(timeouts.total?.as_millis()).unwrap_or(u64::MAX);
+    Some(HeaderValue::from(millis))
 }
 
 /// The policy in force: the one that is written here, or the outer one if nothing is.

@@ -22,4 +22,4 @@ pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use machine::Machine;
 pub use names::NameServer;
 pub use traffic::Traffic;
-pub use upstream::{Body, Seen, Upstream};
+pub use upstream::{Body, Seen, Upstream, service_of};

@@ -49,6 +49,15 @@ impl Seen {
     }
 }
 
+/// A configuration of one service, `a`, with these targets and a route `/a` to them.
+pub fn service_of<'u>(targets: impl IntoIterator<Item = &'u Upstream>, rest: &str) -> String {
+    let targets = targets
+        .into_iter()
+        .map(|it| format!("\"http://{}\"", it.address));
+    let targets = targets.collect::<Vec<_>>().join(", ");
+    format!("services: {{ a: {{ targets: [{targets}], routes: [{{ prefix: /a }}], {rest} }} }}")
+}
+
 pub type Body = BoxBody<Bytes, Infallible>;
 
 impl Upstream {
