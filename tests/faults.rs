@@ -20,7 +20,7 @@ struct Policy {
     before: usize,
 }
 
-const POLICIES: [Policy; 6] = [
+const POLICIES: [Policy; 7] = [
     // Nothing.
     Policy {
         rest: "retry: off, outlier_detection: off",
@@ -50,6 +50,12 @@ const POLICIES: [Policy; 6] = [
         method: Method::POST,
         before: 8,
     },
+    // A second attempt beside the first.
+    Policy {
+        rest: "retry: { hedge_after: 50ms, hedge_budget: 100% }, outlier_detection: off",
+        method: Method::GET,
+        before: 0,
+    },
     // A fallback alone.
     Policy {
         rest: "retry: off, outlier_detection: off, fallback: { status: 200, body: fallback }",
@@ -60,76 +66,84 @@ const POLICIES: [Policy; 6] = [
 
 /// What clients see of the requests that go to the faulty one of two backends; `other` is the other
 /// one's answer, `own` the faulty one's.
-const TABLE: [(Fault, &str, [&str; 6]); 14] = [
+const TABLE: [(Fault, &str, [&str; 7]); 14] = [
     (
         Fault::Refuses,
         "refuses connections",
-        ["502", "other", "other", "other", "other", "fallback"],
+        [
+            "502", "other", "other", "other", "other", "other", "fallback",
+        ],
     ),
     (
         Fault::Hangs,
         "accepts and says nothing",
-        ["504", "504", "504", "other", "other", "fallback"],
+        ["504", "504", "504", "other", "other", "other", "fallback"],
     ),
     (
         Fault::Resets,
         "resets before it answers",
-        ["502", "other", "502", "other", "other", "fallback"],
+        ["502", "other", "502", "other", "other", "other", "fallback"],
     ),
     (
         Fault::EndsInHeader,
         "ends within the header",
-        ["502", "other", "502", "other", "other", "fallback"],
+        ["502", "other", "502", "other", "other", "other", "fallback"],
     ),
     (
         Fault::Garbles,
         "answers no HTTP",
-        ["502", "other", "502", "other", "other", "fallback"],
+        ["502", "other", "502", "other", "other", "other", "fallback"],
     ),
     (
         Fault::EndsInBody,
         "resets within the body",
-        ["broken", "broken", "broken", "broken", "other", "broken"],
+        [
+            "broken", "broken", "broken", "broken", "other", "broken", "broken",
+        ],
     ),
     (
         Fault::EndsShort,
         "sends less than announced",
-        ["broken", "broken", "broken", "broken", "other", "broken"],
+        [
+            "broken", "broken", "broken", "broken", "other", "broken", "broken",
+        ],
     ),
     (
         Fault::Stalls,
         "stops within the body",
-        ["broken", "broken", "broken", "broken", "other", "broken"],
+        [
+            "broken", "broken", "broken", "broken", "other", "broken", "broken",
+        ],
     ),
     (
         Fault::Drips,
         "drips",
-        ["own", "own", "own", "own", "own", "own"],
+        ["own", "own", "own", "own", "own", "own", "own"],
     ),
     (
         Fault::Says(502),
         "says 502",
-        ["502", "other", "502", "other", "other", "fallback"],
+        ["502", "other", "502", "other", "other", "other", "fallback"],
     ),
     (
         Fault::Says(503),
         "says 503",
-        ["503", "other", "503", "other", "other", "fallback"],
+        ["503", "other", "503", "other", "other", "other", "fallback"],
     ),
     (
         Fault::Says(500),
         "says 500",
-        ["500", "500", "500", "500", "500", "500"],
+        ["500", "500", "500", "500", "500", "500", "500"],
     ),
     (
         Fault::Flaps,
         "says 503 every other time",
-        ["503", "other", "503", "other", "503", "fallback"],
+        ["503", "other", "503", "other", "503", "other", "fallback"],
     ),
     (
         Fault::HalfOpen,
         "forgets pooled connections",
-        ["504", "504", "504", "other", "504", "fallback"],
+        ["504", "504", "504", "other", "504", "other", "fallback"],
     ),
 ];
 

@@ -38,7 +38,7 @@ pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
 pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
 pub use render::render;
-pub use resilience::{Adaptive, CircuitBreaker, OutlierDetection, Retry, RetryOn};
+pub use resilience::{Adaptive, CircuitBreaker, HedgeAfter, OutlierDetection, Retry, RetryOn};
 pub use root::{
     AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, NameServer,
     Network, Overload, Priority, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,

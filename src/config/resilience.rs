@@ -1,8 +1,11 @@
 //! What is done about backends that fail.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::shape::Toggle;
 use super::source::Spanned;
 use super::units::{Period, Share};
 
@@ -27,6 +30,22 @@ pub struct Retry {
     /// Whether methods are repeated that are not idempotent (RFC 9110 §9.2.2), such as `POST`. Only
     /// where the backends bear to be asked twice. Default `false`.
     pub all_methods: bool,
+    /// After which time a request without a body, whose method is idempotent, is sent to a second
+    /// backend while the first goes on; the first answer is the client's. A time, or `p50` to `p99`: when
+    /// so many of a hundred answers have come. Default `off`.
+    pub hedge_after: Spanned<Toggle<HedgeAfter>>,
+    /// How many requests get a second attempt in this way, as a share of the service's requests of the
+    /// last ten seconds. Default `2%`.
+    pub hedge_budget: Spanned<Share>,
+}
+
+/// When a second attempt begins while the first goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HedgeAfter {
+    /// When so many percent of the service's answers have come.
+    Percentile(u8),
+    /// After this time.
+    Fixed(Duration),
 }
 
 /// A failure that is repeated.
@@ -124,6 +143,8 @@ impl Default for Retry {
             backoff: Period::millis(25).into(),
             per_try_timeout: None,
             all_methods: false,
+            hedge_after: Toggle::Off.into(),
+            hedge_budget: Share(2).into(),
         }
     }
 }

@@ -10,7 +10,7 @@ use super::auth::TokenPlace;
 use super::diagnostic::nearest;
 use super::fallback::FallbackOn;
 use super::rate_limit::LimitKey;
-use super::resilience::RetryOn;
+use super::resilience::{HedgeAfter, RetryOn};
 use super::root::{NameServer, Network, Threads};
 use super::service::{HashKey, HostHeader, LoadBalancing};
 use super::units::{ByteSize, Period, Share};
@@ -69,6 +69,9 @@ read_from_text!(RetryOn, "what to repeat, such as `connect_failure` or 503", {
         { "type": "integer", "minimum": 500, "maximum": 599 }
     ]
 });
+read_from_text!(HedgeAfter, "a time such as `50ms`, or `p95`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|p[5-9][0-9]|([0-9]+(ms|s|m|h|d))+)$"
+});
 read_from_text!(FallbackOn, "when to fall back, such as `circuit_open` or 503", {
     "anyOf": [
         { "enum": ["circuit_open", "overloaded", "no_endpoint", "connect_failure", "reset", "timeout"] },
@@ -109,6 +112,20 @@ impl RetryOn {
                 }
             },
         })
+    }
+}
+
+impl HedgeAfter {
+    fn parse(text: &str) -> Result<Self, String> {
+        let Some(percent) = text.strip_prefix('p') else {
+            return Period::parse(text).map(|period| Self::Fixed(period.0));
+        };
+        match percent.parse() {
+            Ok(percent @ 50..=99) => Ok(Self::Percentile(percent)),
+            _ => Err(format!(
+                "`{text}` is not a percentile: expected `p50` to `p99`, such as `p95`"
+            )),
+        }
     }
 }
 

@@ -13,13 +13,26 @@ use super::reply::Reply;
 use super::{affinity, deadline, fallback};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Choice, NoChoice, Outcome, Permit};
+use crate::upstream::{Admission, Answer, Choice, NoChoice, Outcome, Permit};
 
 /// With less time left than this an attempt is not worth it.
 const LEAST_TIME: Duration = Duration::from_millis(1);
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
-pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
+///
+/// # Errors
+/// If there is none; what the client is answered instead waits in `context`.
+pub(super) fn next(
+    request: &RequestHeader,
+    context: &mut Context,
+) -> pingora::Result<Box<HttpPeer>> {
+    peer(request, context).map_err(|reply| {
+        context.pending_reply = Some(reply);
+        Error::new_in(ErrorType::InternalError)
+    })
+}
+
+fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>, Reply> {
     let choice = loop {
         match choose(request, context) {
             Ok(choice) => break choice,
@@ -68,18 +81,22 @@ pub(super) fn next(request: &RequestHeader, context: &mut Context) -> Result<Box
     Ok(peer)
 }
 
-/// The endpoint of the next attempt, if its service takes the request.
-fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Reply> {
-    if let Destination::Open = context.destination {
-        let Some(forward) = context.route().and_then(Route::forward) else {
-            return Err(Reply::internal("no route is left for a request"));
-        };
+/// Decides which of the route's services gets the request, once.
+pub(super) fn decide_destination(request: &RequestHeader, context: &mut Context) {
+    if let Destination::Open = context.destination
+        && let Some(forward) = context.route().and_then(Route::forward)
+    {
         let key = forward.split.key();
         let key = key.and_then(|key| affinity::of(key, request, context));
         let part = forward.split.choose(key.as_deref());
         context.destination = Destination::Part(part);
         context.client_deadline = deadline::of_client(request, context);
     }
+}
+
+/// The endpoint of the next attempt, if its service takes the request.
+fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Reply> {
+    decide_destination(request, context);
     let now = match context.attempt.count {
         0 => context.arrived,
         _ => Instant::now(),
@@ -154,24 +171,25 @@ pub(super) fn time_left(context: &Context) -> Option<Duration> {
     Some(total.saturating_sub(complete.elapsed()))
 }
 
+/// How long an attempt may take from the connection to the first byte.
+pub(super) fn first_byte(context: &Context) -> Option<Duration> {
+    let policies = &context.route()?.policies;
+    let per_try = policies.retry.as_ref().and_then(|retry| retry.per_try);
+    let first_byte = policies.timeouts.first_byte;
+    first_byte.into_iter().chain(per_try).min()
+}
+
+/// Until when the answer's header must be there, whatever is tried.
+pub(super) fn deadline(context: &Context) -> Option<Instant> {
+    Some(context.attempt.complete? + context.total()?)
+}
+
 /// From here on the backend has to answer in time.
 fn await_response(now: Instant, context: &Context) {
-    let (Some(connection), Some(route)) = (&context.connection, context.route()) else {
-        return;
-    };
-    let deadline = context.attempt.complete.and_then(|complete| {
-        let per_try = route
-            .policies
-            .retry
-            .as_ref()
-            .and_then(|retry| retry.per_try);
-        let first_byte = route.policies.timeouts.first_byte;
-        let first_byte = first_byte.into_iter().chain(per_try).min();
-        let first_byte = first_byte.map(|limit| now + limit);
-        let total = context.total().map(|limit| complete + limit);
-        first_byte.into_iter().chain(total).min()
-    });
-    connection.await_response(deadline);
+    if let Some(connection) = &context.connection {
+        let first_byte = first_byte(context).map(|limit| now + limit);
+        connection.await_response(first_byte.into_iter().chain(deadline(context)).min());
+    }
 }
 
 /// A connection to the backend is there, new or from the pool.
@@ -197,6 +215,15 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     if context.attempt.complete.is_some() {
         await_response(Instant::now(), context);
     }
+}
+
+/// The backend answered first in a race.
+pub(super) fn raced(answer: &Answer, context: &mut Context) {
+    context.attempt.connected = Some(answer.connected - context.arrived);
+    if let (Some(connection), Some(socket)) = (&context.connection, answer.socket()) {
+        connection.forwards_to(socket);
+    }
+    answered(answer.header.status, context);
 }
 
 /// The backend answered; from here on only its silence is too long.

@@ -20,6 +20,18 @@ const X_TOLLGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tollgate-attem
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const HOP_BY_HOP: [HeaderName; 10] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    HeaderName::from_static("http2-settings"),
+];
 /// Most fields that are added to a request, edits aside.
 const FIELDS_ADDED: usize = 9;
 const HTTP: HeaderValue = HeaderValue::from_static("http");
@@ -37,6 +49,17 @@ pub(super) fn simplify(request: &mut RequestHeader) {
 fn take(request: &mut RequestHeader) -> Parts {
     let empty = http::Request::new(()).into_parts().0;
     std::mem::replace(request, RequestHeader::from(empty)).into()
+}
+
+/// A copy of a request without a body, as the framework makes it: without what is about the client's
+/// connection only (RFC 9110 §7.6.1).
+pub(super) fn copy(sent: &RequestHeader) -> RequestHeader {
+    let mut copy = sent.clone();
+    copy.set_version(Version::HTTP_11);
+    for name in &HOP_BY_HOP {
+        copy.remove_header(name);
+    }
+    copy
 }
 
 /// Turns the copy of the client's request into what the chosen backend is sent.

@@ -1,19 +1,18 @@
 //! Copies of requests for a second service, whose answers nobody waits for or sees.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
-use pingora::connectors::http::Connector;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
 
 use super::context::Context;
 use super::{affinity, forward};
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Choice, Outcome, Permit, Service, Timeouts, Tried};
+use crate::upstream::{
+    Admission, Backends, Choice, Failed, Outcome, Permit, Question, Service, Timeouts, Tried,
+};
 
 /// Says that an answer would not be read.
 const X_TOLLGATE_MIRROR: HeaderName = HeaderName::from_static("x-tollgate-mirror");
@@ -21,11 +20,6 @@ const X_TOLLGATE_MIRROR: HeaderName = HeaderName::from_static("x-tollgate-mirror
 const LARGEST_BODY: usize = 64 * 1024;
 /// How long an exchange may take, without a limit of its own.
 const LONGEST: Duration = Duration::from_secs(60);
-
-/// Sends copies, over connections of its own: made with the first, since it has a copy of the system's
-/// authorities.
-#[derive(Default)]
-pub(super) struct Mirrors(OnceLock<Connector>);
 
 /// A copy of a request whose body is on its way.
 pub(super) struct Copy {
@@ -37,12 +31,6 @@ pub(super) struct Copy {
     /// Held until the exchange is over, so that the service's bound of requests under way holds.
     permit: Permit,
     timeouts: Timeouts,
-}
-
-impl std::fmt::Debug for Mirrors {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mirrors").finish_non_exhaustive()
-    }
 }
 
 impl std::fmt::Debug for Copy {
@@ -82,6 +70,9 @@ fn copy(sent: &RequestHeader, request: &RequestHeader, context: &Context) -> Opt
     let choice = service
         .choose(Tried::default(), key.as_deref(), context.arrived)
         .ok()?;
+    if !service.may_connect(&permit) {
+        return None;
+    }
     let mut header = request.clone();
     forward::prepare(sent, &mut header, (&service, &choice.endpoint), context).ok()?;
     header.remove_header(&header::EXPECT);
@@ -102,7 +93,7 @@ fn copy(sent: &RequestHeader, request: &RequestHeader, context: &Context) -> Opt
 pub(super) fn passed(
     part: Option<&Bytes>,
     is_end: bool,
-    mirrors: &Arc<Mirrors>,
+    backends: &Arc<Backends>,
     context: &mut Context,
 ) {
     let Some(copy) = &mut context.copy else {
@@ -116,22 +107,21 @@ pub(super) fn passed(
         context.copy = None;
     } else if is_end && let Some(copy) = context.copy.take() {
         context.note(Flag::Mirrored);
-        let mirrors = mirrors.clone();
-        tokio::spawn(async move { mirrors.send(*copy).await });
+        let backends = backends.clone();
+        tokio::spawn(async move { copy.send(&backends).await });
     }
 }
 
-impl Mirrors {
-    async fn send(&self, copy: Copy) {
-        let begun = Instant::now();
-        let Some(peer) = copy
+impl Copy {
+    async fn send(self, backends: &Backends) {
+        let Some(peer) = self
             .choice
             .endpoint
-            .peer(&copy.timeouts, copy.timeouts.connect)
+            .peer(&self.timeouts, self.timeouts.connect)
         else {
             return;
         };
-        let Copy {
+        let Self {
             header,
             body,
             service,
@@ -139,55 +129,31 @@ impl Mirrors {
             permit,
             timeouts,
             ..
-        } = copy;
+        } = self;
+        let question = Question {
+            header,
+            body,
+            first_byte: timeouts.first_byte,
+            until: None,
+        };
+        let exchange = async {
+            let mut answer = backends.ask(peer, question, &permit).await?;
+            let seen = (Outcome::of(answer.header.status), Some(answer.took));
+            while let Ok(Some(_)) = answer.session.read_response_body().await {}
+            backends.keep(answer).await;
+            Ok::<_, Failed>(seen)
+        };
         let within = timeouts.total.unwrap_or(LONGEST);
-        let exchange = tokio::time::timeout(within, self.exchange(&peer, header, body));
-        let (outcome, took) = match exchange.await {
-            Ok(Ok(status)) => (Outcome::of(status), Some(begun.elapsed())),
-            Ok(Err(error)) => {
+        let (outcome, took) = match tokio::time::timeout(within, exchange).await {
+            Ok(Ok(seen)) => seen,
+            Ok(Err(failed)) => {
+                let error = failed.error();
                 log::debug!("a copy was not answered: service={} {error}", service.name);
                 (Outcome::Failure, None)
             }
-            Err(_) => (Outcome::Failure, Some(begun.elapsed())),
+            Err(_) => (Outcome::Failure, Some(within)),
         };
         service.observe(&choice, outcome, (took, permit.is_probe()), Instant::now());
         permit.settle();
     }
-
-    async fn exchange(
-        &self,
-        peer: &HttpPeer,
-        header: RequestHeader,
-        body: Vec<Bytes>,
-    ) -> pingora::Result<http::StatusCode> {
-        let connector = self.0.get_or_init(|| Connector::new(None));
-        let (mut session, _) = connector.get_http_session(peer).await?;
-        let status = ask(&mut session, header, body).await?;
-        connector
-            .release_http_session(session, peer, peer.options.idle_timeout)
-            .await;
-        Ok(status)
-    }
-}
-
-async fn ask(
-    session: &mut HttpSession,
-    header: RequestHeader,
-    body: Vec<Bytes>,
-) -> pingora::Result<http::StatusCode> {
-    session.write_request_header(Box::new(header)).await?;
-    for part in body {
-        session.write_request_body(part, false).await?;
-    }
-    session.finish_request_body().await?;
-    let status = loop {
-        session.read_response_header().await?;
-        match session.response_header().map(|response| response.status) {
-            Some(status) if status.is_informational() => {}
-            Some(status) => break status,
-            None => return Err(pingora::Error::new_up(pingora::ErrorType::ReadError)),
-        }
-    };
-    while session.read_response_body().await?.is_some() {}
-    Ok(status)
 }

@@ -13,9 +13,11 @@ mod fallback;
 mod finish;
 mod forward;
 mod handshake;
+mod hedge;
 mod mirror;
 mod pipeline;
 mod pressure;
+mod relay;
 mod repeat;
 mod reply;
 mod respond;
@@ -29,10 +31,11 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
+
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
@@ -42,9 +45,9 @@ pub use context::Context;
 pub use pressure::{Level, Pressure};
 
 use self::handshake::Handshake;
-use self::mirror::Mirrors;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag};
+use crate::upstream::Backends;
 
 /// The gateway.
 #[derive(Debug)]
@@ -52,33 +55,39 @@ pub struct Gateway {
     snapshots: Arc<Store>,
     access_log: Option<Arc<AccessLog>>,
     is_draining: Arc<AtomicBool>,
-    mirrors: Arc<Mirrors>,
+    backends: Arc<Backends>,
     pressure: Arc<Pressure>,
 }
 
 impl Gateway {
     /// A gateway that decides by the snapshot in force. While `is_draining`, clients are told to
-    /// close their connections; by `pressure`, requests are shed.
+    /// close their connections; by `pressure`, requests are shed. `backends` are for exchanges beside
+    /// the framework's own.
     pub fn new(
         snapshots: Arc<Store>,
         access_log: Option<Arc<AccessLog>>,
         is_draining: Arc<AtomicBool>,
         pressure: Arc<Pressure>,
+        backends: Arc<Backends>,
     ) -> Self {
         Self {
             snapshots,
             access_log,
             is_draining,
-            mirrors: Arc::default(),
+            backends,
             pressure,
         }
     }
 
-    /// How long the client may take from here on.
-    fn set_client_timeouts(&self, session: &mut Session, context: &Context) {
+    /// How long the client may take from here on, and what it can be sent.
+    fn fit_client(&self, session: &mut Session, context: &Context) {
         let timeouts = context.snapshot.settings.timeouts;
         session.set_read_timeout(Some(timeouts.request_body));
         session.set_write_timeout(Some(timeouts.response));
+        if session.req_header().version == Version::HTTP_10 {
+            // It knows no interim responses (RFC 9110 §15.2).
+            session.set_ignore_info_resp(true);
+        }
         // A connection that can't be kept must not be made one that can.
         if session.get_keepalive().is_some() {
             // Silence is timed by the connection's own deadline: 0 is no time-out.
@@ -117,11 +126,11 @@ impl ProxyHttp for Gateway {
             send::acknowledge(session).await?;
             return Ok(true);
         }
-        self.set_client_timeouts(session, context);
+        self.fit_client(session, context);
         match pipeline::admit(session.req_header(), &self.pressure, context) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
-                Ok(false)
+                hedge::answer(session, &self.backends, &self.pressure, context).await
             }
             Err(reply) => {
                 send::send(session, context, *reply).await?;
@@ -139,10 +148,7 @@ impl ProxyHttp for Gateway {
         if !pause.is_zero() {
             tokio::time::sleep(pause).await;
         }
-        let mut peer = attempt::next(session.req_header(), context).map_err(|reply| {
-            context.pending_reply = Some(reply);
-            Error::new_in(ErrorType::InternalError)
-        })?;
+        let mut peer = attempt::next(session.req_header(), context)?;
         if handshake::is_asked_for(session) {
             context.attempt.handshake = Some(Handshake::on(&mut peer));
         }
@@ -201,7 +207,7 @@ impl ProxyHttp for Gateway {
             context.pending_reply = Some(pipeline::body_too_large(limit));
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
-        mirror::passed(chunk.as_ref(), is_end, &self.mirrors, context);
+        mirror::passed(chunk.as_ref(), is_end, &self.backends, context);
         if is_end {
             attempt::completed(context);
         }
@@ -214,11 +220,16 @@ impl ProxyHttp for Gateway {
         response: &mut ResponseHeader,
         context: &mut Context,
     ) -> Result<()> {
+        let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switch && context.attempt.handshake.is_none() {
+            // Nobody asked for it (RFC 9110 §15.2.2), and the client takes what follows for answers.
+            return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
+        }
         attempt::answered(response.status, context);
         if let Some(error) = repeat::instead_of(session, response.status, context) {
             return Err(error);
         }
-        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+        if is_switch {
             // The client may be silent for as long as the backend may.
             session.set_read_timeout(
                 context

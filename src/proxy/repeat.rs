@@ -48,10 +48,14 @@ pub(super) fn after_failure(
         error.set_retry(true);
         return;
     }
-    let is_late = context
-        .connection
-        .as_ref()
-        .is_some_and(|connection| connection.is_late());
+    let is_cut = || {
+        let connection = context.connection.as_ref();
+        connection.is_some_and(|connection| connection.is_late())
+    };
+    let is_late = match (error.esource(), error.etype()) {
+        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => true,
+        _ => is_cut(),
+    };
     let failure = match (error.esource(), error.etype()) {
         // Nobody knows whether the backend would have been late for others.
         _ if is_late && context.is_late_for_client() => {
@@ -59,9 +63,6 @@ pub(super) fn after_failure(
             return;
         }
         _ if is_late => Some(Failure::Timeout),
-        (ErrorSource::Upstream, ErrorType::ReadTimedout | ErrorType::WriteTimedout) => {
-            Some(Failure::Timeout)
-        }
         (
             ErrorSource::Upstream,
             ErrorType::ConnectionClosed

@@ -43,7 +43,7 @@ use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::AccessLog;
-use crate::upstream::{MOST_ATTEMPTS, discover};
+use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
 const READ_BUFFER: usize = 8 * 1024;
@@ -129,11 +129,16 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, configuration(&settings));
     server.bootstrap();
     let (pressure, lateness) = (Arc::new(Pressure::default()), Arc::default());
+    let backends = Arc::new(Backends::new(server.configuration.clone()));
+    if snapshots.load().needs_exchanges() {
+        backends.prepare();
+    }
     let gateway = Gateway::new(
         snapshots.clone(),
         access_log.clone(),
         is_draining.clone(),
         pressure.clone(),
+        backends.clone(),
     );
     let proxy = http_proxy(&server.configuration, gateway);
     let clients = Clients::new(proxy, snapshots.clone(), open.clone(), pressure.clone());
@@ -173,7 +178,13 @@ pub fn run(start: Start) -> Result<(), StartError> {
         signs,
         gate,
         predecessor: start.predecessor,
-        reloader: Reloader::new(start.loaded, start.state, snapshots.clone(), status.clone()),
+        reloader: Reloader::new(
+            start.loaded,
+            start.state,
+            snapshots.clone(),
+            status.clone(),
+            backends,
+        ),
         commands,
         sockets: sockets.clone(),
         snapshots: snapshots.clone(),

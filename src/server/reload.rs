@@ -7,13 +7,14 @@ use super::watch::Watched;
 use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
 use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
 use crate::snapshot::{Changes, Previous, Snapshot, State, Store, compile};
-use crate::upstream::discover;
+use crate::upstream::{Backends, discover};
 
 /// Puts new configurations in force.
 pub(super) struct Reloader {
     state: State,
     snapshots: Arc<Store>,
     status: Arc<Status>,
+    backends: Arc<Backends>,
     /// What the process was started with, which rules what can't be changed.
     started: Config,
     /// What is in force.
@@ -39,11 +40,13 @@ impl Reloader {
         state: State,
         snapshots: Arc<Store>,
         status: Arc<Status>,
+        backends: Arc<Backends>,
     ) -> Self {
         Self {
             state,
             snapshots,
             status,
+            backends,
             started: loaded.config.clone(),
             config: loaded.config,
             source: loaded.source,
@@ -58,6 +61,9 @@ impl Reloader {
             Ok(next) => {
                 let snapshot = &next.snapshot;
                 discover(snapshot.services(), || snapshot.resolver()).await;
+                if snapshot.needs_exchanges() {
+                    self.backends.prepare();
+                }
                 let before = self.snapshots.publish(Arc::new(next.snapshot));
                 self.retired.push(before);
                 self.config = next.loaded.config;

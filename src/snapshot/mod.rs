@@ -91,6 +91,16 @@ impl Snapshot {
         &self.services
     }
 
+    /// Whether requests are copied or hedged, which the framework has no way for.
+    pub fn needs_exchanges(&self) -> bool {
+        self.routes.iter().any(|route| {
+            let retry = route.policies.retry.as_ref();
+            let forward = route.forward();
+            retry.is_some_and(|it| it.hedge.is_some())
+                || forward.is_some_and(|it| it.mirror.is_some())
+        })
+    }
+
     /// What looks up the names of backends.
     pub fn resolver(&self) -> Resolver {
         Resolver::new(&self.settings.nameservers)

@@ -67,10 +67,12 @@ pub enum Flag {
     Mirrored = 1 << 27,
     /// The gateway itself had too much to do.
     Shed = 1 << 28,
+    /// A second attempt began while the first went on.
+    Hedged = 1 << 29,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 29] = [
+    const ALL: [(Self, &'static str); 30] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -100,6 +102,7 @@ impl Flag {
         (Self::Fallback, "fallback"),
         (Self::Mirrored, "mirrored"),
         (Self::Shed, "shed"),
+        (Self::Hedged, "hedged"),
     ];
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
+use super::hedge::Hedge;
 use super::window::{Kind, WINDOW, Window};
 use crate::config::{self, Diagnostics, RetryOn, Toggle};
 
@@ -29,6 +30,8 @@ pub struct Retry {
     all_methods: bool,
     /// How long one attempt may take to the first byte.
     pub per_try: Option<Duration>,
+    /// When a second attempt begins while the first goes on.
+    pub hedge: Option<Hedge>,
 }
 
 /// Why an attempt failed.
@@ -102,6 +105,7 @@ impl Retry {
             pause: retry.backoff.0,
             all_methods: retry.all_methods,
             per_try: retry.per_try_timeout.as_ref().map(|limit| limit.0),
+            hedge: Hedge::compile(retry, diagnostics),
         })
     }
 
@@ -142,6 +146,11 @@ impl Budget {
     /// A request came.
     pub(super) fn request(&self, now: Duration) {
         self.0.add(Kind::Plain, now);
+    }
+
+    /// Requests of the last ten seconds.
+    pub(super) fn requests(&self, now: Duration) -> u64 {
+        self.0.counts(now).0
     }
 
     /// Takes one repetition, if `percent` of the requests leaves one.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::balance::{Choice, Tried};
-use super::{Outcome, Service};
-use crate::config::{self, Diagnostics, Spanned, Target, TargetFields};
+use super::{Admission, Outcome, Retry, Service};
+use crate::config::{self, Diagnostics, HedgeAfter, Spanned, Target, TargetFields, Toggle};
 
 fn choice(service: &Service, index: usize) -> Choice {
     Choice::new(service.endpoints()[index].clone(), index)
@@ -214,4 +214,68 @@ fn an_ejection_outlives_a_reload() {
         .unwrap()
         .succeed(&known);
     assert_eq!(chosen(&edited, Tried::default(), now), [0, 2]);
+}
+
+#[test]
+fn a_second_attempt_beside_the_first_is_only_made_where_it_can_help() {
+    let (service, _) = service(&[("http://10.0.0.1:1", 1), ("http://10.0.0.2:1", 1)]);
+    let service = service.unwrap();
+    let section = config::Retry {
+        hedge_after: Toggle::On(HedgeAfter::Fixed(Duration::from_millis(5))).into(),
+        ..config::Retry::default()
+    };
+    let mut diagnostics = Diagnostics::default();
+    let retry = Retry::compile(Some(&Toggle::On(section)), &mut diagnostics).unwrap();
+    let hedge = retry.hedge.unwrap();
+    let now = Instant::now();
+    assert!(service.hedge_delay(&hedge, now).is_some());
+    let requests: Vec<_> = (0..100).map(|_| service.admit(now)).collect();
+    // Two of a hundred, and each is a request under way.
+    let admitted: Vec<_> = (0..4)
+        .map(|_| service.admit_hedge(&retry, now).is_some())
+        .collect();
+    assert_eq!(admitted, [true, true, false, false]);
+    drop(requests);
+    // As soon as the circuit is not closed, there are none.
+    for _ in 0..20 {
+        service.observe(&choice(&service, 0), Outcome::Failure, (None, false), now);
+    }
+    assert!(matches!(service.admit(now), Admission::Open(_)));
+    let later = now + Duration::from_secs(30);
+    assert!(service.hedge_delay(&hedge, now).is_none());
+    assert!(service.hedge_delay(&hedge, later).is_none());
+    assert!(service.admit_hedge(&retry, later).is_none());
+}
+
+#[test]
+fn a_second_attempt_counts_among_the_requests_under_way() {
+    let section = config::Service {
+        base_url: Some("http://10.0.0.1:1".to_owned().into()),
+        circuit_breaker: Some(
+            Toggle::On(config::CircuitBreaker {
+                max_in_flight: 2.into(),
+                ..config::CircuitBreaker::default()
+            })
+            .into(),
+        ),
+        ..config::Service::default()
+    };
+    let mut diagnostics = Diagnostics::default();
+    let service = Service::compile("s", &section.into(), Path::new("."), &mut diagnostics);
+    let service = service.unwrap();
+    let section = config::Retry {
+        hedge_after: Toggle::On(HedgeAfter::Percentile(95)).into(),
+        hedge_budget: config::Share(100).into(),
+        ..config::Retry::default()
+    };
+    let retry = Retry::compile(Some(&Toggle::On(section)), &mut diagnostics).unwrap();
+    let now = Instant::now();
+    let first = service.admit(now);
+    let second = service.admit_hedge(&retry, now);
+    assert!(matches!(first, Admission::Granted(_)) && second.is_some());
+    assert!(service.admit_hedge(&retry, now).is_none());
+    drop(second);
+    let third = service.admit(now);
+    assert!(matches!(third, Admission::Granted(_)));
+    assert!(service.admit_hedge(&retry, now).is_none());
 }

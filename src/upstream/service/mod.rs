@@ -1,6 +1,7 @@
 //! A service: endpoints that do the same, and what is known of them together.
 
 mod checks;
+mod hedging;
 mod membership;
 
 use std::sync::Arc;
@@ -14,7 +15,9 @@ use crate::upstream::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
 use crate::upstream::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Permit, Turn};
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::{HealthCheck, Outcome, OutlierDetection};
+use crate::upstream::latencies::Latencies;
 use crate::upstream::retry::Budget;
+use crate::upstream::window::Window;
 pub(super) use membership::Target;
 use membership::members;
 
@@ -70,6 +73,9 @@ struct Record {
     /// Moments are counted from here.
     begun: Instant,
     budget: Budget,
+    /// Second attempts that began while the first went on.
+    hedges: Window,
+    latencies: Latencies,
     circuit: Arc<Circuit>,
     /// Until when there is something to know of the endpoints, in milliseconds: an ejection, or one
     /// that warms up. As long as all is well, this and the next are all that is looked at.
@@ -83,6 +89,8 @@ impl Record {
         Self {
             begun: Instant::now(),
             budget: Budget::default(),
+            hedges: Window::default(),
+            latencies: Latencies::default(),
             circuit: Arc::default(),
             watched_until: AtomicU64::new(0),
             has_down: AtomicBool::new(false),
@@ -264,6 +272,9 @@ impl Service {
                 Some(Turn::Closed) => log::info!("circuit closed: service={}", self.name),
                 None => {}
             }
+        }
+        if let (Some(took), true) = (took, outcome != Outcome::Failure) {
+            self.record.latencies.learn(took);
         }
         self.observe_endpoint(choice, outcome, took, now);
     }
