@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -11,7 +12,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::json;
-use tollgate::auth::Provider;
+use tollgate::auth::{KeySets, Provider};
 use tollgate::config::{
     Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Period, RateLimit, Source, parse,
 };
@@ -86,6 +87,8 @@ fn provider(cache: usize) -> Provider {
     Provider::compile(
         "m",
         &loaded.config.auth_providers["m"],
+        &KeySets::default(),
+        Path::new("."),
         &mut Diagnostics::default(),
     )
     .unwrap()

@@ -3,17 +3,15 @@
 //!
 //! Whatever is wrong with a credential is a refusal, never an error that lets a request go on.
 
-mod cache;
-mod extract;
-mod jwks;
-mod keys;
+mod identity;
+mod jwt;
+mod place;
 mod provider;
 mod refusal;
 mod rule;
-mod verified;
-mod verify;
 
+pub use identity::Identity;
+pub use jwt::{Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys, is_safe_origin};
 pub use provider::Provider;
 pub use refusal::{Forbidden, Refusal};
 pub use rule::Rule;
-pub use verified::Verified;

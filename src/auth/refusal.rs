@@ -26,6 +26,7 @@ pub enum Refusal {
     WrongIssuer,
     WrongAudience,
     ClaimMissing,
+    KeysUnavailable,
 }
 
 /// A good credential without the right that the route asks for: the answer is 403.
@@ -57,6 +58,7 @@ impl Refusal {
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::ClaimMissing => "claim_missing",
+            Self::KeysUnavailable => "keys_unavailable",
         }
     }
 
@@ -79,6 +81,7 @@ impl Refusal {
             Self::WrongIssuer => "the token comes from another issuer",
             Self::WrongAudience => "the token is meant for another audience",
             Self::ClaimMissing => "the token lacks a required claim",
+            Self::KeysUnavailable => "the keys that the token would be verified with are not known",
         }
     }
 

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use http::HeaderValue;
 use serde_json::Value;
 
+use super::identity::Identity;
 use super::provider::Provider;
 use super::refusal::Forbidden;
-use super::verified::Verified;
 use crate::config::{self, Diagnostics, Span, nearest};
 
 /// A claim and the values that are accepted.
@@ -98,12 +98,12 @@ impl Rule {
     ///
     /// # Errors
     /// What it lacks.
-    pub fn authorise(&self, verified: &Verified) -> Result<(), Forbidden> {
-        if !self.scopes.iter().all(|scope| verified.has_scope(scope)) {
+    pub fn authorise(&self, identity: &Identity) -> Result<(), Forbidden> {
+        if !self.scopes.iter().all(|scope| identity.has_scope(scope)) {
             return Err(Forbidden::Scope);
         }
         let holds = |(claim, accepted): &ClaimRule| {
-            verified.claim(claim).is_some_and(|value| match value {
+            identity.claim(claim).is_some_and(|value| match value {
                 Value::Array(list) => list.iter().any(|member| is_one_of(member, accepted)),
                 value => is_one_of(value, accepted),
             })

@@ -29,7 +29,8 @@ pub(super) struct Arguments {
 pub(super) fn token(arguments: &Arguments) -> Result<(), Failure> {
     let usable = arguments.file.compile()?;
     let (name, jwt) = provider(&usable.loaded.config, arguments.provider.as_deref())?;
-    let Some(secret) = &jwt.keys.secret else {
+    let secret = jwt.keys.as_ref().and_then(|keys| keys.secret.as_ref());
+    let Some(secret) = secret else {
         return Err(Failure::Other(format!(
             "`{name}` has no shared secret: its tokens are signed by who has the private key"
         )));
@@ -37,6 +38,7 @@ pub(super) fn token(arguments: &Arguments) -> Result<(), Failure> {
     let algorithm = jwt
         .algorithms
         .iter()
+        .flat_map(|written| written.iter())
         .find_map(|algorithm| match algorithm.value {
             JwtAlgorithm::HS256 => Some(Algorithm::HS256),
             JwtAlgorithm::HS384 => Some(Algorithm::HS384),

@@ -26,10 +26,12 @@ pub struct Jwt {
     /// carry an audience are refused.
     #[serde(default)]
     pub audiences: OneOrMany<Spanned<String>>,
-    /// The signature algorithms that are accepted. Never taken from the token.
-    pub algorithms: Spanned<OneOrMany<Spanned<JwtAlgorithm>>>,
-    /// The keys that tokens are verified with.
-    pub keys: Spanned<JwtKeys>,
+    /// The signature algorithms that are accepted. Never taken from the token. Default: none for keys that
+    /// are given, and all but HS256, HS384 and HS512 for keys that are fetched.
+    pub algorithms: Option<Spanned<OneOrMany<Spanned<JwtAlgorithm>>>>,
+    /// The keys that tokens are verified with. Default: those that `issuer` publishes (OpenID Connect
+    /// Discovery).
+    pub keys: Option<Spanned<JwtKeys>>,
     /// How far clocks may differ when `exp` and `nbf` are checked. Default `30s`.
     #[serde(default = "thirty_seconds")]
     pub leeway: Spanned<Period>,
@@ -67,8 +69,9 @@ pub enum JwtAlgorithm {
     EdDSA,
 }
 
-/// Where the keys of a provider come from: exactly one.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+/// Where the keys of a provider come from: one of `secret`, `public_key`, `jwks` and `jwks_url`, or none
+/// for those that `issuer` publishes. The rest is for keys that are fetched.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtKeys {
     /// A shared secret, for HS256, HS384 and HS512: at least as long as the hash (32, 48, 64 bytes).
@@ -77,6 +80,32 @@ pub struct JwtKeys {
     pub public_key: Option<Spanned<FileText>>,
     /// A JSON Web Key Set (RFC 7517); a token's `kid` chooses the key.
     pub jwks: Option<Spanned<FileText>>,
+    /// Where a JSON Web Key Set is fetched from, and fetched again: an `https` URL.
+    pub jwks_url: Option<Spanned<String>>,
+    /// How old fetched keys become before they are fetched again. Default `10m`, or less if their
+    /// `Cache-Control` says so; unknown keys have them fetched at once, twice in 30 s at most.
+    pub refresh: Spanned<Period>,
+    /// How old they may become when they can't be fetched. Default `1d`.
+    pub max_stale: Spanned<Period>,
+    /// How long fetching them may take. Default `5s`.
+    pub timeout: Spanned<Period>,
+    /// A PEM file with the authorities that are trusted instead of the system's.
+    pub ca: Option<Spanned<String>>,
+}
+
+impl Default for JwtKeys {
+    fn default() -> Self {
+        Self {
+            secret: None,
+            public_key: None,
+            jwks: None,
+            jwks_url: None,
+            refresh: Period::seconds(600).into(),
+            max_stale: Period::seconds(86_400).into(),
+            timeout: Period::seconds(5).into(),
+            ca: None,
+        }
+    }
 }
 
 /// Where a token is looked for.

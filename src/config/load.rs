@@ -103,11 +103,16 @@ fn read_files(
 ) {
     let base = base_of(&source.path);
     for provider in config.auth_providers.values_mut() {
+        let Some(keys) = &mut provider.jwt.value.keys else {
+            continue;
+        };
         let JwtKeys {
             secret,
             public_key,
             jwks,
-        } = &mut provider.jwt.value.keys.value;
+            ca,
+            ..
+        } = &mut keys.value;
         if let Some(secret) = secret {
             let harm = "everyone who can read this file can make tokens";
             warn_if_exposed(secret, (source, base), harm, diagnostics);
@@ -116,6 +121,7 @@ fn read_files(
         for text in [public_key, jwks].into_iter().flatten() {
             read_file(&mut text.value, base, files, diagnostics);
         }
+        files.extend(ca.iter().map(|ca| base.join(ca.as_str())));
     }
     if let Toggle::On(Admin {
         token: Some(token), ..

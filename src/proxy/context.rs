@@ -12,7 +12,7 @@ use super::handshake::Handshake;
 use super::mirror::Copy;
 use super::pressure::Counted;
 use super::reply::Reply;
-use crate::auth::Verified;
+use crate::auth::Identity;
 use crate::config::FallbackOn;
 use crate::limits::Tightest;
 use crate::routing::Parameters;
@@ -37,7 +37,7 @@ pub struct Context {
     /// The canonical path, if it is not the one that was sent.
     pub(super) rewritten_path: Option<Box<str>>,
     pub(super) matched: Option<Matched>,
-    pub(super) identity: Option<Arc<Verified>>,
+    pub(super) identity: Option<Arc<Identity>>,
     pub(super) tightest_limit: Option<Tightest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,

@@ -140,7 +140,7 @@ impl Runner {
     ) -> Self {
         let backends = backends.clone();
         let exchange = async move {
-            let end = backends.ask(peer, question, &permit).await;
+            let end = backends.ask(peer, question, Some(&permit)).await;
             (permit, end)
         };
         Self {

@@ -137,7 +137,7 @@ impl Copy {
             until: None,
         };
         let exchange = async {
-            let mut answer = backends.ask(peer, question, &permit).await?;
+            let mut answer = backends.ask(peer, question, Some(&permit)).await?;
             let seen = (Outcome::of(answer.header.status), Some(answer.took));
             while let Ok(Some(_)) = answer.session.read_response_body().await {}
             backends.keep(answer).await;

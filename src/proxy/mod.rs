@@ -127,7 +127,7 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.fit_client(session, context);
-        match pipeline::admit(session.req_header(), &self.pressure, context) {
+        match pipeline::admit(session.req_header(), &self.pressure, context).await {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
                 hedge::answer(session, &self.backends, &self.pressure, context).await

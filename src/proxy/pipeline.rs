@@ -14,7 +14,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, Reply};
-use crate::auth::Verified;
+use crate::auth::{Identity, Refusal};
 use crate::limits::{KeySource, Phase, Tightest, Verdict};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
@@ -28,7 +28,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 ///
 /// # Errors
 /// The gateway's own answer, if the request goes no further.
-pub(super) fn admit(
+pub(super) async fn admit(
     request: &RequestHeader,
     pressure: &Pressure,
     context: &mut Context,
@@ -44,7 +44,7 @@ pub(super) fn admit(
     admit_address(route, context)?;
     limit(route, Phase::BeforeAuthentication, request, context)?;
     answer_preflight(route, preflight, context)?;
-    authenticate(route, request, context)?;
+    authenticate(route, request, context).await?;
     limit(route, Phase::AfterAuthentication, request, context)?;
     bound_body(route, request, context)?;
     answer_directly(route, request, context)
@@ -148,7 +148,7 @@ fn answer_preflight(
     Ok(())
 }
 
-fn authenticate(
+async fn authenticate(
     route: &Route,
     request: &RequestHeader,
     context: &mut Context,
@@ -157,10 +157,16 @@ fn authenticate(
         return Ok(());
     };
     let now = context.since_epoch().as_secs();
-    match rule
-        .provider
-        .authenticate(&request.headers, request.uri.query(), now)
+    let provider = &rule.provider;
+    let ask = || provider.authenticate(&request.headers, request.uri.query(), now);
+    let mut verdict = ask();
+    if let Err(refusal) = verdict
+        && let Some(awaited) = provider.remedy(refusal, context.arrived)
     {
+        awaited.come().await;
+        verdict = ask();
+    }
+    match verdict {
         Ok(identity) => {
             if let Err(forbidden) = rule.authorise(&identity) {
                 return Err(Reply::forbidden(forbidden.description())
@@ -169,6 +175,11 @@ fn authenticate(
             }
             context.identity = Some(identity);
             Ok(())
+        }
+        Err(refusal @ Refusal::KeysUnavailable) => {
+            Err(Reply::auth_unavailable(refusal.description())
+                .with(header::RETRY_AFTER, HeaderValue::from_static("5"))
+                .into())
         }
         Err(refusal) => Err(Reply::unauthorized(refusal.description())
             .with(header::WWW_AUTHENTICATE, refusal.challenge())
@@ -233,7 +244,7 @@ fn answer_directly(
 struct Facts<'r> {
     client: IpAddr,
     headers: &'r HeaderMap,
-    identity: Option<&'r Verified>,
+    identity: Option<&'r Identity>,
     route: u32,
 }
 

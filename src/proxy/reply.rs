@@ -122,6 +122,8 @@ problems! {
     upstream_reset = BAD_GATEWAY, UpstreamReset, "urn:tollgate:problem:upstream-reset", "Bad gateway", Some("connection_terminated");
     /// 502: the backend's answer can't be understood.
     upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
+    /// 503: what credentials are verified with is not known. Needs `Retry-After`.
+    auth_unavailable = SERVICE_UNAVAILABLE, AuthUnavailable, "urn:tollgate:problem:auth-unavailable", "Service unavailable", Some("proxy_configuration_error");
     /// 503: no backend has a known address. Needs `Retry-After`.
     no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
     /// 503: the circuit of the service is open. Needs `Retry-After`.

@@ -3,6 +3,7 @@
 mod background;
 mod clients;
 mod handover;
+mod key_sets;
 mod listening;
 mod operations;
 mod pressure;
@@ -31,6 +32,7 @@ use self::background::{HealthChecks, LimitPeriods, NameLookups};
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
+use self::key_sets::{KeyFetches, fetch_unknown};
 use self::listening::Listening;
 use self::operations::{Operations, Parts};
 use self::pressure::Measurement;
@@ -69,6 +71,9 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
+    /// Whoever is succeeded knows keys that can't be had now.
+    #[error("the keys of {0} can't be fetched, and the process that serves has them")]
+    Keys(String),
     /// No thread, no descriptor, no memory.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -115,7 +120,13 @@ pub fn run(start: Start) -> Result<(), StartError> {
             return Err(error);
         }
     };
-    prepare(&start.snapshot)?;
+    let backends = Arc::new(Backends::new(Arc::new(configuration(&settings))));
+    if let Err(error) = prepare(&start, &backends) {
+        if let Some(predecessor) = &start.predecessor {
+            predecessor.fail(Step::Health, &error.to_string());
+        }
+        return Err(error);
+    }
     let snapshots = Arc::new(Store::new(start.snapshot));
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
     let status = Arc::new(Status::new(&start.loaded.source.path, upgraded_from));
@@ -129,10 +140,6 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let mut server = Server::new_with_opt_and_conf(None, configuration(&settings));
     server.bootstrap();
     let (pressure, lateness) = (Arc::new(Pressure::default()), Arc::default());
-    let backends = Arc::new(Backends::new(server.configuration.clone()));
-    if snapshots.load().needs_exchanges() {
-        backends.prepare();
-    }
     let gateway = Gateway::new(
         snapshots.clone(),
         access_log.clone(),
@@ -161,6 +168,11 @@ pub fn run(start: Start) -> Result<(), StartError> {
         server.add_service(service);
         signs.push(sign);
     }
+    let fetches = KeyFetches {
+        sets: start.state.key_sets.clone(),
+        backends: backends.clone(),
+    };
+    server.add_service(background_service("key sets", fetches));
     let lookups = NameLookups(snapshots.clone());
     server.add_service(background_service("name lookups", lookups));
     let checks = HealthChecks(snapshots.clone());
@@ -257,7 +269,10 @@ fn configuration(settings: &Settings) -> ServerConf {
 
 /// Names are looked up before the first request comes, and from now on no signal that is meant for
 /// a process that serves ends one that does not yet.
-fn prepare(snapshot: &Snapshot) -> Result<(), StartError> {
+fn prepare(start: &Start, backends: &Backends) -> Result<(), StartError> {
+    if start.snapshot.needs_exchanges() {
+        backends.prepare();
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -265,7 +280,14 @@ fn prepare(snapshot: &Snapshot) -> Result<(), StartError> {
         for kind in [SignalKind::hangup(), SignalKind::user_defined2()] {
             drop(signal(kind)?);
         }
-        discover(snapshot.services(), || snapshot.resolver()).await;
-        Ok(())
+        let snapshot = &start.snapshot;
+        let lookups = discover(snapshot.services(), || snapshot.resolver());
+        let (_, unknown) = tokio::join!(lookups, fetch_unknown(&start.state.key_sets, backends));
+        match unknown.first() {
+            Some(set) if start.predecessor.is_some() => {
+                Err(StartError::Keys(set.source().place.to_string()))
+            }
+            _ => Ok(()),
+        }
     })
 }

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::key_sets::fetch_unknown;
 use super::watch::Watched;
 use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
 use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
@@ -60,7 +61,10 @@ impl Reloader {
         let reload = match self.load(Some(by)) {
             Ok(next) => {
                 let snapshot = &next.snapshot;
-                discover(snapshot.services(), || snapshot.resolver()).await;
+                tokio::join!(
+                    discover(snapshot.services(), || snapshot.resolver()),
+                    fetch_unknown(&self.state.key_sets, &self.backends),
+                );
                 if snapshot.needs_exchanges() {
                     self.backends.prepare();
                 }

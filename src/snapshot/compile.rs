@@ -41,9 +41,11 @@ pub fn compile(
     let settings = Settings::compile(config, diagnostics);
     let mut providers = HashMap::new();
     for (name, section) in &config.auth_providers {
-        match Provider::compile(name, section, diagnostics) {
+        let base = base_of(&source.path);
+        match Provider::compile(name, section, &state.key_sets, base, diagnostics) {
             Some(provider) => {
                 let known = previous.and_then(|previous| previous.provider(name, section));
+                let known = known.filter(|known| known.has_same_keys(&provider));
                 let provider = known.unwrap_or_else(|| Arc::new(provider));
                 providers.insert(name.value.clone(), provider);
             }

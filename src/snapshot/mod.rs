@@ -32,7 +32,7 @@ pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
-use crate::auth::Provider;
+use crate::auth::{KeySets, Provider};
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::traffic::TrustedProxies;
@@ -58,6 +58,8 @@ pub struct Snapshot {
 pub struct State {
     /// The counts of all rate limits.
     pub limits: Arc<limits::Store>,
+    /// The keys of tokens that are fetched.
+    pub key_sets: Arc<KeySets>,
 }
 
 impl State {
@@ -66,6 +68,7 @@ impl State {
         let keys = settings::rate_limit_keys(config);
         Self {
             limits: Arc::new(limits::Store::new(keys)),
+            key_sets: Arc::default(),
         }
     }
 }

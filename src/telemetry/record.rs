@@ -69,10 +69,12 @@ pub enum Flag {
     Shed = 1 << 28,
     /// A second attempt began while the first went on.
     Hedged = 1 << 29,
+    /// What the credential would be verified with is not known.
+    AuthUnavailable = 1 << 30,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 30] = [
+    const ALL: [(Self, &'static str); 31] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -103,6 +105,7 @@ impl Flag {
         (Self::Mirrored, "mirrored"),
         (Self::Shed, "shed"),
         (Self::Hedged, "hedged"),
+        (Self::AuthUnavailable, "auth_unavailable"),
     ];
 }
 

@@ -114,7 +114,7 @@ impl Backends {
         self.connector();
     }
 
-    /// Sends a request and waits for the answer's header. It waits for a connection by `permit`.
+    /// Sends a request and waits for the answer's header. By `permit` it waits for a connection.
     ///
     /// # Errors
     /// If there is no connection, or no answer in time.
@@ -122,12 +122,12 @@ impl Backends {
         &self,
         peer: Box<HttpPeer>,
         question: Question,
-        permit: &Permit,
+        permit: Option<&Permit>,
     ) -> Result<Answer, Failed> {
         let connection = self.connector().get_http_session(&*peer).await;
         let (mut session, is_reused) =
             connection.map_err(|error| Failed::Connecting(error.into_up()))?;
-        permit.connected();
+        permit.inspect(|permit| permit.connected());
         let connected = Instant::now();
         let first_byte = question.first_byte.map(|limit| connected + limit);
         let deadline = first_byte.into_iter().chain(question.until).min();

@@ -1,13 +1,17 @@
 //! The keys of a provider, each bound to the algorithms it may be used with.
 
+use std::sync::Arc;
+
 use jsonwebtoken::{Algorithm, DecodingKey};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, Public};
 use openssl::x509::X509;
 
+use super::super::refusal::Refusal;
 use super::jwks::from_jwks;
-use super::refusal::Refusal;
-use crate::config::{Diagnostics, FileText, Jwt, JwtAlgorithm, Secret, Span, Spanned};
+use crate::config::{
+    Diagnostics, FileText, Jwt, JwtAlgorithm, JwtKeys, OneOrMany, Secret, Span, Spanned,
+};
 
 /// Shortest RSA modulus (RFC 7518 §3.3).
 pub(super) const SHORTEST_RSA_BITS: u32 = 2048;
@@ -17,11 +21,14 @@ pub(super) struct Key {
     pub(super) id: Option<Box<str>>,
     pub(super) algorithms: Box<[Algorithm]>,
     pub(super) decoding: DecodingKey,
+    /// As it was published; empty for keys that were not.
+    pub(super) text: Box<str>,
 }
 
 /// All keys of a provider.
+#[derive(Clone)]
 pub(super) struct Keys {
-    keys: Box<[Key]>,
+    keys: Arc<[Key]>,
     /// The keys have ids, so tokens choose by them.
     has_ids: bool,
 }
@@ -72,48 +79,53 @@ impl Kind {
 }
 
 impl Keys {
-    /// Compiles the keys of a provider, or reports every reason why they can't be used.
-    pub(super) fn compile(jwt: &Jwt, diagnostics: &mut Diagnostics) -> Option<Self> {
-        let algorithms: Vec<JwtAlgorithm> = jwt.algorithms.iter().map(|a| a.value).collect();
+    /// Compiles the keys of a provider that are given, and the algorithms they are for, or reports every
+    /// reason why they can't be used.
+    pub(super) fn compile(
+        jwt: &Spanned<Jwt>,
+        keys: &JwtKeys,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(Self, Vec<JwtAlgorithm>)> {
+        let Some(written) = &jwt.algorithms else {
+            if !diagnostics.has_lost(jwt.span, "algorithms") {
+                diagnostics
+                    .error(jwt.span, "`algorithms` is missing")
+                    .help("list what your tokens are signed with, such as `[RS256]`");
+            }
+            return None;
+        };
+        let algorithms: Vec<JwtAlgorithm> = written.iter().map(|a| a.value).collect();
         if algorithms.is_empty() {
-            if diagnostics.has_error_within(jwt.algorithms.span) {
+            if diagnostics.has_error_within(written.span) {
                 return None;
             }
             diagnostics
                 .error(
-                    jwt.algorithms.span,
+                    written.span,
                     "`algorithms` is empty, so every token would be refused",
                 )
                 .help("list what your tokens are signed with, such as `[RS256]`");
             return None;
         }
-        let span = jwt.keys.span;
-        let keys = &jwt.keys;
-        let given = [
-            keys.secret.is_some(),
-            keys.public_key.is_some(),
-            keys.jwks.is_some(),
-        ];
-        if given.iter().filter(|is_given| **is_given).count() != 1 {
-            if !diagnostics.has_lost(span, "keys") {
-                diagnostics
-                    .error(
-                        span,
-                        "`keys` needs exactly one of `secret`, `public_key` and `jwks`",
-                    )
-                    .help("several keys go into one `jwks` file");
-            }
-            return None;
-        }
-        if let Some(secret) = &keys.secret {
-            return from_secret(secret, jwt, diagnostics);
-        }
-        if let Some(pem) = &keys.public_key {
-            return from_pem(pem, &algorithms, jwt.algorithms.span, diagnostics);
-        }
-        keys.jwks
-            .as_ref()
-            .and_then(|jwks| from_jwks(jwks, &algorithms, diagnostics))
+        let keys = if let Some(secret) = &keys.secret {
+            from_secret(secret, written, diagnostics)
+        } else if let Some(pem) = &keys.public_key {
+            from_pem(pem, &algorithms, written.span, diagnostics)
+        } else {
+            from_jwks(keys.jwks.as_ref()?, &algorithms, diagnostics)
+        };
+        Some((keys?, algorithms))
+    }
+
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Whether all the other ones are among them.
+    pub(super) fn include(&self, others: &Self) -> bool {
+        let is_here = |other: &Key| self.keys.iter().any(|key| key.is_same_as(other));
+        others.keys.iter().all(is_here)
     }
 
     /// The keys that a token may have been signed with.
@@ -136,10 +148,14 @@ impl Keys {
     }
 }
 
-fn from_secret(secret: &Spanned<Secret>, jwt: &Jwt, diagnostics: &mut Diagnostics) -> Option<Keys> {
+fn from_secret(
+    secret: &Spanned<Secret>,
+    written: &OneOrMany<Spanned<JwtAlgorithm>>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Keys> {
     let bytes = secret.expose().as_bytes();
     let mut is_sound = true;
-    for algorithm in jwt.algorithms.iter() {
+    for algorithm in written.iter() {
         let needed = match algorithm.value {
             JwtAlgorithm::HS256 => 32,
             JwtAlgorithm::HS384 => 48,
@@ -172,7 +188,7 @@ fn from_secret(secret: &Spanned<Secret>, jwt: &Jwt, diagnostics: &mut Diagnostic
         }
     }
     let kind = Kind::Secret { bytes: bytes.len() };
-    let algorithms: Vec<JwtAlgorithm> = jwt.algorithms.iter().map(|a| a.value).collect();
+    let algorithms: Vec<JwtAlgorithm> = written.iter().map(|a| a.value).collect();
     is_sound.then(|| Keys::single(DecodingKey::from_secret(bytes), kind, &algorithms))
 }
 
@@ -187,7 +203,7 @@ impl Keys {
 
     fn single(decoding: DecodingKey, kind: Kind, algorithms: &[JwtAlgorithm]) -> Self {
         Self {
-            keys: [Key::new(None, decoding, kind, algorithms)].into(),
+            keys: Arc::new([Key::new(None, decoding, kind, algorithms)]),
             has_ids: false,
         }
     }
@@ -205,7 +221,12 @@ impl Key {
             id: id.map(Into::into),
             algorithms: fitting.map(|algorithm| to_library(*algorithm)).collect(),
             decoding,
+            text: Box::default(),
         }
+    }
+
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.text == other.text && self.algorithms == other.algorithms
     }
 }
 

@@ -1,5 +1,6 @@
 //! Attacks on tokens (RFC 8725 and beyond), and the tokens that must pass.
 
+use std::path::Path;
 use std::sync::LazyLock;
 
 use base64::Engine;
@@ -13,7 +14,7 @@ use openssl::rsa::Rsa;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::super::{Provider, Refusal, Verified};
+use crate::auth::{Identity, KeySets, Provider, Refusal};
 use crate::config::{self, Diagnostics, Source};
 
 const NOW: u64 = 1_800_000_000;
@@ -83,6 +84,8 @@ fn compile(jwt: &str) -> (Option<Provider>, Diagnostics) {
     let provider = Provider::compile(
         "main",
         &loaded.config.auth_providers["main"],
+        &KeySets::default(),
+        Path::new("."),
         &mut diagnostics,
     );
     (provider, diagnostics)
@@ -111,7 +114,7 @@ fn present(
     provider: &Provider,
     token: &str,
     now: u64,
-) -> Result<std::sync::Arc<Verified>, Refusal> {
+) -> Result<std::sync::Arc<Identity>, Refusal> {
     let mut headers = HeaderMap::new();
     headers.insert(
         "authorization",

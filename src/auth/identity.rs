@@ -1,4 +1,4 @@
-//! A verified token: who it says the client is, ready to be used by every request that carries it.
+//! Who a request comes from, ready to be used by every request with the same credential.
 
 use std::borrow::Cow;
 
@@ -7,29 +7,20 @@ use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value};
 
-/// What a token says, verified.
+/// What a credential says, verified.
 #[derive(Debug)]
-pub struct Verified {
+pub struct Identity {
     claims: Map<String, Value>,
     scopes: Box<[Box<str>]>,
     /// Claims to be forwarded, as fields.
     pub forward: Box<[(HeaderName, HeaderValue)]>,
-    /// Seconds since 1970 from which on the token is valid, leeway included.
-    pub(super) valid_from: u64,
-    /// Seconds since 1970 at which it has expired, leeway included.
-    pub(super) valid_until: u64,
 }
 
 /// What can't stand in a header field, and `%` itself so that it can be decoded again.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b'%');
 
-impl Verified {
-    pub(super) fn new(
-        claims: Map<String, Value>,
-        valid_from: u64,
-        valid_until: u64,
-        forwarded: &[(Box<str>, HeaderName)],
-    ) -> Self {
+impl Identity {
+    pub(super) fn new(claims: Map<String, Value>, forwarded: &[(Box<str>, HeaderName)]) -> Self {
         let forward = forwarded
             .iter()
             .filter_map(|(claim, name)| Some((name.clone(), field(find(&claims, claim)?)?)))
@@ -38,8 +29,6 @@ impl Verified {
             scopes: scopes(&claims),
             forward,
             claims,
-            valid_from,
-            valid_until,
         }
     }
 
@@ -57,7 +46,7 @@ impl Verified {
         }
     }
 
-    /// Whether the token carries a scope (RFC 6749 §3.3).
+    /// Whether it carries a scope (RFC 6749 §3.3).
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|held| **held == *scope)
     }
@@ -116,7 +105,7 @@ mod tests {
 
     use super::*;
 
-    fn verified(claims: Value, forwarded: &[(&str, &'static str)]) -> Verified {
+    fn identity(claims: Value, forwarded: &[(&str, &'static str)]) -> Identity {
         let Value::Object(claims) = claims else {
             unreachable!("claims are an object")
         };
@@ -124,19 +113,19 @@ mod tests {
             .iter()
             .map(|(claim, name)| (Box::from(*claim), HeaderName::from_static(name)))
             .collect();
-        Verified::new(claims, 0, 1, &forwarded)
+        Identity::new(claims, &forwarded)
     }
 
     #[test]
     fn scopes_are_read_from_both_claims_in_both_forms() {
-        let token = verified(json!({"scope": "a b:c", "scp": ["d", 5]}), &[]);
+        let token = identity(json!({"scope": "a b:c", "scp": ["d", 5]}), &[]);
         assert!(token.has_scope("a") && token.has_scope("b:c") && token.has_scope("d"));
         assert!(!token.has_scope("b") && !token.has_scope("5"));
     }
 
     #[test]
     fn nested_claims_have_a_way_and_literal_names_go_first() {
-        let token = verified(json!({"a": {"b": 1}, "c.d": 2, "c": {"d": 3}}), &[]);
+        let token = identity(json!({"a": {"b": 1}, "c.d": 2, "c": {"d": 3}}), &[]);
         assert_eq!(token.claim("a.b"), Some(&json!(1)));
         assert_eq!(token.claim("c.d"), Some(&json!(2)));
         assert_eq!(token.claim("a.x"), None);
@@ -146,7 +135,7 @@ mod tests {
     fn claims_become_fields_that_hold_them() {
         let claims =
             json!({"s": "Ärger\r\nX: 1 100%", "n": 5, "l": ["a", "b"], "m": ["a,b"], "z": null});
-        let token = verified(
+        let token = identity(
             claims,
             &[
                 ("s", "x-s"),

@@ -5,13 +5,14 @@
 //! an allocation for a hit.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
-use super::refusal::Refusal;
-use super::verified::Verified;
+use super::super::identity::Identity;
+use super::super::refusal::Refusal;
+use super::verify::Verified;
 
 /// Places that a token may be kept in.
 const WAYS: usize = 4;
@@ -29,13 +30,26 @@ pub(super) struct TokenCache {
     refused: Box<[ArcSwapOption<Refused>]>,
     /// Which of a token's places is given up next.
     turn: AtomicUsize,
+    /// Counts how often a key was taken away: tokens that were verified before are verified anew.
+    removals: AtomicU64,
+    /// Counts how often keys changed: tokens that were refused before may be good.
+    changes: AtomicU64,
+}
+
+/// With which keys a token was verified.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Epoch {
+    removals: u64,
+    changes: u64,
 }
 
 struct Entry {
     hash: u64,
     token: Box<str>,
-    verified: Arc<Verified>,
+    identity: Arc<Identity>,
+    epoch: Epoch,
     /// Seconds since 1970.
+    from: u64,
     until: u64,
 }
 
@@ -43,6 +57,7 @@ struct Refused {
     hash: u64,
     token: Box<str>,
     refusal: Refusal,
+    epoch: Epoch,
     until: u64,
 }
 
@@ -58,11 +73,13 @@ impl TokenCache {
             verified: (0..places).map(|_| ArcSwapOption::empty()).collect(),
             refused: (0..refused).map(|_| ArcSwapOption::empty()).collect(),
             turn: AtomicUsize::new(0),
+            removals: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
         }
     }
 
     /// What is known of a token at `now`.
-    pub(super) fn find(&self, token: &str, now: u64) -> Option<Result<Arc<Verified>, Refusal>> {
+    pub(super) fn find(&self, token: &str, now: u64) -> Option<Result<Arc<Identity>, Refusal>> {
         if self.verified.is_empty() {
             return None;
         }
@@ -73,21 +90,42 @@ impl TokenCache {
                 && entry.hash == hash
                 && *entry.token == *token
             {
-                let is_valid = now < entry.until && now >= entry.verified.valid_from;
-                return is_valid.then(|| Ok(entry.verified.clone()));
+                let is_valid = (entry.from..entry.until).contains(&now)
+                    && entry.epoch.removals == self.removals.load(Ordering::Acquire);
+                return is_valid.then(|| Ok(entry.identity.clone()));
             }
         }
         let refused = self.refused[hash as usize % REFUSED_PLACES].load();
         refused
             .as_deref()
             .filter(|refused| {
-                refused.hash == hash && *refused.token == *token && now < refused.until
+                refused.hash == hash
+                    && *refused.token == *token
+                    && now < refused.until
+                    && refused.epoch.changes == self.changes.load(Ordering::Acquire)
             })
             .map(|refused| Err(refused.refusal))
     }
 
-    /// Remembers a verified token, until it expires at the latest.
-    pub(super) fn keep(&self, token: &str, verified: &Arc<Verified>, now: u64) {
+    /// Which keys tokens are verified with now.
+    pub(super) fn epoch(&self) -> Epoch {
+        Epoch {
+            removals: self.removals.load(Ordering::Acquire),
+            changes: self.changes.load(Ordering::Acquire),
+        }
+    }
+
+    /// The keys have changed: what was refused may be good now, and if one was taken away, what was
+    /// verified may not be.
+    pub(super) fn begin_epoch(&self, is_removal: bool) {
+        self.changes.fetch_add(1, Ordering::AcqRel);
+        if is_removal {
+            self.removals.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Remembers a token that was verified with the keys of `epoch`, until it expires at the latest.
+    pub(super) fn keep(&self, token: &str, verified: &Verified, epoch: Epoch, now: u64) {
         if self.verified.is_empty() {
             return;
         }
@@ -105,14 +143,16 @@ impl TokenCache {
         place.store(Some(Arc::new(Entry {
             hash,
             token: token.into(),
-            verified: verified.clone(),
-            until: verified.valid_until.min(now + LONGEST_STAY),
+            identity: verified.identity.clone(),
+            epoch,
+            from: verified.from,
+            until: verified.until.min(now + LONGEST_STAY),
         })));
     }
 
-    /// Remembers a token whose signature is bad, which nothing can make good. Other refusals are
+    /// Remembers a token whose signature is bad, which only other keys can make good. Other refusals are
     /// cheap to find again, or may pass.
-    pub(super) fn refuse(&self, token: &str, refusal: Refusal, now: u64) {
+    pub(super) fn refuse(&self, token: &str, refusal: Refusal, epoch: Epoch, now: u64) {
         if self.refused.is_empty() || refusal != Refusal::BadSignature {
             return;
         }
@@ -121,6 +161,7 @@ impl TokenCache {
             hash,
             token: token.into(),
             refusal,
+            epoch,
             until: now + REFUSED_FOR,
         })));
     }

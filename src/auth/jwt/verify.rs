@@ -2,6 +2,7 @@
 //! clock is the caller's.
 
 use std::fmt;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,18 +11,26 @@ use jsonwebtoken::Algorithm;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::keys::Keys;
-use super::refusal::Refusal;
-use super::verified::Verified;
+use super::super::identity::Identity;
+use super::super::refusal::Refusal;
+use super::keys::{Key, Keys};
 
 /// Longest token, header part and key id, in bytes.
 pub(super) const LONGEST_TOKEN: usize = 8192;
 const LONGEST_HEADER: usize = 1024;
 const LONGEST_KEY_ID: usize = 256;
 
+/// A token that is what it must be.
+pub(super) struct Verified {
+    pub(super) identity: Arc<Identity>,
+    /// Seconds since 1970 from which on it is valid, leeway included.
+    pub(super) from: u64,
+    /// Seconds since 1970 at which it has expired, leeway included.
+    pub(super) until: u64,
+}
+
 /// What tokens of a provider must be.
 pub(super) struct Verifier {
-    pub(super) keys: Keys,
     pub(super) algorithms: Box<[Algorithm]>,
     pub(super) issuer: Option<Box<str>>,
     pub(super) audiences: Box<[Box<str>]>,
@@ -32,8 +41,8 @@ pub(super) struct Verifier {
 }
 
 impl Verifier {
-    /// Verifies a token at `now`, in seconds since 1970.
-    pub(super) fn verify(&self, token: &str, now: u64) -> Result<Verified, Refusal> {
+    /// Verifies a token with one of these keys at `now`, in seconds since 1970.
+    pub(super) fn verify(&self, token: &str, keys: &Keys, now: u64) -> Result<Verified, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::TooLong);
         }
@@ -43,7 +52,12 @@ impl Verifier {
             return Err(Refusal::MalformedToken);
         }
         let (algorithm, key_id) = self.read_header(header)?;
-        self.check_signature(message, signature, algorithm, key_id.as_deref())?;
+        check_signature(
+            message,
+            signature,
+            keys.candidates(algorithm, key_id.as_deref())?,
+            algorithm,
+        )?;
         self.check_claims(decode(claims)?, now)
     }
 
@@ -72,44 +86,20 @@ impl Verifier {
         }
     }
 
-    fn check_signature(
-        &self,
-        message: &str,
-        signature: &str,
-        algorithm: Algorithm,
-        key_id: Option<&str>,
-    ) -> Result<(), Refusal> {
-        if signature.is_empty() {
-            return Err(Refusal::MalformedToken);
-        }
-        for key in self.keys.candidates(algorithm, key_id)? {
-            let verdict = jsonwebtoken::crypto::verify(
-                signature,
-                message.as_bytes(),
-                &key.decoding,
-                algorithm,
-            );
-            if verdict.unwrap_or(false) {
-                return Ok(());
-            }
-        }
-        Err(Refusal::BadSignature)
-    }
-
     fn check_claims(&self, Unique(claims): Unique, now: u64) -> Result<Verified, Refusal> {
         let expiry = match claims.get("exp") {
             None => return Err(Refusal::NoExpiry),
             Some(value) => seconds(value)?,
         };
-        let valid_until = expiry.saturating_add(self.leeway);
-        if now >= valid_until {
+        let until = expiry.saturating_add(self.leeway);
+        if now >= until {
             return Err(Refusal::Expired);
         }
-        let valid_from = match claims.get("nbf") {
+        let from = match claims.get("nbf") {
             None => 0,
             Some(value) => seconds(value)?.saturating_sub(self.leeway),
         };
-        if now < valid_from {
+        if now < from {
             return Err(Refusal::NotYetValid);
         }
         // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
@@ -126,12 +116,11 @@ impl Verifier {
         {
             return Err(Refusal::ClaimMissing);
         }
-        Ok(Verified::new(
-            claims,
-            valid_from,
-            valid_until,
-            &self.forwarded,
-        ))
+        Ok(Verified {
+            identity: Arc::new(Identity::new(claims, &self.forwarded)),
+            from,
+            until,
+        })
     }
 
     /// A token that says whom it is for is for nobody else (RFC 7519 §4.1.3).
@@ -154,6 +143,25 @@ impl Verifier {
             Err(Refusal::WrongAudience)
         }
     }
+}
+
+fn check_signature<'k>(
+    message: &str,
+    signature: &str,
+    keys: impl Iterator<Item = &'k Key>,
+    algorithm: Algorithm,
+) -> Result<(), Refusal> {
+    if signature.is_empty() {
+        return Err(Refusal::MalformedToken);
+    }
+    for key in keys {
+        let verdict =
+            jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.decoding, algorithm);
+        if verdict.unwrap_or(false) {
+            return Ok(());
+        }
+    }
+    Err(Refusal::BadSignature)
 }
 
 /// A `NumericDate` (RFC 7519 §2): seconds, perhaps with a fraction, never negative.

@@ -9,64 +9,83 @@ use crate::config::{Diagnostics, FileText, JwtAlgorithm, Spanned};
 /// Most keys of a set.
 const MOST_KEYS: usize = 100;
 
-/// The keys of a set that fit the algorithms, or a report of what is wrong with it.
+/// What a set holds.
+pub(super) struct Read {
+    /// The keys that fit the algorithms.
+    pub(super) keys: Vec<Key>,
+    /// The others, by their place, and why they are not used.
+    unused: Vec<(usize, String)>,
+}
+
+/// The keys of a set that was given, or a report of what is wrong with it.
 pub(super) fn from_jwks(
     jwks: &Spanned<FileText>,
     algorithms: &[JwtAlgorithm],
     diagnostics: &mut Diagnostics,
 ) -> Option<Keys> {
-    #[derive(serde::Deserialize)]
-    struct Set {
-        keys: Vec<serde_json::Value>,
-    }
     if jwks.text().is_empty() && jwks.file.is_some() {
         return None;
     }
-    let set: Set = match serde_json::from_str(jwks.text()) {
-        Ok(set) => set,
-        Err(error) => {
+    let read = match read_set(jwks.text(), algorithms) {
+        Ok(read) => read,
+        Err(reason) => {
             diagnostics
-                .error(
-                    jwks.span,
-                    format!("this is not a JSON Web Key Set: {error}"),
-                )
+                .error(jwks.span, reason)
                 .help("it must be `{\"keys\": [...]}` (RFC 7517 §5)");
             return None;
         }
     };
-    if set.keys.len() > MOST_KEYS {
-        diagnostics.error(
+    for (place, reason) in &read.unused {
+        diagnostics.warning(
             jwks.span,
-            format!("{} keys are too many: at most {MOST_KEYS}", set.keys.len()),
+            format!("key {place} of the set is not used: {reason}"),
         );
-        return None;
     }
-    let mut keys: Vec<Key> = Vec::new();
-    for (index, value) in set.keys.into_iter().enumerate() {
-        match read_jwk(value, algorithms) {
-            Ok(key) if key.id.is_some() && keys.iter().any(|known| known.id == key.id) => {
-                diagnostics.warning(
-                    jwks.span,
-                    format!("key {} has the `kid` of another", index + 1),
-                );
-                keys.push(key);
-            }
-            Ok(key) => keys.push(key),
-            Err(reason) => {
-                diagnostics.warning(
-                    jwks.span,
-                    format!("key {} of the set is not used: {reason}", index + 1),
-                );
-            }
+    for (index, key) in read.keys.iter().enumerate() {
+        let is_known = |other: &Key| key.id.is_some() && other.id == key.id;
+        if read.keys[..index].iter().any(is_known) {
+            diagnostics.warning(jwks.span, "two keys of the set have the same `kid`");
         }
     }
-    if keys.is_empty() {
+    if read.keys.is_empty() {
         diagnostics
             .error(jwks.span, "the set holds no key for these algorithms")
             .help("list the algorithms of its keys in `algorithms`");
         return None;
     }
-    Some(Keys::several(keys))
+    Some(Keys::several(read.keys))
+}
+
+/// What a set holds for these algorithms.
+///
+/// # Errors
+/// Why it is not a set.
+pub(super) fn read_set(text: &str, algorithms: &[JwtAlgorithm]) -> Result<Read, String> {
+    #[derive(serde::Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+    let set: Set = serde_json::from_str(text)
+        .map_err(|error| format!("this is not a JSON Web Key Set: {error}"))?;
+    if set.keys.len() > MOST_KEYS {
+        let count = set.keys.len();
+        return Err(format!("{count} keys are too many: at most {MOST_KEYS}"));
+    }
+    let mut read = Read {
+        keys: Vec::new(),
+        unused: Vec::new(),
+    };
+    for (index, value) in set.keys.into_iter().enumerate() {
+        let text = value.to_string();
+        match read_jwk(value, algorithms) {
+            Ok(key) => read.keys.push(Key {
+                text: text.into(),
+                ..key
+            }),
+            Err(reason) => read.unused.push((index + 1, reason)),
+        }
+    }
+    Ok(read)
 }
 
 fn read_jwk(value: serde_json::Value, algorithms: &[JwtAlgorithm]) -> Result<Key, String> {

@@ -1,0 +1,308 @@
+//! Keys that are fetched: what a provider makes of a key set.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use http::Uri;
+use http::uri::Scheme;
+use openssl::x509::X509;
+
+use super::Origin;
+use super::jwks::read_set;
+use super::key_set::{Awaited, KeySet, KeySets, Place, Source, Upkeep};
+use super::keys::Keys;
+use crate::config::{self, Diagnostics, Jwt, JwtAlgorithm, JwtKeys, Spanned};
+
+/// What tokens may be signed with whose keys are public: never what a shared secret is for.
+const ASYMMETRIC: [JwtAlgorithm; 9] = [
+    JwtAlgorithm::RS256,
+    JwtAlgorithm::RS384,
+    JwtAlgorithm::RS512,
+    JwtAlgorithm::PS256,
+    JwtAlgorithm::PS384,
+    JwtAlgorithm::PS512,
+    JwtAlgorithm::ES256,
+    JwtAlgorithm::ES384,
+    JwtAlgorithm::EdDSA,
+];
+
+/// How many keys a text holds that tokens can be signed with.
+///
+/// # Errors
+/// Why it is no key set, or one without such a key.
+pub fn count_keys(text: &str) -> Result<usize, String> {
+    match read_set(text, &ASYMMETRIC)?.keys.len() {
+        0 => Err("the set holds no key that tokens can be signed with".into()),
+        count => Ok(count),
+    }
+}
+
+/// The keys of a set that fit a provider's algorithms.
+pub(super) struct RemoteKeys {
+    set: Arc<KeySet>,
+    algorithms: Box<[JwtAlgorithm]>,
+    /// `None` before the set is known, and if it has no key that fits.
+    keys: ArcSwapOption<Keys>,
+    /// The set's generation that they are of.
+    generation: AtomicU64,
+}
+
+impl RemoteKeys {
+    fn new(set: Arc<KeySet>, algorithms: &[JwtAlgorithm]) -> Self {
+        let keys = Self {
+            set,
+            algorithms: algorithms.into(),
+            keys: ArcSwapOption::empty(),
+            generation: AtomicU64::new(0),
+        };
+        keys.read_again();
+        keys
+    }
+
+    pub(super) fn are_of_same_set(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.set, &other.set)
+    }
+
+    /// Whether the set is another one than the keys are of.
+    pub(super) fn have_changed(&self) -> bool {
+        self.generation.load(Ordering::Relaxed) != self.set.generation()
+    }
+
+    /// Makes the keys those of the set, and says whether a key was taken away.
+    pub(super) fn read_again(&self) -> bool {
+        let generation = self.set.generation();
+        let read = self
+            .set
+            .with_text(|text| read_set(text?, &self.algorithms).ok());
+        let keys = read
+            .map(|read| Keys::several(read.keys))
+            .filter(|it| !it.is_empty());
+        let before = self.keys.swap(keys.clone().map(Arc::new));
+        self.generation.store(generation, Ordering::Release);
+        before.is_some_and(|before| !keys.is_some_and(|keys| keys.include(&before)))
+    }
+
+    /// The keys, if there are any.
+    pub(super) fn load(&self) -> Option<Arc<Keys>> {
+        self.keys.load_full()
+    }
+
+    /// What there may be to wait for when a key is missing.
+    pub(super) fn ask(&self, now: Instant) -> Option<Awaited> {
+        self.set.ask(now)
+    }
+}
+
+impl Origin {
+    /// Where the keys of a `jwt` section come from and the algorithms they are for, or a report of what is
+    /// wrong with that.
+    pub(super) fn compile(
+        jwt: &Spanned<Jwt>,
+        key_sets: &KeySets,
+        base: &Path,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<(Self, Vec<JwtAlgorithm>)> {
+        let defaults = JwtKeys::default();
+        let written = jwt.keys.as_ref();
+        let keys = written.map_or(&defaults, |keys| &keys.value);
+        let given = [
+            keys.secret.is_some(),
+            keys.public_key.is_some(),
+            keys.jwks.is_some(),
+            keys.jwks_url.is_some(),
+        ];
+        let span = written.map_or(jwt.span, |keys| keys.span);
+        let count = given.iter().filter(|is_given| **is_given).count();
+        if count > 1 || (count == 0 && jwt.issuer.is_none()) {
+            if !diagnostics.has_lost(span, "keys") {
+                diagnostics
+                    .error(
+                        span,
+                        "`keys` needs exactly one of `secret`, `public_key`, `jwks` and `jwks_url`",
+                    )
+                    .help("several keys go into one `jwks` file; an `issuer` that publishes its own needs none");
+            }
+            return None;
+        }
+        if count == 1 && keys.jwks_url.is_none() {
+            refuse_upkeep(keys, diagnostics);
+            let (keys, algorithms) = Keys::compile(jwt, keys, diagnostics)?;
+            return Some((Self::Given(Arc::new(keys)), algorithms));
+        }
+        let algorithms = fetched_algorithms(jwt, diagnostics);
+        let place = place(jwt, keys, diagnostics);
+        let authorities = authorities(keys, base, diagnostics);
+        let upkeep = upkeep(keys, diagnostics);
+        let source = Source {
+            place: place?,
+            authorities: authorities?,
+        };
+        let (algorithms, upkeep) = (algorithms?, upkeep?);
+        let set = key_sets.of(source, upkeep, Instant::now());
+        Some((Self::Fetched(RemoteKeys::new(set, &algorithms)), algorithms))
+    }
+}
+
+fn fetched_algorithms(jwt: &Jwt, diagnostics: &mut Diagnostics) -> Option<Vec<JwtAlgorithm>> {
+    let Some(written) = &jwt.algorithms else {
+        return Some(ASYMMETRIC.into());
+    };
+    let mut is_sound = true;
+    for algorithm in written.iter() {
+        if !ASYMMETRIC.contains(&algorithm.value) {
+            diagnostics
+                .error(
+                    algorithm.span,
+                    format!(
+                        "{:?} can't be used with keys that are fetched",
+                        algorithm.value
+                    ),
+                )
+                .help(
+                    "whoever can fetch a shared secret can make tokens: use RS256, ES256 or EdDSA",
+                );
+            is_sound = false;
+        }
+    }
+    if written.0.is_empty() {
+        diagnostics
+            .error(
+                written.span,
+                "`algorithms` is empty, so every token would be refused",
+            )
+            .help("remove it, or list what your tokens are signed with, such as `[RS256]`");
+        is_sound = false;
+    }
+    is_sound.then(|| written.iter().map(|it| it.value).collect())
+}
+
+fn place(jwt: &Jwt, keys: &JwtKeys, diagnostics: &mut Diagnostics) -> Option<Place> {
+    let (text, what) = match (&keys.jwks_url, &jwt.issuer) {
+        (Some(url), _) => (url, "`jwks_url`"),
+        (None, Some(issuer)) => (issuer, "an `issuer` that publishes its keys"),
+        (None, None) => return None,
+    };
+    let uri = text.parse::<Uri>().ok();
+    let uri = uri.filter(|uri| {
+        uri.authority()
+            .is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
+    });
+    let Some(uri) = uri else {
+        diagnostics
+            .error(text.span, format!("`{}` is not a URL", text.value))
+            .help(format!("{what} is one such as `https://id.example.com/`"));
+        return None;
+    };
+    if !is_safe_origin(&uri) {
+        diagnostics
+            .error(
+                text.span,
+                "keys that are fetched without TLS can be replaced on the way",
+            )
+            .help(format!("{what} must begin with `https://`"));
+        return None;
+    }
+    Some(match keys.jwks_url {
+        Some(_) => Place::Url(uri),
+        None => Place::Issuer(text.value.clone()),
+    })
+}
+
+/// Whether nobody on the way can change what is fetched from there.
+pub fn is_safe_origin(uri: &Uri) -> bool {
+    let is_local = uri.host().is_some_and(|host| {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        host == "localhost"
+            || host
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|address| address.is_loopback())
+    });
+    match uri.scheme() {
+        Some(scheme) if *scheme == Scheme::HTTPS => true,
+        Some(scheme) if *scheme == Scheme::HTTP => is_local,
+        _ => false,
+    }
+}
+
+fn authorities(
+    keys: &JwtKeys,
+    base: &Path,
+    diagnostics: &mut Diagnostics,
+) -> Option<Option<Arc<str>>> {
+    let Some(file) = &keys.ca else {
+        return Some(None);
+    };
+    match std::fs::read_to_string(base.join(file.as_str())) {
+        Err(error) => {
+            diagnostics.error(
+                file.span,
+                format!("`{}` can't be read: {error}", file.value),
+            );
+            None
+        }
+        Ok(pem) if X509::stack_from_pem(pem.as_bytes()).is_ok_and(|found| !found.is_empty()) => {
+            Some(Some(pem.into()))
+        }
+        Ok(_) => {
+            diagnostics
+                .error(file.span, format!("`{}` holds no certificate", file.value))
+                .help("it must be a PEM file with `-----BEGIN CERTIFICATE-----`");
+            None
+        }
+    }
+}
+
+fn upkeep(keys: &JwtKeys, diagnostics: &mut Diagnostics) -> Option<Upkeep> {
+    let mut is_sound = true;
+    for (name, period) in [
+        ("refresh", &keys.refresh),
+        ("max_stale", &keys.max_stale),
+        ("timeout", &keys.timeout),
+    ] {
+        if period.0 < std::time::Duration::from_secs(1) {
+            diagnostics
+                .error(period.span, format!("`{name}` is less than a second"))
+                .help("write `1s` or more");
+            is_sound = false;
+        }
+    }
+    if is_sound && keys.max_stale.0 < keys.refresh.0 {
+        diagnostics
+            .error(
+                keys.max_stale.span.or(keys.refresh.span),
+                "`max_stale` is less than `refresh`, so the keys would be given up between two times they are fetched",
+            )
+            .help("let it be several times as long");
+        is_sound = false;
+    }
+    is_sound.then_some(Upkeep {
+        refresh: keys.refresh.0,
+        max_stale: keys.max_stale.0,
+        timeout: keys.timeout.0,
+    })
+}
+
+/// What is only for keys that are fetched means nothing for those that are given.
+fn refuse_upkeep(keys: &JwtKeys, diagnostics: &mut Diagnostics) {
+    let defaults = JwtKeys::default();
+    let period = |name, written: &Spanned<config::Period>, default: &Spanned<config::Period>| {
+        (written != default).then_some((name, written.span))
+    };
+    let written = [
+        period("refresh", &keys.refresh, &defaults.refresh),
+        period("max_stale", &keys.max_stale, &defaults.max_stale),
+        period("timeout", &keys.timeout, &defaults.timeout),
+        keys.ca.as_ref().map(|ca| ("ca", ca.span)),
+    ];
+    for (name, span) in written.into_iter().flatten() {
+        diagnostics
+            .warning(
+                span,
+                format!("`{name}` has no effect on keys that are given"),
+            )
+            .help("it is for keys that are fetched, from `jwks_url` or the `issuer`");
+    }
+}

@@ -1,0 +1,155 @@
+//! Fetches the keys that tokens are verified with, and fetches them again.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use http::Uri;
+use pingora::server::ShutdownWatch;
+use pingora::services::background::BackgroundService;
+use serde::Deserialize;
+
+use crate::auth::{Change, KeyPlace, KeySet, KeySets, count_keys, is_safe_origin};
+use crate::upstream::{Backends, Document};
+
+/// How exactly sets keep their time.
+const TICK: Duration = Duration::from_millis(250);
+/// Where an issuer says where its keys are (OpenID Connect Discovery 1.0 §4).
+const DISCOVERY: &str = "/.well-known/openid-configuration";
+
+/// Fetches key sets when they are due.
+pub(super) struct KeyFetches {
+    pub(super) sets: Arc<KeySets>,
+    pub(super) backends: Arc<Backends>,
+}
+
+#[async_trait]
+impl BackgroundService for KeyFetches {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        loop {
+            for set in self.sets.all() {
+                let was_known = set.is_known();
+                let due = set.begin(Instant::now());
+                if was_known && !set.is_known() {
+                    log::error!(
+                        "keys given up, since they could not be fetched for too long: from={}",
+                        set.source().place
+                    );
+                }
+                if let Some(within) = due {
+                    let backends = self.backends.clone();
+                    tokio::spawn(async move { fetch(&set, &backends, within).await });
+                }
+            }
+            tokio::select! {
+                () = self.sets.wanted() => {}
+                () = tokio::time::sleep(TICK) => {}
+            }
+        }
+    }
+}
+
+/// Fetches the sets that nobody knows yet, once, and returns those that could not be.
+pub(super) async fn fetch_unknown(sets: &KeySets, backends: &Backends) -> Vec<Arc<KeySet>> {
+    let mut sets = sets.all();
+    sets.retain(|set| !set.is_known());
+    let fetches = sets.iter().map(|set| async move {
+        // Otherwise it is under way, or has just failed.
+        if let Some(within) = set.begin(Instant::now()) {
+            fetch(set, backends, within).await;
+        }
+    });
+    futures_util::future::join_all(fetches).await;
+    sets.retain(|set| !set.is_known());
+    sets
+}
+
+async fn fetch(set: &KeySet, backends: &Backends, within: Duration) {
+    let place = &set.source().place;
+    let answer = match document(set, backends, within).await {
+        Ok(document) => count_keys(&document.text).map(|keys| (document, keys)),
+        Err(problem) => Err(problem),
+    };
+    match answer {
+        Ok((document, keys)) => {
+            let (now, random) = (Instant::now(), fastrand::f64());
+            match set.fetched(&document.text, document.fresh_for, now, random) {
+                Change::Replaced => log::info!("keys fetched: from={place} keys={keys}"),
+                Change::Recovered => log::info!("keys can be fetched again: from={place}"),
+                Change::None | Change::Failed => {}
+            }
+        }
+        Err(problem) => {
+            if set.failed(Instant::now(), fastrand::f64()) == Change::Failed {
+                let rest = match set.is_known() {
+                    true => "those known stay in force",
+                    false => "tokens can't be verified",
+                };
+                log::warn!("keys can't be fetched, {rest}: from={place} error={problem}");
+            }
+        }
+    }
+}
+
+async fn document(set: &KeySet, backends: &Backends, within: Duration) -> Result<Document, String> {
+    let begun = Instant::now();
+    let authorities = set.source().authorities.as_deref();
+    let issuer = match &set.source().place {
+        KeyPlace::Url(uri) => return backends.fetch(uri, authorities, within).await,
+        KeyPlace::Issuer(issuer) => issuer,
+    };
+    let uri = format!("{}{DISCOVERY}", issuer.trim_end_matches('/'));
+    let uri: Uri = uri.parse().map_err(|_| "its issuer is no URL".to_owned())?;
+    let metadata = backends.fetch(&uri, authorities, within).await;
+    let metadata = metadata.map_err(|problem| format!("{DISCOVERY}: {problem}"))?;
+    let uri = key_address(issuer, &metadata.text)?;
+    let left = within.saturating_sub(begun.elapsed());
+    backends.fetch(&uri, authorities, left).await
+}
+
+/// Where an issuer's keys are, by its metadata, which must be its own (§4.3).
+fn key_address(issuer: &str, metadata: &str) -> Result<Uri, String> {
+    #[derive(Deserialize)]
+    struct Metadata {
+        issuer: String,
+        jwks_uri: String,
+    }
+    let metadata: Metadata = serde_json::from_str(metadata)
+        .map_err(|error| format!("{DISCOVERY} is not an issuer's metadata: {error}"))?;
+    if metadata.issuer != issuer {
+        return Err(format!(
+            "{DISCOVERY} is that of another issuer, `{}`",
+            metadata.issuer.escape_debug()
+        ));
+    }
+    let uri = metadata.jwks_uri.parse::<Uri>().ok();
+    uri.filter(is_safe_origin)
+        .ok_or_else(|| format!("the `jwks_uri` in {DISCOVERY} is no `https` URL"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_issuers_own_metadata_say_where_its_keys_are() {
+        let metadata = |issuer: &str, keys: &str| {
+            serde_json::json!({ "issuer": issuer, "jwks_uri": keys, "more": 1 }).to_string()
+        };
+        let issuer = "https://id.example.com/";
+        let address = |text: &str| key_address(issuer, text);
+        let good = metadata(issuer, "https://keys.example.com/a?b");
+        assert_eq!(address(&good).unwrap(), "https://keys.example.com/a?b");
+        for bad in [
+            metadata("https://id.example.com", "https://keys.example.com/"),
+            metadata("https://ID.example.com/", "https://keys.example.com/"),
+            metadata(issuer, "http://keys.example.com/"),
+            metadata(issuer, "file:///etc/passwd"),
+            metadata(issuer, "/keys"),
+            "{}".to_owned(),
+            "no".to_owned(),
+        ] {
+            assert!(address(&bad).is_err(), "{bad}");
+        }
+    }
+}
