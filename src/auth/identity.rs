@@ -1,35 +1,107 @@
 //! Who a request comes from, ready to be used by every request with the same credential.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue};
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::{Map, Value};
 
+use super::consumer::{Consumer, Members};
+
 /// What a credential says, verified.
 #[derive(Debug)]
 pub struct Identity {
+    provider: Arc<str>,
+    subject: Option<Box<str>>,
     claims: Map<String, Value>,
     scopes: Box<[Box<str>]>,
-    /// Claims to be forwarded, as fields.
+    roles: Box<[Box<str>]>,
+    consumer: Option<Arc<Consumer>>,
+    /// What backends are told of it, as fields.
     pub forward: Box<[(HeaderName, HeaderValue)]>,
+}
+
+/// What a provider makes identities of.
+#[derive(Debug)]
+pub(super) struct Likeness {
+    /// The provider's name.
+    pub(super) provider: Arc<str>,
+    /// The claim that says who it is about.
+    pub(super) subject: Box<str>,
+    /// Where its roles are.
+    pub(super) roles: Box<[Box<str>]>,
+    /// Claims and the fields in which they are forwarded.
+    pub(super) forwarded: Box<[(Box<str>, HeaderName)]>,
+    /// The consumers by their subjects.
+    pub(super) members: Members,
 }
 
 /// What can't stand in a header field, and `%` itself so that it can be decoded again.
 const UNSAFE: &AsciiSet = &CONTROLS.add(b'%');
 
-impl Identity {
-    pub(super) fn new(claims: Map<String, Value>, forwarded: &[(Box<str>, HeaderName)]) -> Self {
-        let forward = forwarded
-            .iter()
-            .filter_map(|(claim, name)| Some((name.clone(), field(find(&claims, claim)?)?)))
-            .collect();
+impl Likeness {
+    /// Identities of somebody who is known by a name and nothing else, in a field if it is forwarded.
+    pub(super) fn of_names(provider: &str, field: Option<HeaderName>, members: Members) -> Self {
         Self {
-            scopes: scopes(&claims),
-            forward,
+            provider: provider.into(),
+            subject: SUBJECT.into(),
+            roles: Box::default(),
+            forwarded: field
+                .into_iter()
+                .map(|name| (SUBJECT.into(), name))
+                .collect(),
+            members,
+        }
+    }
+
+    /// Who is known by a name.
+    pub(super) fn named(&self, name: &str) -> Identity {
+        let claims = Map::from_iter([(SUBJECT.to_owned(), Value::from(name))]);
+        self.with(claims)
+    }
+
+    /// Who has these claims.
+    pub(super) fn with(&self, claims: Map<String, Value>) -> Identity {
+        let subject = find(&claims, &self.subject).and_then(Value::as_str);
+        let consumer = subject.and_then(|subject| self.members.find(subject));
+        let fields = consumer
+            .into_iter()
+            .flat_map(|it| it.fields().iter().cloned());
+        let forwarded = self
+            .forwarded
+            .iter()
+            .filter_map(|(claim, name)| Some((name.clone(), field(find(&claims, claim)?)?)));
+        Identity {
+            provider: self.provider.clone(),
+            subject: subject.map(Box::from),
+            scopes: words(&claims, ["scope", "scp"].into_iter()),
+            roles: words(&claims, self.roles.iter().map(|way| &**way)),
+            consumer: consumer.cloned(),
+            forward: fields.chain(forwarded).collect(),
             claims,
         }
+    }
+}
+
+/// The claim of those that are known by a name.
+const SUBJECT: &str = "sub";
+
+impl Identity {
+    /// Who vouches for it.
+    pub fn provider(&self) -> &str {
+        &self.provider
+    }
+
+    /// What its provider calls it.
+    pub fn subject(&self) -> Option<&str> {
+        self.subject.as_deref()
+    }
+
+    /// The consumer that it is.
+    pub fn consumer(&self) -> Option<&Arc<Consumer>> {
+        self.consumer.as_ref()
     }
 
     /// A claim by its name, or by the way to it: `realm_access.roles`. A claim of the literal name
@@ -50,6 +122,11 @@ impl Identity {
     pub fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|held| **held == *scope)
     }
+
+    /// Whether it has a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.roles.iter().any(|held| **held == *role)
+    }
 }
 
 fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
@@ -61,19 +138,19 @@ fn find<'c>(claims: &'c Map<String, Value>, name: &str) -> Option<&'c Value> {
     steps.try_fold(first, |value, step| value.as_object()?.get(step))
 }
 
-/// From `scope` (RFC 8693 §4.2) or `scp`, as one text or a list.
-fn scopes(claims: &Map<String, Value>) -> Box<[Box<str>]> {
-    let mut scopes = Vec::new();
-    for claim in ["scope", "scp"] {
-        match claims.get(claim) {
-            Some(Value::String(text)) => scopes.extend(text.split(' ').map(Box::from)),
+/// The words in some claims, each one text (RFC 8693 §4.2) or a list.
+fn words<'w>(claims: &Map<String, Value>, ways: impl Iterator<Item = &'w str>) -> Box<[Box<str>]> {
+    let mut words = Vec::new();
+    for claim in ways {
+        match find(claims, claim) {
+            Some(Value::String(text)) => words.extend(text.split(' ').map(Box::from)),
             Some(Value::Array(list)) => {
-                scopes.extend(list.iter().filter_map(Value::as_str).map(Box::from));
+                words.extend(list.iter().filter_map(Value::as_str).map(Box::from));
             }
             _ => {}
         }
     }
-    scopes.into()
+    words.into()
 }
 
 /// A claim as a field's value: texts, numbers and booleans as they are, lists of them joined by
@@ -109,11 +186,18 @@ mod tests {
         let Value::Object(claims) = claims else {
             unreachable!("claims are an object")
         };
-        let forwarded: Vec<_> = forwarded
+        let forwarded = forwarded
             .iter()
             .map(|(claim, name)| (Box::from(*claim), HeaderName::from_static(name)))
             .collect();
-        Identity::new(claims, &forwarded)
+        let likeness = Likeness {
+            provider: "main".into(),
+            subject: "sub".into(),
+            roles: Box::new(["roles".into(), "realm.roles".into()]),
+            forwarded,
+            members: Members::default(),
+        };
+        likeness.with(claims)
     }
 
     #[test]
@@ -121,6 +205,13 @@ mod tests {
         let token = identity(json!({"scope": "a b:c", "scp": ["d", 5]}), &[]);
         assert!(token.has_scope("a") && token.has_scope("b:c") && token.has_scope("d"));
         assert!(!token.has_scope("b") && !token.has_scope("5"));
+    }
+
+    #[test]
+    fn roles_are_read_from_where_the_provider_says_they_are() {
+        let token = identity(json!({"roles": ["a"], "realm": {"roles": ["b", 5]}}), &[]);
+        assert!(token.has_role("a") && token.has_role("b"));
+        assert!(!token.has_role("5") && !token.has_scope("a"));
     }
 
     #[test]

@@ -1,17 +1,27 @@
-//! Who a request comes from: finds its token, verifies it (RFC 7519, RFC 7515, RFC 8725), and
-//! decides whether it may do what it asks for.
+//! Who may come in: where credentials are found, how they are verified, what they entitle to, and why
+//! they were refused. No server, no answers: verdicts only.
 //!
 //! Whatever is wrong with a credential is a refusal, never an error that lets a request go on.
 
+mod api_key;
+mod consumer;
+mod credentials;
 mod identity;
 mod jwt;
 mod place;
 mod provider;
 mod refusal;
+mod requirement;
 mod rule;
+mod work;
 
+pub use api_key::hash_key;
+pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
+pub use credentials::{Credentials, Verdict};
 pub use identity::Identity;
 pub use jwt::{Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys, is_safe_origin};
-pub use provider::Provider;
-pub use refusal::{Forbidden, Refusal};
-pub use rule::Rule;
+pub use provider::{Provider, Surroundings};
+pub use refusal::Refusal;
+pub use requirement::{Finding, Requirement, Vocabulary};
+pub use rule::{Known, Rule, Way};
+pub use work::{Work, Workbench};

@@ -4,67 +4,180 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderName, HeaderValue};
 
-use super::identity::Identity;
+use super::api_key::ApiKeys;
+use super::consumer::{Consumers, Members, X_CONSUMER, X_CONSUMER_GROUPS};
+use super::credentials::{Credentials, Verdict};
 use super::jwt::{Awaited, KeySets, Tokens};
 use super::refusal::Refusal;
-use crate::config::{self, Diagnostics};
+use super::work::Workbench;
+use crate::config::{self, Diagnostics, Spanned};
+
+const API_KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"tollgate\"");
 
 /// A way in which requests prove who they are.
 pub struct Provider {
     name: Box<str>,
-    tokens: Tokens,
+    mechanism: Mechanism,
+}
+
+enum Mechanism {
+    Jwt(Arc<Tokens>),
+    ApiKey(ApiKeys),
+}
+
+/// What providers share with each other and with their predecessors.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'s> {
+    /// The consumers that providers vouch for.
+    pub consumers: &'s Consumers,
+    /// The keys that are fetched.
+    pub key_sets: &'s KeySets,
+    /// Where costly signatures are verified.
+    pub signatures: &'s Arc<Workbench>,
+    /// The folder from which files are looked for.
+    pub base: &'s Path,
 }
 
 impl Provider {
-    /// Compiles a provider, or reports everything that is wrong with it. Its keys may be among the
-    /// `key_sets` already; files are looked for from `base` on.
+    /// Compiles a provider, or reports everything that is wrong with it.
     pub fn compile(
-        name: &str,
+        name: &Spanned<String>,
         section: &config::AuthProvider,
-        key_sets: &KeySets,
-        base: &Path,
+        surroundings: Surroundings<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
+        check_mechanisms(name, section, diagnostics)?;
+        let members = surroundings.consumers.of(name);
         Some(Self {
-            name: name.into(),
-            tokens: Tokens::compile(&section.jwt, key_sets, base, diagnostics)?,
+            name: name.as_str().into(),
+            mechanism: Mechanism::compile(name, section, members, surroundings, diagnostics)?,
         })
     }
 
-    /// The name in the configuration.
+    /// Its name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Whether it verifies with the keys that the other one does, as far as they are fetched.
     pub fn has_same_keys(&self, other: &Self) -> bool {
-        self.tokens.has_same_keys(&other.tokens)
+        match (&self.mechanism, &other.mechanism) {
+            (Mechanism::Jwt(this), Mechanism::Jwt(that)) => this.has_same_keys(that),
+            _ => true,
+        }
     }
 
-    /// The headers in which claims are forwarded; clients' own are never passed on.
-    pub fn forwarded_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.tokens.forwarded_headers()
+    /// The headers in which it tells backends who comes; clients' own are never passed on.
+    pub fn forwarded_headers(&self) -> Vec<HeaderName> {
+        match &self.mechanism {
+            Mechanism::Jwt(tokens) => tokens.forwarded_headers().cloned().collect(),
+            Mechanism::ApiKey(keys) => keys.forwarded_header().cloned().into_iter().collect(),
+        }
     }
 
-    /// Who a request comes from, at `now` in seconds since 1970.
-    ///
-    /// # Errors
-    /// Why it is not let in.
-    pub fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        now: u64,
-    ) -> Result<Arc<Identity>, Refusal> {
-        self.tokens.authenticate(headers, query, now)
+    /// Whom a request comes from.
+    pub fn authenticate(&self, credentials: Credentials<'_>) -> Verdict {
+        match &self.mechanism {
+            Mechanism::Jwt(tokens) => tokens.authenticate(credentials),
+            Mechanism::ApiKey(keys) => keys.authenticate(credentials).into(),
+        }
     }
 
     /// What is to be waited for before a request that was refused for this is asked once more.
-    pub fn remedy(&self, refusal: Refusal, now: Instant) -> Option<Awaited> {
-        self.tokens.remedy(refusal, now)
+    pub fn remedy(&self, refusal: Refusal) -> Option<Awaited> {
+        match &self.mechanism {
+            Mechanism::Jwt(tokens) => tokens.remedy(refusal, Instant::now()),
+            Mechanism::ApiKey(_) => None,
+        }
     }
+
+    /// The `WWW-Authenticate` for a request that was refused.
+    pub fn challenge(&self, refusal: Refusal) -> HeaderValue {
+        match &self.mechanism {
+            Mechanism::Jwt(_) => refusal.bearer_challenge(),
+            Mechanism::ApiKey(_) => API_KEY_CHALLENGE,
+        }
+    }
+
+    /// Whether its credentials are bearer tokens.
+    pub(super) fn is_bearer(&self) -> bool {
+        matches!(self.mechanism, Mechanism::Jwt(_))
+    }
+}
+
+impl Mechanism {
+    fn compile(
+        name: &str,
+        section: &config::AuthProvider,
+        members: Members,
+        surroundings: Surroundings<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        if let Some(jwt) = &section.jwt {
+            let tokens = Tokens::compile(name, jwt, members, surroundings, diagnostics)?;
+            return Some(Self::Jwt(Arc::new(tokens)));
+        }
+        let keys = section.api_key.as_ref()?;
+        ApiKeys::compile(name, keys, members, diagnostics).map(Self::ApiKey)
+    }
+}
+
+/// A provider has one mechanism; a route that takes several names several providers.
+fn check_mechanisms(
+    name: &Spanned<String>,
+    section: &config::AuthProvider,
+    diagnostics: &mut Diagnostics,
+) -> Option<()> {
+    let mechanisms = section.mechanisms();
+    let written = mechanisms.iter().filter(|(_, is_written)| *is_written);
+    let count = written.count();
+    let is_lost = mechanisms
+        .iter()
+        .any(|(key, _)| diagnostics.has_lost_key(key));
+    if count != 1 && !is_lost {
+        let known = mechanisms.map(|(key, _)| format!("`{key}`")).join(", ");
+        diagnostics
+            .error(name.span, format!("`{name}` needs exactly one mechanism"))
+            .help(format!(
+                "one of {known}; a route that takes several names several providers under `any_of`"
+            ));
+    }
+    (count == 1).then_some(())
+}
+
+/// A header in which backends are told who comes, or a report that it can't carry that.
+pub(super) fn forwarded_header(
+    written: &Spanned<String>,
+    diagnostics: &mut Diagnostics,
+) -> Option<HeaderName> {
+    let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
+        diagnostics
+            .error(written.span, format!("`{written}` is not a header name"))
+            .help("names are letters, digits and `-`, such as `X-User-Id`");
+        return None;
+    };
+    let is_reserved = name == X_CONSUMER
+        || name == X_CONSUMER_GROUPS
+        || matches!(
+            name.as_str(),
+            "host"
+                | "connection"
+                | "content-length"
+                | "content-type"
+                | "transfer-encoding"
+                | "upgrade"
+                | "te"
+                | "trailer"
+        );
+    if is_reserved {
+        diagnostics
+            .error(written.span, format!("`{written}` can't carry an identity"))
+            .help("use a header of its own, such as `X-User-Id`");
+        return None;
+    }
+    Some(name)
 }
 
 impl std::fmt::Debug for Provider {

@@ -1,4 +1,4 @@
-//! Why a credential was refused, and what the client is told (RFC 6750 §3).
+//! Why a credential was refused, and what the client is told.
 
 use bytes::Bytes;
 use http::HeaderValue;
@@ -26,16 +26,9 @@ pub enum Refusal {
     WrongIssuer,
     WrongAudience,
     ClaimMissing,
+    UnknownCredential,
     KeysUnavailable,
-}
-
-/// A good credential without the right that the route asks for: the answer is 403.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Forbidden {
-    /// A scope is missing.
-    Scope,
-    /// A claim is missing or has another value.
-    Claim,
+    Busy,
 }
 
 impl Refusal {
@@ -58,15 +51,17 @@ impl Refusal {
             Self::WrongIssuer => "wrong_issuer",
             Self::WrongAudience => "wrong_audience",
             Self::ClaimMissing => "claim_missing",
+            Self::UnknownCredential => "unknown_credential",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::Busy => "busy",
         }
     }
 
     /// What the client's developer is told. Never holds anything of the token.
     pub fn description(self) -> &'static str {
         match self {
-            Self::Missing => "a token is needed",
-            Self::MalformedCredential => "the credential is not a bearer token",
+            Self::Missing => "a credential is needed",
+            Self::MalformedCredential => "the credential is malformed",
             Self::SeveralCredentials => "the request has more than one credential",
             Self::TooLong => "the token is too long",
             Self::MalformedToken => "the token is malformed",
@@ -81,12 +76,29 @@ impl Refusal {
             Self::WrongIssuer => "the token comes from another issuer",
             Self::WrongAudience => "the token is meant for another audience",
             Self::ClaimMissing => "the token lacks a required claim",
+            Self::UnknownCredential => "the credential is not known",
             Self::KeysUnavailable => "the keys that the token would be verified with are not known",
+            Self::Busy => "too many credentials are being verified",
         }
     }
 
-    /// The value of `WWW-Authenticate`. Without a credential there is no error to speak of.
-    pub fn challenge(self) -> HeaderValue {
+    /// Whether the credential may be one that another provider knows. One that a provider knows and
+    /// refuses is no other's.
+    pub fn leaves_it_to_others(self) -> bool {
+        matches!(
+            self,
+            Self::Missing | Self::WrongIssuer | Self::UnknownCredential
+        )
+    }
+
+    /// Whether it says nothing of the credential, which may be good in a moment.
+    pub fn is_unavailability(self) -> bool {
+        matches!(self, Self::KeysUnavailable | Self::Busy)
+    }
+
+    /// The value of `WWW-Authenticate` of bearer tokens (RFC 6750 §3). Without a credential there is no
+    /// error to speak of.
+    pub(super) fn bearer_challenge(self) -> HeaderValue {
         let error = match self {
             Self::Missing => return HeaderValue::from_static("Bearer realm=\"tollgate\""),
             Self::MalformedCredential | Self::SeveralCredentials => "invalid_request",
@@ -99,25 +111,16 @@ impl Refusal {
     }
 }
 
-impl Forbidden {
-    /// What the client's developer is told.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Scope => "the token lacks a scope that this route needs",
-            Self::Claim => "the token lacks a claim that this route needs",
-        }
+/// The value of `WWW-Authenticate` for a good token without the rights (RFC 6750 §3.1); `scope` names what
+/// the route needs.
+pub(super) fn insufficient(scope: &str) -> HeaderValue {
+    let mut text = String::from("Bearer realm=\"tollgate\", error=\"insufficient_scope\"");
+    if !scope.is_empty() {
+        text.push_str(", scope=\"");
+        text.push_str(scope);
+        text.push('"');
     }
-
-    /// The value of `WWW-Authenticate`; `scope` names what the route needs.
-    pub(super) fn challenge(scope: &str) -> HeaderValue {
-        let mut text = String::from("Bearer realm=\"tollgate\", error=\"insufficient_scope\"");
-        if !scope.is_empty() {
-            text.push_str(", scope=\"");
-            text.push_str(scope);
-            text.push('"');
-        }
-        quoted(text)
-    }
+    quoted(text)
 }
 
 fn quoted(text: String) -> HeaderValue {

@@ -66,7 +66,10 @@ fn provider<'c>(config: &'c Config, name: Option<&str>) -> Result<(&'c str, &'c 
         None => None,
     };
     match found {
-        Some((name, provider)) => Ok((name.as_str(), &provider.jwt.value)),
+        Some((name, provider)) => match &provider.jwt {
+            Some(jwt) => Ok((name.as_str(), jwt)),
+            None => Err(Failure::Other(format!("`{name}` is not about tokens"))),
+        },
         None => {
             let names: Vec<&str> = providers.keys().map(|name| name.as_str()).collect();
             Err(Failure::Other(if names.is_empty() {

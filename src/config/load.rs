@@ -3,7 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::auth::JwtKeys;
 use super::diagnostic::Diagnostics;
 use super::interpolate::Environment;
 use super::root::{Admin, Config};
@@ -103,25 +102,15 @@ fn read_files(
 ) {
     let base = base_of(&source.path);
     for provider in config.auth_providers.values_mut() {
-        let Some(keys) = &mut provider.jwt.value.keys else {
-            continue;
-        };
-        let JwtKeys {
-            secret,
-            public_key,
-            jwks,
-            ca,
-            ..
-        } = &mut keys.value;
-        if let Some(secret) = secret {
-            let harm = "everyone who can read this file can make tokens";
+        for secret in provider.secrets() {
+            let harm = "everyone who can read this file can make credentials";
             warn_if_exposed(secret, (source, base), harm, diagnostics);
             read_file(&mut secret.value.0, base, files, diagnostics);
         }
-        for text in [public_key, jwks].into_iter().flatten() {
-            read_file(&mut text.value, base, files, diagnostics);
+        for text in provider.texts() {
+            read_file(text, base, files, diagnostics);
         }
-        files.extend(ca.iter().map(|ca| base.join(ca.as_str())));
+        files.extend(provider.files().map(|file| base.join(file)));
     }
     if let Toggle::On(Admin {
         token: Some(token), ..

@@ -4,6 +4,7 @@
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
 mod auth;
+mod consumer;
 mod de;
 mod diagnostic;
 mod fallback;
@@ -28,8 +29,10 @@ mod units;
 mod yaml;
 
 pub use auth::{
-    AuthProvider, AuthRule, AuthRuleFields, Jwt, JwtAlgorithm, JwtKeys, Requirements, TokenPlace,
+    ApiKey, ApiKeyDigests, ApiKeys, AuthProvider, AuthRule, AuthRuleFields, AuthWay, AuthWayFields,
+    Jwt, JwtAlgorithm, JwtKeys, Requirement, TokenPlace,
 };
+pub use consumer::{Consumer, ConsumerGroup};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
 pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};

@@ -16,7 +16,7 @@ pub struct RateLimit {
     /// The window, `100ms` to `1d`.
     pub window: Spanned<Period>,
     /// What is counted apart: `client_ip` (the default), `header:NAME`, `claim:NAME` (of the verified
-    /// token), `route`, or `everyone`; a list counts each combination.
+    /// token), `consumer` (who comes), `route`, or `everyone`; a list counts each combination.
     #[serde(default = "by_client_ip")]
     pub by: OneOrMany<Spanned<LimitKey>>,
     /// An IPv6 client is counted as its network of this many bits, since a customer has a whole
@@ -54,6 +54,8 @@ pub enum LimitKey {
     Header(String),
     /// A claim of the verified token. Requests without it share one count.
     Claim(String),
+    /// Who comes: the consumer, or what the provider calls it if it is none.
+    Consumer,
     /// The route, where the limit stands above several.
     Route,
     /// Nothing: one count for all.

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::{AuthProvider, AuthRule};
+use super::consumer::{Consumer, ConsumerGroup};
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -28,6 +29,10 @@ pub struct Config {
     pub log: Log,
     /// How requests may prove who they are, by name.
     pub auth_providers: Dictionary<AuthProvider>,
+    /// Who uses the services: names for whoever comes with certain credentials.
+    pub consumers: Dictionary<Spanned<Consumer>>,
+    /// What consumers have in common.
+    pub consumer_groups: Dictionary<Spanned<ConsumerGroup>>,
     /// The service map: what stands behind the gateway, by name.
     pub services: Dictionary<Spanned<Service>>,
 

@@ -38,6 +38,14 @@ impl FileText {
         }
     }
 
+    /// A text in a file.
+    pub(super) fn in_file(file: Spanned<PathBuf>) -> Self {
+        Self {
+            file: Some(file),
+            text: String::new(),
+        }
+    }
+
     /// Reads the file, if it is in one; a relative path starts from `base`.
     ///
     /// # Errors
@@ -87,10 +95,7 @@ impl fmt::Debug for FileText {
 
 impl From<InFile> for FileText {
     fn from(long: InFile) -> Self {
-        Self {
-            file: Some(long.file),
-            text: String::new(),
-        }
+        Self::in_file(long.file)
     }
 }
 

@@ -84,7 +84,7 @@ read_from_text!(Threads, "`auto` or a number of threads", {
 read_from_text!(Network, "a network such as `10.0.0.0/8` or an address", { "type": "string" });
 read_from_text!(NameServer, "the address of a name server", { "type": "string" });
 read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
-    "type": "string", "pattern": r"^(.*\$\{.*|client_ip|route|everyone|(header|claim):.+)$"
+    "type": "string", "pattern": r"^(.*\$\{.*|client_ip|consumer|route|everyone|(header|claim):.+)$"
 });
 read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
     "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
@@ -201,12 +201,14 @@ impl LimitKey {
             Some(("claim", name)) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
             _ => match text {
                 "client_ip" => Ok(Self::ClientIp),
+                "consumer" => Ok(Self::Consumer),
                 "route" => Ok(Self::Route),
                 "everyone" => Ok(Self::Everyone),
                 _ => Err(unknown(
                     text,
                     &[
                         "client_ip",
+                        "consumer",
                         "route",
                         "everyone",
                         "header:NAME",

@@ -17,6 +17,8 @@ pub trait KeySource {
     fn header(&self, name: &HeaderName) -> Option<&[u8]>;
     /// A claim of the verified token.
     fn claim(&self, name: &str) -> Option<Cow<'_, [u8]>>;
+    /// Who comes: the provider and what it calls them, or nothing and the consumer's name.
+    fn consumer(&self) -> Option<(&str, &str)>;
     /// The route's number.
     fn route(&self) -> u32;
 }
@@ -27,6 +29,7 @@ pub(super) enum KeyPart {
     ClientIp { ipv6_prefix: u8 },
     Header(HeaderName),
     Claim(Box<str>),
+    Consumer,
     Route,
     Everyone,
 }
@@ -41,6 +44,7 @@ impl KeyPart {
                 Err(_) => Self::Everyone,
             },
             config::LimitKey::Claim(name) => Self::Claim(name.as_str().into()),
+            config::LimitKey::Consumer => Self::Consumer,
             config::LimitKey::Route => Self::Route,
             config::LimitKey::Everyone => Self::Everyone,
         }
@@ -57,6 +61,11 @@ impl KeyPart {
             },
             Self::Header(name) => parts.bytes(source.header(name)),
             Self::Claim(name) => parts.bytes(source.claim(name).as_deref()),
+            Self::Consumer => {
+                let (provider, name) = source.consumer().unzip();
+                parts.bytes(provider.map(str::as_bytes));
+                parts.bytes(name.map(str::as_bytes));
+            }
             Self::Route => parts.number(u64::from(source.route())),
             Self::Everyone => {}
         }
@@ -148,6 +157,9 @@ mod tests {
             self.headers[usize::from(name == "x-b")].map(str::as_bytes)
         }
         fn claim(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+            None
+        }
+        fn consumer(&self) -> Option<(&str, &str)> {
             None
         }
         fn route(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! The limits of one place in the configuration, decided together: all must admit a request.
 
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -24,8 +25,8 @@ pub struct Scope<'a> {
     pub identity: &'a str,
     /// The place in a word, for the policy's name that clients see.
     pub name: &'a str,
-    /// Whether requests here may carry a verified token.
-    pub has_claims: bool,
+    /// Whether requests here may have proved who they are.
+    pub has_identity: bool,
 }
 
 /// When a limit is decided.
@@ -44,6 +45,8 @@ pub struct RateLimits {
     /// How many of them, at the front, need no token.
     before: usize,
     policy: HeaderValue,
+    /// The same without those that need to know who comes; `None` if there are no others.
+    policy_before: Option<HeaderValue>,
     store: Arc<Store>,
 }
 
@@ -100,14 +103,16 @@ impl RateLimits {
             .collect();
         let mut limits: Vec<Limit> = compiled.into_iter().collect::<Option<_>>()?;
         limits.sort_by_key(Limit::phase);
-        let policy = fields::policy(limits.iter().map(|limit| (&*limit.name, &limit.rule)));
+        let policy = |limits: &[Limit]| {
+            fields::policy(limits.iter().map(|limit| (&*limit.name, &limit.rule)))
+        };
+        let is_before = |limit: &&Limit| limit.phase() == Phase::BeforeAuthentication;
+        let before = limits.iter().filter(is_before).count();
         Some(Self {
-            before: limits
-                .iter()
-                .filter(|limit| limit.phase() == Phase::BeforeAuthentication)
-                .count(),
+            before,
+            policy: policy(&limits),
+            policy_before: (before > 0).then(|| policy(&limits[..before])),
             limits: limits.into(),
-            policy,
             store: store.clone(),
         })
     }
@@ -118,6 +123,15 @@ impl RateLimits {
             Phase::BeforeAuthentication => 0..self.before,
             Phase::AfterAuthentication => self.before..self.limits.len(),
         };
+        self.decide_on(range, now, source)
+    }
+
+    /// Decides on one request by all limits at once.
+    pub fn decide_all(&self, now: Instant, source: &impl KeySource) -> Verdict {
+        self.decide_on(0..self.limits.len(), now, source)
+    }
+
+    fn decide_on(&self, range: Range<usize>, now: Instant, source: &impl KeySource) -> Verdict {
         if range.is_empty() {
             return Verdict::Admit(None);
         }
@@ -155,6 +169,11 @@ impl RateLimits {
         self.policy.clone()
     }
 
+    /// The value of `RateLimit-Policy` where other limits stand in for those that count by who comes.
+    pub fn policy_before(&self) -> Option<HeaderValue> {
+        self.policy_before.clone()
+    }
+
     /// The value of `RateLimit`.
     pub fn state(&self, tightest: &Tightest) -> HeaderValue {
         fields::state(&self.limits[usize::from(tightest.limit)].name, tightest)
@@ -165,7 +184,7 @@ impl RateLimits {
         &self.limits[usize::from(tightest.limit)].name
     }
 
-    fn take_back(&self, range: std::ops::Range<usize>, source: &impl KeySource) {
+    fn take_back(&self, range: Range<usize>, source: &impl KeySource) {
         for limit in &self.limits[range] {
             let key = self.store.hashing.key_of(limit.id, &limit.by, source);
             self.store.refund(key, &limit.rule, &limit.overflow);
@@ -224,7 +243,8 @@ impl Limit {
     }
 
     fn phase(&self) -> Phase {
-        if self.by.iter().any(|part| matches!(part, KeyPart::Claim(_))) {
+        let needs_identity = |part: &KeyPart| matches!(part, KeyPart::Claim(_) | KeyPart::Consumer);
+        if self.by.iter().any(needs_identity) {
             Phase::AfterAuthentication
         } else {
             Phase::BeforeAuthentication
@@ -330,11 +350,15 @@ fn check_keys(limit: &config::RateLimit, scope: Scope<'_>, diagnostics: &mut Dia
                     .warning(key.span, "`everyone` has no effect beside other keys")
                     .help("remove it");
             }
-            LimitKey::Claim(_) if !scope.has_claims => {
+            LimitKey::Claim(_) | LimitKey::Consumer if !scope.has_identity => {
+                let (what, why) = match key.value {
+                    LimitKey::Claim(_) => ("a claim", "there is no token"),
+                    _ => ("consumer", "nobody says who comes"),
+                };
                 diagnostics
                     .error(
                         key.span,
-                        "a limit by a claim needs `auth` here, for there is no token",
+                        format!("a limit by {what} needs `auth` here, for {why}"),
                     )
                     .help("set `auth: <provider>` where this limit applies, or use `header:NAME`");
                 is_sound = false;
@@ -372,6 +396,9 @@ mod tests {
             self.subject
                 .map(|subject| Cow::Borrowed(subject.as_bytes()))
         }
+        fn consumer(&self) -> Option<(&str, &str)> {
+            self.subject.map(|subject| ("main", subject))
+        }
         fn route(&self) -> u32 {
             1
         }
@@ -399,7 +426,7 @@ mod tests {
         Scope {
             identity,
             name: "orders",
-            has_claims: true,
+            has_identity: true,
         }
     }
 
@@ -514,7 +541,7 @@ mod tests {
         wrong.ipv6_prefix = 129.into();
         let mut diagnostics = Diagnostics::default();
         let scope = Scope {
-            has_claims: false,
+            has_identity: false,
             ..scope("top")
         };
         assert!(

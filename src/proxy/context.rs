@@ -9,12 +9,12 @@ use http::{HeaderValue, StatusCode, Uri};
 
 use super::connection::Connection;
 use super::handshake::Handshake;
+use super::limit::Nearest;
 use super::mirror::Copy;
 use super::pressure::Counted;
 use super::reply::Reply;
 use crate::auth::Identity;
 use crate::config::FallbackOn;
-use crate::limits::Tightest;
 use crate::routing::Parameters;
 use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
@@ -38,7 +38,7 @@ pub struct Context {
     pub(super) rewritten_path: Option<Box<str>>,
     pub(super) matched: Option<Matched>,
     pub(super) identity: Option<Arc<Identity>>,
-    pub(super) tightest_limit: Option<Tightest>,
+    pub(super) nearest_limit: Option<Nearest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
     /// How long the client gives it.
@@ -124,7 +124,7 @@ impl Context {
             rewritten_path: None,
             matched: None,
             identity: None,
-            tightest_limit: None,
+            nearest_limit: None,
             preflight: Preflight::No,
             body_limit: None,
             client_deadline: None,

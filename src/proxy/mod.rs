@@ -6,6 +6,7 @@
 mod affinity;
 mod arrival;
 mod attempt;
+mod authenticate;
 mod connection;
 mod context;
 mod deadline;
@@ -14,6 +15,7 @@ mod finish;
 mod forward;
 mod handshake;
 mod hedge;
+mod limit;
 mod mirror;
 mod pipeline;
 mod pressure;
@@ -40,6 +42,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
+pub use authenticate::{Admission, admission};
 pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 pub use pressure::{Level, Pressure};

@@ -3,25 +3,19 @@
 //! request id → bounds → route → overload → addresses → rate limits by address → preflight → authentication →
 //! authorisation → rate limits by identity → body bound → redirect or direct answer → backend
 
-use std::borrow::Cow;
-use std::net::IpAddr;
-
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, StatusCode, header};
 use pingora::http::RequestHeader;
 
-use super::arrival;
+use super::authenticate::authenticate;
 use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, Reply};
-use crate::auth::{Identity, Refusal};
-use crate::limits::{KeySource, Phase, Tightest, Verdict};
+use super::{arrival, limit};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::Preflight;
 
-const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
 /// Takes a request through the pipeline.
@@ -42,10 +36,10 @@ pub(super) async fn admit(
     };
     pressure.admit(route, context)?;
     admit_address(route, context)?;
-    limit(route, Phase::BeforeAuthentication, request, context)?;
+    limit::before_authentication(route, request, context)?;
     answer_preflight(route, preflight, context)?;
     authenticate(route, request, context).await?;
-    limit(route, Phase::AfterAuthentication, request, context)?;
+    limit::after_authentication(route, request, context)?;
     bound_body(route, request, context)?;
     answer_directly(route, request, context)
 }
@@ -53,14 +47,8 @@ pub(super) async fn admit(
 /// What responses say on their way back, whoever gave them.
 pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &Context) {
     if let Some(route) = context.route() {
-        let policies = &route.policies;
-        if let Some(limits) = &policies.limits {
-            response.insert(RATE_LIMIT_POLICY, limits.policy());
-            if let Some(tightest) = &context.tightest_limit {
-                response.insert(RATE_LIMIT, limits.state(tightest));
-            }
-        }
-        if let Some(cors) = &policies.cors {
+        limit::tell(response, route, context);
+        if let Some(cors) = &route.policies.cors {
             cors.apply(request, context.preflight, response);
         }
     }
@@ -95,47 +83,6 @@ fn admit_address(route: &Route, context: &Context) -> Result<(), Box<Reply>> {
     }
 }
 
-fn limit(
-    route: &Route,
-    phase: Phase,
-    request: &RequestHeader,
-    context: &mut Context,
-) -> Result<(), Box<Reply>> {
-    let Some(limits) = &route.policies.limits else {
-        return Ok(());
-    };
-    let facts = Facts {
-        client: context.client(),
-        headers: &request.headers,
-        identity: context.identity.as_deref(),
-        route: context.matched.map_or(0, |matched| matched.route),
-    };
-    match limits.decide(phase, context.arrived, &facts) {
-        Verdict::Admit(tightest) => {
-            context.tightest_limit = tighter(context.tightest_limit, tightest);
-            Ok(())
-        }
-        Verdict::Refuse(refusal) => {
-            context.tightest_limit = Some(refusal.tightest);
-            let seconds = refusal.retry_after;
-            let reply = Reply::rate_limited(format!(
-                "the limit `{}` is spent: try again in {seconds} s",
-                limits.name(&refusal.tightest)
-            ));
-            Err(reply
-                .with(header::RETRY_AFTER, HeaderValue::from(seconds))
-                .into())
-        }
-    }
-}
-
-fn tighter(a: Option<Tightest>, b: Option<Tightest>) -> Option<Tightest> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(if b.remaining < a.remaining { b } else { a }),
-        (a, b) => a.or(b),
-    }
-}
-
 fn answer_preflight(
     route: &Route,
     preflight: Preflight,
@@ -146,45 +93,6 @@ fn answer_preflight(
         return Err(Reply::bare(StatusCode::NO_CONTENT, Flag::CorsPreflight).into());
     }
     Ok(())
-}
-
-async fn authenticate(
-    route: &Route,
-    request: &RequestHeader,
-    context: &mut Context,
-) -> Result<(), Box<Reply>> {
-    let Some(rule) = &route.policies.auth else {
-        return Ok(());
-    };
-    let now = context.since_epoch().as_secs();
-    let provider = &rule.provider;
-    let ask = || provider.authenticate(&request.headers, request.uri.query(), now);
-    let mut verdict = ask();
-    if let Err(refusal) = verdict
-        && let Some(awaited) = provider.remedy(refusal, context.arrived)
-    {
-        awaited.come().await;
-        verdict = ask();
-    }
-    match verdict {
-        Ok(identity) => {
-            if let Err(forbidden) = rule.authorise(&identity) {
-                return Err(Reply::forbidden(forbidden.description())
-                    .with(header::WWW_AUTHENTICATE, rule.challenge())
-                    .into());
-            }
-            context.identity = Some(identity);
-            Ok(())
-        }
-        Err(refusal @ Refusal::KeysUnavailable) => {
-            Err(Reply::auth_unavailable(refusal.description())
-                .with(header::RETRY_AFTER, HeaderValue::from_static("5"))
-                .into())
-        }
-        Err(refusal) => Err(Reply::unauthorized(refusal.description())
-            .with(header::WWW_AUTHENTICATE, refusal.challenge())
-            .into()),
-    }
 }
 
 /// Bodies that say how long they are; the others are counted while they come.
@@ -237,32 +145,5 @@ fn answer_directly(
             reply.body = Body::Fixed(respond.body.clone());
             Err(reply.into())
         }
-    }
-}
-
-/// What rate limits may ask of a request.
-struct Facts<'r> {
-    client: IpAddr,
-    headers: &'r HeaderMap,
-    identity: Option<&'r Identity>,
-    route: u32,
-}
-
-impl KeySource for Facts<'_> {
-    fn client_ip(&self) -> IpAddr {
-        self.client
-    }
-
-    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
-        self.headers.get(name).map(HeaderValue::as_bytes)
-    }
-
-    fn claim(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        self.identity
-            .and_then(|identity| identity.claim_bytes(name))
-    }
-
-    fn route(&self) -> u32 {
-        self.route
     }
 }

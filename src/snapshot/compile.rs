@@ -10,11 +10,11 @@ use super::action::{self, Lacking};
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, matching};
-use crate::auth::Provider;
+use super::{Snapshot, State, consumers, matching};
+use crate::auth::{self, Consumers, Provider, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
-    AuthProvider, AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy,
-    RateLimit, RouteFields, Source, Span, Spanned, Toggle, base_of,
+    AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
+    RouteFields, Source, Span, Spanned, Toggle, base_of,
 };
 use crate::routing::{Entry, RouteTable};
 use crate::traffic::TrustedProxies;
@@ -40,11 +40,17 @@ pub fn compile(
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
     let mut providers = HashMap::new();
+    let consumers = Consumers::compile(config, diagnostics);
     for (name, section) in &config.auth_providers {
-        let base = base_of(&source.path);
-        match Provider::compile(name, section, &state.key_sets, base, diagnostics) {
+        let surroundings = auth::Surroundings {
+            consumers: &consumers,
+            key_sets: &state.key_sets,
+            signatures: &state.signatures,
+            base: base_of(&source.path),
+        };
+        match Provider::compile(name, section, surroundings, diagnostics) {
             Some(provider) => {
-                let known = previous.and_then(|previous| previous.provider(name, section));
+                let known = previous.and_then(|previous| previous.provider(config, name));
                 let known = known.filter(|known| known.has_same_keys(&provider));
                 let provider = known.unwrap_or_else(|| Arc::new(provider));
                 providers.insert(name.value.clone(), provider);
@@ -52,10 +58,12 @@ pub fn compile(
             None => diagnostics.lose_name(name),
         }
     }
+    let consumer_limits = consumers::limits(config, &state.limits, diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
             providers: &providers,
+            consumers: &consumers,
             store: &state.limits,
             services: &services,
         },
@@ -74,15 +82,19 @@ pub fn compile(
     if diagnostics.has_errors() {
         return None;
     }
-    let identity_headers: AHashSet<_> = providers
+    let forwarded = providers
         .values()
-        .flat_map(|provider| provider.forwarded_headers().cloned())
-        .collect();
+        .flat_map(|provider| provider.forwarded_headers());
+    let mut identity_headers: AHashSet<_> = forwarded.collect();
+    if !consumers.is_empty() {
+        identity_headers.extend([X_CONSUMER, X_CONSUMER_GROUPS]);
+    }
     Some(Snapshot {
         routes: routes.into(),
         table,
         services: services.into_values().flatten().collect(),
         providers,
+        consumer_limits,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,
@@ -97,9 +109,11 @@ struct Compiler<'a> {
 }
 
 impl Previous<'_> {
-    /// The provider of this name, with the tokens it has verified, unless its section has changed.
-    fn provider(&self, name: &str, section: &AuthProvider) -> Option<Arc<Provider>> {
-        let is_same = self.config.auth_providers.get(name) == Some(section);
+    /// The provider of this name, with the tokens it has verified, unless its section or what it knows of
+    /// consumers has changed.
+    fn provider(&self, config: &Config, name: &str) -> Option<Arc<Provider>> {
+        let is_same = self.config.auth_providers.get(name) == config.auth_providers.get(name)
+            && self.config.consumers == config.consumers;
         let known = self.snapshot.providers.get(name);
         known.filter(|_| is_same).cloned()
     }
@@ -373,7 +387,7 @@ fn warn_about_unused_providers(config: &Config, diagnostics: &mut Diagnostics) {
         .chain(services.flat_map(|service| service.routes.iter().map(|route| &route.auth)));
     let used: std::collections::HashSet<&str> = rules
         .filter_map(|rule| rule.as_deref()?.on())
-        .map(|rule| rule.provider.as_str())
+        .flat_map(|rule| rule.providers().map(|name| name.as_str()))
         .collect();
     for name in config.auth_providers.keys() {
         if !used.contains(name.as_str()) {

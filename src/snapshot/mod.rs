@@ -8,6 +8,7 @@
 mod action;
 mod changes;
 mod compile;
+mod consumers;
 mod explain;
 mod fallback;
 mod matching;
@@ -32,8 +33,8 @@ pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
-use crate::auth::{KeySets, Provider};
-use crate::limits;
+use crate::auth::{Identity, KeySets, Provider, Workbench};
+use crate::limits::{self, RateLimits};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::traffic::TrustedProxies;
 use crate::upstream::{Resolver, Service};
@@ -45,6 +46,8 @@ pub struct Snapshot {
     table: RouteTable,
     services: Box<[Arc<Service>]>,
     providers: HashMap<String, Arc<Provider>>,
+    /// By the consumers' numbers.
+    consumer_limits: Box<[Option<Arc<RateLimits>>]>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.
@@ -60,6 +63,8 @@ pub struct State {
     pub limits: Arc<limits::Store>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
+    /// Where costly signatures are verified.
+    pub signatures: Arc<Workbench>,
 }
 
 impl State {
@@ -69,6 +74,7 @@ impl State {
         Self {
             limits: Arc::new(limits::Store::new(keys)),
             key_sets: Arc::default(),
+            signatures: Arc::default(),
         }
     }
 }
@@ -102,6 +108,12 @@ impl Snapshot {
             retry.is_some_and(|it| it.hedge.is_some())
                 || forward.is_some_and(|it| it.mirror.is_some())
         })
+    }
+
+    /// The limits that a consumer has of its own, if it is one and has some.
+    pub fn limits_of(&self, identity: Option<&Identity>) -> Option<&RateLimits> {
+        let number = identity?.consumer()?.number;
+        self.consumer_limits.get(number as usize)?.as_deref()
     }
 
     /// What looks up the names of backends.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::fallback::Fallback;
-use crate::auth::{Provider, Rule};
+use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
 use crate::config::{
     self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, Priority, RateLimit,
     RouteFields, Span, Spanned, Toggle,
@@ -111,6 +111,7 @@ impl<'c> From<&'c RouteFields> for Written<'c> {
 /// What policies need to know of their surroundings.
 pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
+    pub(super) consumers: &'s Consumers,
     pub(super) store: &'s Arc<limits::Store>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -157,13 +158,21 @@ impl Policies {
         diagnostics: &mut Diagnostics,
     ) -> Self {
         let auth = inherit(written.auth, &self.auth, |rule, span| {
-            Rule::compile(rule, span, surroundings.providers, diagnostics)
+            let vocabulary = Vocabulary {
+                consumers: surroundings.consumers,
+                parameters: place.parameters,
+            };
+            let known = Known {
+                providers: surroundings.providers,
+                vocabulary,
+            };
+            Rule::compile(rule, span, known, diagnostics)
         });
         let scope = Scope {
             identity: place.identity,
             name: place.name,
             // A rule with errors of its own is no reason for another about its claims.
-            has_claims: auth.is_some()
+            has_identity: auth.is_some()
                 || place.is_token_asked_below
                 || matches!(written.auth.as_deref(), Some(Toggle::On(_))),
         };

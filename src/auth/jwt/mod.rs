@@ -8,22 +8,25 @@ mod keys;
 mod remote;
 mod verify;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderName};
+use http::HeaderName;
 
-use self::cache::TokenCache;
+use self::cache::{Epoch, TokenCache};
 pub use self::key_set::{Awaited, Change, KeySet, KeySets, Place as KeyPlace, Source as KeySource};
 use self::keys::{Keys, to_library};
 use self::remote::RemoteKeys;
 pub use self::remote::{count_keys, is_safe_origin};
-use self::verify::Verifier;
-use super::identity::Identity;
+use self::verify::{Claimed, Verifier};
+use super::consumer::Members;
+use super::credentials::{Credentials, Verdict};
+use super::identity::{Identity, Likeness};
 use super::place::{Place, find_token};
+use super::provider::{Surroundings, forwarded_header};
 use super::refusal::Refusal;
+use super::work::{Work, Workbench};
 use crate::config::{self, Diagnostics, Spanned};
 
 /// Most tokens that may be remembered: above it their memory is counted in gigabytes.
@@ -37,6 +40,8 @@ pub(super) struct Tokens {
     verifier: Verifier,
     keys: Origin,
     cache: TokenCache,
+    /// Where costly signatures are verified.
+    bench: Arc<Workbench>,
     /// The latest time seen, in seconds since 1970.
     latest: AtomicU64,
 }
@@ -50,14 +55,15 @@ enum Origin {
 }
 
 impl Tokens {
-    /// Compiles a `jwt` section, or reports everything that is wrong with it. Files are looked for from
-    /// `base` on.
+    /// Compiles a `jwt` section, or reports everything that is wrong with it.
     pub(super) fn compile(
+        provider: &str,
         jwt: &Spanned<config::Jwt>,
-        key_sets: &KeySets,
-        base: &Path,
+        members: Members,
+        surroundings: Surroundings<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
+        let (key_sets, base) = (surroundings.key_sets, surroundings.base);
         let keys = Origin::compile(jwt, key_sets, base, diagnostics);
         let mut is_sound = true;
         let leeway = jwt.leeway.0.as_secs();
@@ -88,7 +94,13 @@ impl Tokens {
                 .help("remove it to use `bearer`");
             is_sound = false;
         }
-        let forwarded = forwarded_claims(jwt, diagnostics);
+        let likeness = Likeness {
+            provider: provider.into(),
+            subject: jwt.subject_claim.as_str().into(),
+            roles: texts(&jwt.roles_from),
+            forwarded: forwarded_claims(jwt, diagnostics),
+            members,
+        };
         let (keys, algorithms) = keys?;
         is_sound.then(|| Self {
             places: jwt
@@ -102,9 +114,10 @@ impl Tokens {
                 audiences: texts(&jwt.audiences),
                 leeway,
                 required_claims: texts(&jwt.required_claims),
-                forwarded,
+                likeness,
             },
             keys,
+            bench: surroundings.signatures.clone(),
             cache: TokenCache::new(jwt.cache_tokens.value),
             latest: AtomicU64::new(0),
         })
@@ -120,33 +133,60 @@ impl Tokens {
 
     /// The headers in which claims are forwarded.
     pub(super) fn forwarded_headers(&self) -> impl Iterator<Item = &HeaderName> {
-        self.verifier.forwarded.iter().map(|(_, name)| name)
+        self.verifier
+            .likeness
+            .forwarded
+            .iter()
+            .map(|(_, name)| name)
     }
 
-    /// Who a request comes from, at `now` in seconds since 1970.
-    pub(super) fn authenticate(
-        &self,
-        headers: &HeaderMap,
-        query: Option<&str>,
-        now: u64,
-    ) -> Result<Arc<Identity>, Refusal> {
-        let token = find_token(&self.places, headers, query)?;
-        let now = self.steady(now);
+    /// Whose token a request carries.
+    pub(super) fn authenticate(self: &Arc<Self>, credentials: Credentials<'_>) -> Verdict {
+        let query = credentials.uri.query();
+        let token = match find_token(&self.places, credentials.headers, query) {
+            Ok(token) => token,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
+        let now = self.steady(credentials.now);
         if let Origin::Fetched(keys) = &self.keys
             && keys.have_changed()
         {
             self.cache.begin_epoch(keys.read_again());
         }
         if let Some(known) = self.cache.find(token, now) {
-            return known;
+            return known.into();
         }
         // From before the keys are looked at: if one is taken away meanwhile, this is not remembered.
         let epoch = self.cache.epoch();
         let keys = match &self.keys {
             Origin::Given(keys) => keys.clone(),
-            Origin::Fetched(keys) => keys.load().ok_or(Refusal::KeysUnavailable)?,
+            Origin::Fetched(keys) => match keys.load() {
+                Some(keys) => keys,
+                None => return Verdict::Refused(Refusal::KeysUnavailable),
+            },
         };
-        match self.verifier.verify(token, &keys, now) {
+        let claimed = match self.verifier.read(token, &keys, now) {
+            Ok(claimed) => claimed,
+            Err(refusal) => return Verdict::Refused(refusal),
+        };
+        if !claimed.is_costly() {
+            return self.confirm(token, claimed, &keys, (epoch, now)).into();
+        }
+        let (this, token) = (self.clone(), token.to_owned());
+        Verdict::Costly(Work::new(&self.bench, move || {
+            this.confirm(&token, claimed, &keys, (epoch, now))
+        }))
+    }
+
+    /// Verifies the signature, and remembers how that ended.
+    fn confirm(
+        &self,
+        token: &str,
+        claimed: Claimed,
+        keys: &Keys,
+        (epoch, now): (Epoch, u64),
+    ) -> Result<Arc<Identity>, Refusal> {
+        match self.verifier.confirm(token, claimed, keys) {
             Ok(verified) => {
                 self.cache.keep(token, &verified, epoch, now);
                 Ok(verified.identity)
@@ -189,29 +229,9 @@ fn forwarded_claims(
 ) -> Box<[(Box<str>, HeaderName)]> {
     let mut forwarded: Vec<(Box<str>, HeaderName)> = Vec::new();
     for (claim, header) in &jwt.forward_claims {
-        let Ok(name) = HeaderName::from_bytes(header.as_bytes()) else {
-            diagnostics
-                .error(header.span, format!("`{header}` is not a header name"))
-                .help("names are letters, digits and `-`, such as `X-User-Id`");
+        let Some(name) = forwarded_header(header, diagnostics) else {
             continue;
         };
-        let is_reserved = matches!(
-            name.as_str(),
-            "host"
-                | "connection"
-                | "content-length"
-                | "content-type"
-                | "transfer-encoding"
-                | "upgrade"
-                | "te"
-                | "trailer"
-        );
-        if is_reserved {
-            diagnostics
-                .error(header.span, format!("`{header}` can't carry a claim"))
-                .help("use a header of its own, such as `X-User-Id`");
-            continue;
-        }
         if forwarded.iter().any(|(_, known)| *known == name) {
             diagnostics
                 .error(

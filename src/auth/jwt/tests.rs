@@ -1,11 +1,11 @@
 //! Attacks on tokens (RFC 8725 and beyond), and the tokens that must pass.
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, Method, Uri};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -14,7 +14,7 @@ use openssl::rsa::Rsa;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::auth::{Identity, KeySets, Provider, Refusal};
+use crate::auth::{Consumers, Credentials, Identity, KeySets, Provider, Refusal, Surroundings};
 use crate::config::{self, Diagnostics, Source};
 
 const NOW: u64 = 1_800_000_000;
@@ -81,13 +81,14 @@ fn compile(jwt: &str) -> (Option<Provider>, Diagnostics) {
     let loaded = config::parse(Source::new("t.yaml", text), &|_| None);
     assert!(!loaded.diagnostics.has_errors(), "{:?}", loaded.diagnostics);
     let mut diagnostics = Diagnostics::default();
-    let provider = Provider::compile(
-        "main",
-        &loaded.config.auth_providers["main"],
-        &KeySets::default(),
-        Path::new("."),
-        &mut diagnostics,
-    );
+    let (name, section) = loaded.config.auth_providers.first().unwrap();
+    let surroundings = Surroundings {
+        consumers: &Consumers::default(),
+        key_sets: &KeySets::default(),
+        signatures: &Arc::default(),
+        base: Path::new("."),
+    };
+    let provider = Provider::compile(name, section, surroundings, &mut diagnostics);
     (provider, diagnostics)
 }
 
@@ -110,6 +111,21 @@ fn with_key(algorithms: &str, pem: &str) -> Provider {
     ))
 }
 
+fn authenticate(
+    provider: &Provider,
+    headers: &HeaderMap,
+    now: u64,
+) -> Result<Arc<Identity>, Refusal> {
+    let credentials = Credentials {
+        method: &Method::GET,
+        uri: &Uri::from_static("/"),
+        headers,
+        is_from_trusted_proxy: false,
+        now,
+    };
+    provider.authenticate(credentials).settle()
+}
+
 fn present(
     provider: &Provider,
     token: &str,
@@ -120,7 +136,7 @@ fn present(
         "authorization",
         HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
     );
-    provider.authenticate(&headers, None, now)
+    authenticate(provider, &headers, now)
 }
 
 fn refusal(provider: &Provider, token: &str) -> Refusal {
@@ -541,7 +557,7 @@ fn keys_that_cant_be_right_are_errors() {
             format!(
                 "{{algorithms: HS256, keys: {{secret: {SECRET}}}, forward_claims: {{sub: Host}}}}"
             ),
-            "can't carry a claim",
+            "can't carry an identity",
         ),
     ] {
         let (_, diagnostics) = compile(&jwt);
@@ -586,7 +602,7 @@ proptest! {
         {
             let mut headers = HeaderMap::new();
             headers.insert("authorization", value);
-            prop_assert!(provider.authenticate(&headers, None, NOW).is_err());
+            prop_assert!(authenticate(&provider, &headers, NOW).is_err());
         }
     }
 }

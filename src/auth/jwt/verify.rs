@@ -6,12 +6,11 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::HeaderName;
 use jsonwebtoken::Algorithm;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::super::identity::Identity;
+use super::super::identity::{Identity, Likeness};
 use super::super::refusal::Refusal;
 use super::keys::{Key, Keys};
 
@@ -29,6 +28,15 @@ pub(super) struct Verified {
     pub(super) until: u64,
 }
 
+/// What a token says, in all of which it would be accepted if its signature is good.
+pub(super) struct Claimed {
+    algorithm: Algorithm,
+    key_id: Option<String>,
+    claims: Map<String, Value>,
+    from: u64,
+    until: u64,
+}
+
 /// What tokens of a provider must be.
 pub(super) struct Verifier {
     pub(super) algorithms: Box<[Algorithm]>,
@@ -37,28 +45,64 @@ pub(super) struct Verifier {
     /// Seconds.
     pub(super) leeway: u64,
     pub(super) required_claims: Box<[Box<str>]>,
-    pub(super) forwarded: Box<[(Box<str>, HeaderName)]>,
+    pub(super) likeness: Likeness,
+}
+
+impl Claimed {
+    /// Whether its signature takes longer to verify than the rest of the request takes.
+    pub(super) fn is_costly(&self) -> bool {
+        !matches!(
+            self.algorithm,
+            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
+        )
+    }
 }
 
 impl Verifier {
-    /// Verifies a token with one of these keys at `now`, in seconds since 1970.
-    pub(super) fn verify(&self, token: &str, keys: &Keys, now: u64) -> Result<Verified, Refusal> {
+    /// Reads a token that one of these keys may have signed, at `now`, in seconds since 1970. Refuses what
+    /// no signature could make good, whose token it is first of all.
+    pub(super) fn read(&self, token: &str, keys: &Keys, now: u64) -> Result<Claimed, Refusal> {
         if token.len() > LONGEST_TOKEN {
             return Err(Refusal::TooLong);
         }
-        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::MalformedToken)?;
-        let (header, claims) = message.split_once('.').ok_or(Refusal::MalformedToken)?;
-        if claims.contains('.') || header.len() > LONGEST_HEADER {
-            return Err(Refusal::MalformedToken);
+        let (header, claims, signature) = parts(token)?;
+        let Unique(claims) = decode(claims)?;
+        // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
+        if let Some(issuer) = &self.issuer
+            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        {
+            return Err(Refusal::WrongIssuer);
         }
         let (algorithm, key_id) = self.read_header(header)?;
-        check_signature(
-            message,
-            signature,
-            keys.candidates(algorithm, key_id.as_deref())?,
+        if signature.is_empty() {
+            return Err(Refusal::MalformedToken);
+        }
+        let _ = keys.candidates(algorithm, key_id.as_deref())?;
+        let (from, until) = self.check_claims(&claims, now)?;
+        Ok(Claimed {
             algorithm,
-        )?;
-        self.check_claims(decode(claims)?, now)
+            key_id,
+            claims,
+            from,
+            until,
+        })
+    }
+
+    /// Verifies the signature of a token that was read.
+    pub(super) fn confirm(
+        &self,
+        token: &str,
+        claimed: Claimed,
+        keys: &Keys,
+    ) -> Result<Verified, Refusal> {
+        let (message, signature) = token.rsplit_once('.').ok_or(Refusal::MalformedToken)?;
+        let candidates = keys.candidates(claimed.algorithm, claimed.key_id.as_deref())?;
+        check_signature(message, signature, candidates, claimed.algorithm)?;
+        Ok(Verified {
+            identity: Arc::new(self.likeness.with(claimed.claims)),
+            from: claimed.from,
+            until: claimed.until,
+        })
     }
 
     /// The algorithm and key that a token names. It is asked for neither keys nor addresses of keys.
@@ -86,7 +130,8 @@ impl Verifier {
         }
     }
 
-    fn check_claims(&self, Unique(claims): Unique, now: u64) -> Result<Verified, Refusal> {
+    /// From when until when the token is valid, leeway included.
+    fn check_claims(&self, claims: &Map<String, Value>, now: u64) -> Result<(u64, u64), Refusal> {
         let expiry = match claims.get("exp") {
             None => return Err(Refusal::NoExpiry),
             Some(value) => seconds(value)?,
@@ -102,12 +147,6 @@ impl Verifier {
         if now < from {
             return Err(Refusal::NotYetValid);
         }
-        // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
-        if let Some(issuer) = &self.issuer
-            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
-        {
-            return Err(Refusal::WrongIssuer);
-        }
         self.check_audience(claims.get("aud"))?;
         if self
             .required_claims
@@ -116,11 +155,7 @@ impl Verifier {
         {
             return Err(Refusal::ClaimMissing);
         }
-        Ok(Verified {
-            identity: Arc::new(Identity::new(claims, &self.forwarded)),
-            from,
-            until,
-        })
+        Ok((from, until))
     }
 
     /// A token that says whom it is for is for nobody else (RFC 7519 §4.1.3).
@@ -145,15 +180,23 @@ impl Verifier {
     }
 }
 
+/// Header, claims and signature, whatever they hold.
+fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
+    let mut parts = token.split('.');
+    match (parts.next(), parts.next(), parts.next(), parts.next()) {
+        (Some(header), Some(claims), Some(signature), None) if header.len() <= LONGEST_HEADER => {
+            Ok((header, claims, signature))
+        }
+        _ => Err(Refusal::MalformedToken),
+    }
+}
+
 fn check_signature<'k>(
     message: &str,
     signature: &str,
     keys: impl Iterator<Item = &'k Key>,
     algorithm: Algorithm,
 ) -> Result<(), Refusal> {
-    if signature.is_empty() {
-        return Err(Refusal::MalformedToken);
-    }
     for key in keys {
         let verdict =
             jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key.decoding, algorithm);

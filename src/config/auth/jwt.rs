@@ -1,20 +1,13 @@
-//! Authentication providers, and what a route asks of them.
+//! JSON Web Tokens as written: where they are found and how they are verified.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-use super::secret::{FileText, Secret};
-use super::shape::{Dictionary, FromMap, OneOrMany, text_or_map};
-use super::source::Spanned;
-use super::units::Period;
-
-/// A way in which requests prove who they are.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AuthProvider {
-    /// JSON Web Tokens (RFC 7519), signed (RFC 7515), verified as RFC 8725 advises.
-    pub jwt: Spanned<Jwt>,
-}
+use super::super::secret::{FileText, Secret};
+use super::super::shape::{Dictionary, OneOrMany};
+use super::super::source::Spanned;
+use super::super::units::Period;
+use super::TokenPlace;
 
 /// How tokens are found and verified.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -42,6 +35,12 @@ pub struct Jwt {
     /// Claims that must be present, whatever their value. `exp` always must.
     #[serde(default)]
     pub required_claims: OneOrMany<Spanned<String>>,
+    /// The claim that says who it is about, by which consumers are known. Default `sub`.
+    #[serde(default = "subject")]
+    pub subject_claim: Spanned<String>,
+    /// Where the roles are that routes ask for: claims, or the ways to them. Default `roles`.
+    #[serde(default = "roles")]
+    pub roles_from: OneOrMany<Spanned<String>>,
     /// Claims to forward, each in the named header. What clients send in these headers is removed.
     #[serde(default)]
     pub forward_claims: Dictionary<Spanned<String>>,
@@ -108,45 +107,6 @@ impl Default for JwtKeys {
     }
 }
 
-/// Where a token is looked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TokenPlace {
-    /// `Authorization: Bearer …` (RFC 6750).
-    Bearer,
-    /// The whole value of a header (lower-case name).
-    Header(String),
-    /// A cookie.
-    Cookie(String),
-    /// A query parameter. It is forwarded with the request and may end up in logs behind the
-    /// gateway.
-    Query(String),
-}
-
-/// What a route asks for. A bare string is short for `{ provider: … }`.
-#[derive(Debug, Clone, PartialEq)]
-pub struct AuthRule(pub AuthRuleFields);
-
-/// The provider that must vouch for a request, and what it must say.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct AuthRuleFields {
-    /// A name under `auth_providers`.
-    pub provider: Spanned<String>,
-    /// What the token must carry beyond being valid; else the answer is 403.
-    #[serde(default)]
-    pub require: Requirements,
-}
-
-/// What a token must carry.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Requirements {
-    /// Scopes (RFC 6749 §3.3) that must all be in the token's `scope` or `scp`.
-    pub scope: OneOrMany<Spanned<String>>,
-    /// Claims that must be equal to, or hold, one of the values.
-    pub claims: Dictionary<OneOrMany<Spanned<String>>>,
-}
-
 fn thirty_seconds() -> Spanned<Period> {
     Period::seconds(30).into()
 }
@@ -159,44 +119,10 @@ fn tokens_remembered() -> Spanned<usize> {
     16_384.into()
 }
 
-impl From<AuthRuleFields> for AuthRule {
-    fn from(fields: AuthRuleFields) -> Self {
-        Self(fields)
-    }
+fn subject() -> Spanned<String> {
+    "sub".to_owned().into()
 }
 
-impl FromMap<'_> for AuthRule {
-    type Fields = AuthRuleFields;
-}
-
-impl std::ops::Deref for AuthRule {
-    type Target = AuthRuleFields;
-    fn deref(&self) -> &AuthRuleFields {
-        &self.0
-    }
-}
-
-impl<'de> Deserialize<'de> for AuthRule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        text_or_map(
-            deserializer,
-            "a provider's name or a map with `provider`",
-            |text| {
-                Ok(Self(AuthRuleFields {
-                    provider: text.to_owned().into(),
-                    require: Requirements::default(),
-                }))
-            },
-        )
-    }
-}
-
-impl JsonSchema for AuthRule {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "AuthRule".into()
-    }
-    fn json_schema(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        let fields = generator.subschema_for::<AuthRuleFields>();
-        schemars::json_schema!({ "anyOf": [{ "type": "string" }, fields] })
-    }
+fn roles() -> OneOrMany<Spanned<String>> {
+    OneOrMany(vec!["roles".to_owned().into()])
 }

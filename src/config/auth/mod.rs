@@ -1,0 +1,77 @@
+//! Authentication as written: in which ways requests prove who they are, and what a route asks for.
+
+mod api_key;
+mod jwt;
+mod rule;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
+pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
+pub use self::rule::{AuthRule, AuthRuleFields, AuthWay, AuthWayFields, Requirement};
+use super::secret::{FileText, Secret};
+use super::source::Spanned;
+
+/// A way in which requests prove who they are: exactly one of these.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthProvider {
+    /// JSON Web Tokens (RFC 7519), signed (RFC 7515), verified as RFC 8725 advises.
+    pub jwt: Option<Spanned<Jwt>>,
+    /// Keys that clients were given, of which only digests are kept.
+    pub api_key: Option<Spanned<ApiKey>>,
+}
+
+impl AuthProvider {
+    /// The mechanisms, each by its key and whether it is written.
+    pub fn mechanisms(&self) -> [(&'static str, bool); 2] {
+        [
+            ("jwt", self.jwt.is_some()),
+            ("api_key", self.api_key.is_some()),
+        ]
+    }
+
+    /// What it holds that others must not see.
+    pub(super) fn secrets(&mut self) -> impl Iterator<Item = &mut Spanned<Secret>> {
+        let keys = self.jwt.as_mut().and_then(|jwt| jwt.value.keys.as_mut());
+        keys.and_then(|keys| keys.value.secret.as_mut()).into_iter()
+    }
+
+    /// Other texts that may be in files.
+    pub(super) fn texts(&mut self) -> Vec<&mut FileText> {
+        let mut texts = Vec::new();
+        if let Some(keys) = self.jwt.as_mut().and_then(|jwt| jwt.value.keys.as_mut()) {
+            let given = [&mut keys.value.public_key, &mut keys.value.jwks];
+            texts.extend(given.into_iter().flatten().map(|text| &mut text.value));
+        }
+        if let Some(ApiKeys::InFile(text)) =
+            self.api_key.as_mut().map(|it| &mut it.value.keys.value)
+        {
+            texts.push(text);
+        }
+        texts
+    }
+
+    /// Files that are read when it is compiled.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let keys = self.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref());
+        keys.and_then(|keys| keys.ca.as_ref())
+            .map(|ca| ca.as_str())
+            .into_iter()
+    }
+}
+
+/// Where a token is looked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenPlace {
+    /// `Authorization: Bearer …` (RFC 6750).
+    Bearer,
+    /// The whole value of a header (lower-case name).
+    Header(String),
+    /// A cookie.
+    Cookie(String),
+    /// A query parameter. It is forwarded with the request and may end up in logs behind the
+    /// gateway.
+    Query(String),
+}

@@ -1,0 +1,167 @@
+//! Rate limits of the route and of the consumer, and what clients are told of them.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use pingora::http::RequestHeader;
+
+use super::context::Context;
+use super::reply::Reply;
+use crate::auth::Identity;
+use crate::limits::{KeySource, Phase, RateLimits, Tightest, Verdict};
+use crate::snapshot::Route;
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+/// The limit that is nearest to refusing.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Nearest {
+    /// Whether it is one of the consumer's own.
+    is_of_consumer: bool,
+    tightest: Tightest,
+}
+
+/// Counts a request by those limits that need not know who comes.
+pub(super) fn before_authentication(
+    route: &Route,
+    request: &RequestHeader,
+    context: &mut Context,
+) -> Result<(), Box<Reply>> {
+    let Some(limits) = &route.policies.limits else {
+        return Ok(());
+    };
+    let facts = Facts::of(request, context);
+    let verdict = limits.decide(Phase::BeforeAuthentication, context.arrived, &facts);
+    judge(verdict, limits, false, context)
+}
+
+/// Counts a request by who comes: by the consumer's own limits, if it has some, or else by the route's.
+pub(super) fn after_authentication(
+    route: &Route,
+    request: &RequestHeader,
+    context: &mut Context,
+) -> Result<(), Box<Reply>> {
+    let snapshot = context.snapshot.clone();
+    let facts = Facts::of(request, context);
+    if let Some(limits) = snapshot.limits_of(context.identity.as_deref()) {
+        let verdict = limits.decide_all(context.arrived, &facts);
+        return judge(verdict, limits, true, context);
+    }
+    let Some(limits) = &route.policies.limits else {
+        return Ok(());
+    };
+    let verdict = limits.decide(Phase::AfterAuthentication, context.arrived, &facts);
+    judge(verdict, limits, false, context)
+}
+
+fn judge(
+    verdict: Verdict,
+    limits: &RateLimits,
+    is_of_consumer: bool,
+    context: &mut Context,
+) -> Result<(), Box<Reply>> {
+    match verdict {
+        Verdict::Admit(tightest) => {
+            let known = context.nearest_limit.map(|nearest| nearest.tightest);
+            if let Some(tightest) = tightest
+                && known.is_none_or(|known| tightest.remaining < known.remaining)
+            {
+                context.nearest_limit = Some(Nearest {
+                    is_of_consumer,
+                    tightest,
+                });
+            }
+            Ok(())
+        }
+        Verdict::Refuse(refusal) => {
+            context.nearest_limit = Some(Nearest {
+                is_of_consumer,
+                tightest: refusal.tightest,
+            });
+            let seconds = refusal.retry_after;
+            let reply = Reply::rate_limited(format!(
+                "the limit `{}` is spent: try again in {seconds} s",
+                limits.name(&refusal.tightest)
+            ));
+            Err(reply
+                .with(header::RETRY_AFTER, HeaderValue::from(seconds))
+                .into())
+        }
+    }
+}
+
+/// Tells the client of the limits in force, and of the nearest one.
+pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
+    let of_route = route.policies.limits.as_deref();
+    let of_consumer = context.snapshot.limits_of(context.identity.as_deref());
+    match (of_route, of_consumer) {
+        (None, None) => return,
+        (Some(limits), None) => {
+            response.insert(RATE_LIMIT_POLICY, limits.policy());
+        }
+        (of_route, Some(limits)) => {
+            response.insert(RATE_LIMIT_POLICY, limits.policy());
+            if let Some(policy) = of_route.and_then(RateLimits::policy_before) {
+                response.append(RATE_LIMIT_POLICY, policy);
+            }
+        }
+    }
+    let Some(nearest) = &context.nearest_limit else {
+        return;
+    };
+    let limits = match nearest.is_of_consumer {
+        true => of_consumer,
+        false => of_route,
+    };
+    if let Some(limits) = limits {
+        response.insert(RATE_LIMIT, limits.state(&nearest.tightest));
+    }
+}
+
+/// What rate limits may ask of a request.
+struct Facts<'r> {
+    client: IpAddr,
+    headers: &'r HeaderMap,
+    identity: Option<&'r Identity>,
+    route: u32,
+}
+
+impl<'r> Facts<'r> {
+    fn of(request: &'r RequestHeader, context: &'r Context) -> Self {
+        Self {
+            client: context.client(),
+            headers: &request.headers,
+            identity: context.identity.as_deref(),
+            route: context.matched.map_or(0, |matched| matched.route),
+        }
+    }
+}
+
+impl KeySource for Facts<'_> {
+    fn client_ip(&self) -> IpAddr {
+        self.client
+    }
+
+    fn header(&self, name: &HeaderName) -> Option<&[u8]> {
+        self.headers.get(name).map(HeaderValue::as_bytes)
+    }
+
+    fn claim(&self, name: &str) -> Option<Cow<'_, [u8]>> {
+        self.identity
+            .and_then(|identity| identity.claim_bytes(name))
+    }
+
+    fn consumer(&self) -> Option<(&str, &str)> {
+        let identity = self.identity?;
+        match identity.consumer() {
+            Some(consumer) => Some(("", &consumer.name)),
+            None => Some((identity.provider(), identity.subject()?)),
+        }
+    }
+
+    fn route(&self) -> u32 {
+        self.route
+    }
+}
