@@ -190,9 +190,9 @@ impl Reload {
 
 impl Status {
     /// The status of a process that starts now with a configuration file, after `upgraded_from`.
-    pub fn new(config: &Path, upgraded_from: Option<u32>) -> Self {
+    pub fn new(config: &Path, upgraded_from: Option<u32>, metrics: Metrics) -> Self {
         Self {
-            metrics: Metrics::new(),
+            metrics,
             report: Mutex::new(Report {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
                 pid: std::process::id(),

@@ -6,7 +6,9 @@ use clap::Args;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::configuration::print;
+use super::credentials::{self, now};
 use super::{ConfigFile, Failure};
+use crate::auth::Credentials;
 use crate::config::Source;
 use crate::routing::Reason;
 use crate::snapshot::{Action, Decision, Explanation, Level, PolicyLine, Route, explain as decide};
@@ -44,7 +46,28 @@ pub(super) fn explain(arguments: &Arguments) -> Result<(), Failure> {
         &headers,
     )
     .map_err(|error| Failure::Other(format!("400 Bad request: {error}")))?;
-    print(&describe(&explanation, arguments, source))
+    let mut text = describe(&explanation, arguments, source);
+    if let Decision::Route {
+        route, parameters, ..
+    } = &explanation.decision
+        && let Some(rule) = &route.policies.auth
+    {
+        let credentials = Credentials {
+            method: &arguments.method,
+            uri: &arguments.url,
+            headers: &headers,
+            is_from_trusted_proxy: false,
+            now: now(),
+        };
+        let parameter = |index| parameters.get(index, &explanation.path).unwrap_or_default();
+        text.push_str(&credentials::describe(
+            rule,
+            credentials,
+            &parameter,
+            &usable.state,
+        )?);
+    }
+    print(&text)
 }
 
 fn fields(arguments: &Arguments) -> Result<HeaderMap, Failure> {
@@ -85,6 +108,7 @@ fn describe(explanation: &Explanation<'_>, arguments: &Arguments, source: &Sourc
             route,
             policies,
             urls,
+            ..
         } => {
             describe_route(route, policies, urls, source, &mut out);
         }

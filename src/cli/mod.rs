@@ -3,6 +3,7 @@
 mod changes;
 mod check;
 mod configuration;
+mod credentials;
 mod diff;
 mod explain;
 mod generate;

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use crate::auth::Identity;
 use crate::telemetry::Record;
 
 impl Gateway {
@@ -31,15 +32,21 @@ impl Gateway {
         }
     }
 
-    /// Writes the request's line.
+    /// Counts the request and writes its line.
     pub(super) fn log(&self, session: &Session, context: &Context) {
+        let written = session
+            .response_written()
+            .map(|response| response.status.as_u16());
+        let status = context.replied.or(written).unwrap_or(0);
+        let identity = context.identity.as_deref();
+        if let Some(consumer) = context.snapshot.consumer(identity) {
+            consumer.requests.count(status);
+        }
         let Some(log) = &self.access_log else { return };
         let request = session.req_header();
         let client = context.client_text();
         let route = context.route();
-        let written = session
-            .response_written()
-            .map(|response| response.status.as_u16());
+        let consumer = identity.and_then(Identity::consumer);
         log.write(&Record {
             time: context.time,
             id: context.id(),
@@ -61,7 +68,8 @@ impl Gateway {
                 .choice
                 .as_ref()
                 .map(|choice| choice.endpoint.as_str()),
-            status: context.replied.or(written).unwrap_or(0),
+            consumer: consumer.map(|it| &*it.name),
+            status,
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
             total: context.arrived.elapsed(),

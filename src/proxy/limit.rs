@@ -45,7 +45,8 @@ pub(super) fn after_authentication(
 ) -> Result<(), Box<Reply>> {
     let snapshot = context.snapshot.clone();
     let facts = Facts::of(request, context);
-    if let Some(limits) = snapshot.limits_of(context.identity.as_deref()) {
+    let consumer = snapshot.consumer(context.identity.as_deref());
+    if let Some(limits) = consumer.and_then(|it| it.limits.as_deref()) {
         let verdict = limits.decide_all(context.arrived, &facts);
         return judge(verdict, limits, true, context);
     }
@@ -95,7 +96,8 @@ fn judge(
 /// Tells the client of the limits in force, and of the nearest one.
 pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
     let of_route = route.policies.limits.as_deref();
-    let of_consumer = context.snapshot.limits_of(context.identity.as_deref());
+    let consumer = context.snapshot.consumer(context.identity.as_deref());
+    let of_consumer = consumer.and_then(|it| it.limits.as_deref());
     match (of_route, of_consumer) {
         (None, None) => return,
         (Some(limits), None) => {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use http::Uri;
 use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 use serde::Deserialize;
 
 use crate::auth::{Change, KeyPlace, KeySet, KeySets, count_keys, is_safe_origin};
+use crate::snapshot::State;
 use crate::upstream::{Backends, Document};
 
 /// How exactly sets keep their time.
@@ -47,6 +49,12 @@ impl BackgroundService for KeyFetches {
             }
         }
     }
+}
+
+/// Fetches the keys that a configuration needs, for a look at what it would decide.
+pub async fn fetch_keys(state: &State) {
+    let backends = Backends::new(Arc::new(ServerConf::default()));
+    fetch_unknown(&state.key_sets, &backends).await;
 }
 
 /// Fetches the sets that nobody knows yet, once, and returns those that could not be.

@@ -32,6 +32,7 @@ use self::background::{HealthChecks, LimitPeriods, NameLookups};
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
+pub use self::key_sets::fetch_keys;
 use self::key_sets::{KeyFetches, fetch_unknown};
 use self::listening::Listening;
 use self::operations::{Operations, Parts};
@@ -44,7 +45,7 @@ use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
@@ -129,7 +130,9 @@ pub fn run(start: Start) -> Result<(), StartError> {
     }
     let snapshots = Arc::new(Store::new(start.snapshot));
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
-    let status = Arc::new(Status::new(&start.loaded.source.path, upgraded_from));
+    let metrics = Metrics::new(&start.state.consumer_requests);
+    let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
+    let status = Arc::new(status);
     let access_log = start.access_log.map(Arc::new);
     let is_draining = Arc::new(AtomicBool::new(false));
     let open = Arc::new(OpenConnections::default());

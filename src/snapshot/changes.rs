@@ -80,6 +80,7 @@ impl Changes {
             ..Self::default()
         };
         changes.compare_settings(old.0, new.0);
+        changes.compare_consumers(old, new);
         changes.compare_services(old, new);
         changes.compare_routes(old, new);
         changes
@@ -120,6 +121,30 @@ impl Changes {
                 };
                 self.note(format!("auth_providers.{name}"), from, to);
             }
+        }
+    }
+
+    fn compare_consumers(&mut self, (old, before): Side<'_>, (new, after): Side<'_>) {
+        for name in either(old.consumers.keys(), new.consumers.keys()) {
+            let sides = (old.consumers.get(name), new.consumers.get(name));
+            self.compare(format!("consumers.{name}"), sides, (before, after));
+        }
+        for name in either(old.consumer_groups.keys(), new.consumer_groups.keys()) {
+            let sides = (old.consumer_groups.get(name), new.consumer_groups.get(name));
+            self.compare(format!("consumer_groups.{name}"), sides, (before, after));
+        }
+    }
+
+    fn compare<T: PartialEq>(
+        &mut self,
+        key: String,
+        (old, new): (Option<&Spanned<T>>, Option<&Spanned<T>>),
+        (before, after): (&Source, &Source),
+    ) {
+        if old != new {
+            let from = old.map(|it| written(before, it.span));
+            let to = new.map(|it| written(after, it.span));
+            self.note(key, from, to);
         }
     }
 
@@ -420,6 +445,19 @@ mod tests {
         assert!(
             !format!("{changes:?}").contains("secret-0123"),
             "{changes:?}"
+        );
+    }
+
+    #[test]
+    fn consumers_and_groups_are_settings_too() {
+        let old = format!("{OLD}consumers: {{ acme: {{ groups: [gold] }} }}\n");
+        let new = old.replace("[gold]", "[blue]") + "consumer_groups: { blue: {} }\n";
+        let changes = between(&old, &new);
+        let keys: Vec<_> = changes.settings.iter().map(|it| &*it.key).collect();
+        assert_eq!(keys, ["consumers.acme", "consumer_groups.blue"]);
+        assert_eq!(
+            changes.settings[0].from.as_deref(),
+            Some("{ groups: [gold] }")
         );
     }
 

@@ -58,7 +58,7 @@ pub fn compile(
             None => diagnostics.lose_name(name),
         }
     }
-    let consumer_limits = consumers::limits(config, &state.limits, diagnostics);
+    let consumer_policies = consumers::compile(config, state, diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
@@ -94,7 +94,7 @@ pub fn compile(
         table,
         services: services.into_values().flatten().collect(),
         providers,
-        consumer_limits,
+        consumers: consumer_policies,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,

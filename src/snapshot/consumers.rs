@@ -1,39 +1,72 @@
-//! The limits of consumers: their own, or those of the first of their groups that has some.
+//! What is particular to consumers: their limits and their counters.
 
 use std::sync::Arc;
 
+use super::State;
 use crate::config::{
-    Config, ConsumerGroup, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
+    self, Config, ConsumerGroup, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
 };
 use crate::limits::{RateLimits, Scope, Store};
+use crate::telemetry::RequestCounters;
 
-/// The limits of each consumer, by its number.
-pub(super) fn limits(
+/// What is particular to a consumer.
+#[derive(Debug)]
+pub struct ConsumerPolicy {
+    /// Its own limits, or those of the first of its groups that has some.
+    pub limits: Option<Arc<RateLimits>>,
+    /// Its requests.
+    pub requests: RequestCounters,
+}
+
+/// The limits of a group, by its name.
+type OfGroup<'c> = (&'c str, Option<Arc<RateLimits>>);
+
+/// Compiles what is particular to each consumer, by its number.
+pub(super) fn compile(
     config: &Config,
-    store: &Arc<Store>,
+    state: &State,
     diagnostics: &mut Diagnostics,
-) -> Box<[Option<Arc<RateLimits>>]> {
-    let groups: Vec<_> = config
+) -> Box<[ConsumerPolicy]> {
+    let groups: Vec<OfGroup<'_>> = config
         .consumer_groups
         .iter()
-        .map(|(name, group)| (name.as_str(), of_group(name, group, store, diagnostics)))
+        .map(|(name, group)| {
+            let limits = of_group(name, group, &state.limits, diagnostics);
+            (name.as_str(), limits)
+        })
         .collect();
-    let limits = config.consumers.iter().map(|(name, consumer)| {
-        for group in &consumer.groups {
-            warn_if_misspelt(group, config, diagnostics);
-        }
-        match &consumer.rate_limit {
-            Some(section) => {
-                let identity = format!("consumer:{name}");
-                compile(section, (&identity, name), store, diagnostics)
-            }
-            None => consumer.groups.iter().find_map(|group| {
-                let known = groups.iter().find(|(name, _)| *name == group.as_str());
-                known.and_then(|(_, limits)| limits.clone())
-            }),
-        }
+    let consumers = config.consumers.iter().enumerate();
+    let policies = consumers.map(|(number, (name, consumer))| ConsumerPolicy {
+        limits: of_consumer(
+            name,
+            consumer,
+            &groups,
+            (config, &state.limits),
+            diagnostics,
+        ),
+        requests: state.consumer_requests.of(name, number),
     });
-    limits.collect()
+    policies.collect()
+}
+
+fn of_consumer(
+    name: &str,
+    consumer: &config::Consumer,
+    groups: &[OfGroup<'_>],
+    (config, store): (&Config, &Arc<Store>),
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<RateLimits>> {
+    for group in &consumer.groups {
+        warn_if_misspelt(group, config, diagnostics);
+    }
+    if let Some(section) = &consumer.rate_limit {
+        let identity = format!("consumer:{name}");
+        return limits(section, (&identity, name), store, diagnostics);
+    }
+    consumer.groups.iter().find_map(|group| {
+        let known = groups.iter().find(|(name, _)| *name == group.as_str());
+        known.and_then(|(_, limits)| limits.clone())
+    })
 }
 
 fn of_group(
@@ -44,10 +77,10 @@ fn of_group(
 ) -> Option<Arc<RateLimits>> {
     let section = group.rate_limit.as_ref()?;
     let identity = format!("consumer_group:{name}");
-    compile(section, (&identity, name), store, diagnostics)
+    limits(section, (&identity, name), store, diagnostics)
 }
 
-fn compile(
+fn limits(
     section: &Spanned<OneOrMany<RateLimit>>,
     (identity, name): (&str, &str),
     store: &Arc<Store>,

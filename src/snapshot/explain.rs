@@ -31,6 +31,8 @@ pub enum Decision<'s> {
         policies: Vec<PolicyLine>,
         /// The URLs that backends would be asked for; empty if the route answers itself.
         urls: Vec<String>,
+        /// Where the parameters are in the path.
+        parameters: Parameters,
     },
     /// 405: only these methods.
     MethodNotAllowed(Vec<Method>),
@@ -81,6 +83,7 @@ pub fn explain<'s>(
                 route,
                 policies: policy_lines(route, config, source),
                 urls: urls(route, &path, uri.query(), &parameters),
+                parameters,
             }
         }
         Outcome::MethodNotAllowed { allow } => Decision::MethodNotAllowed(allow),

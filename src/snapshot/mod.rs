@@ -26,6 +26,7 @@ use http::HeaderName;
 
 pub use changes::{Change, ChangedRoute, Changes, RouteName};
 pub use compile::{Previous, compile};
+pub use consumers::ConsumerPolicy;
 pub use explain::{Decision, Explanation, PolicyLine, explain};
 pub use fallback::{Fallback, Instead};
 pub use policies::{Level, Policies};
@@ -34,8 +35,9 @@ pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::{Identity, KeySets, Provider, Workbench};
-use crate::limits::{self, RateLimits};
+use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
+use crate::telemetry::ConsumerRequests;
 use crate::traffic::TrustedProxies;
 use crate::upstream::{Resolver, Service};
 
@@ -47,7 +49,7 @@ pub struct Snapshot {
     services: Box<[Arc<Service>]>,
     providers: HashMap<String, Arc<Provider>>,
     /// By the consumers' numbers.
-    consumer_limits: Box<[Option<Arc<RateLimits>>]>,
+    consumers: Box<[ConsumerPolicy]>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.
@@ -65,6 +67,8 @@ pub struct State {
     pub key_sets: Arc<KeySets>,
     /// Where costly signatures are verified.
     pub signatures: Arc<Workbench>,
+    /// What is counted of consumers.
+    pub consumer_requests: ConsumerRequests,
 }
 
 impl State {
@@ -75,6 +79,7 @@ impl State {
             limits: Arc::new(limits::Store::new(keys)),
             key_sets: Arc::default(),
             signatures: Arc::default(),
+            consumer_requests: ConsumerRequests::default(),
         }
     }
 }
@@ -110,10 +115,10 @@ impl Snapshot {
         })
     }
 
-    /// The limits that a consumer has of its own, if it is one and has some.
-    pub fn limits_of(&self, identity: Option<&Identity>) -> Option<&RateLimits> {
+    /// What is particular to who comes, if it is a consumer.
+    pub fn consumer(&self, identity: Option<&Identity>) -> Option<&ConsumerPolicy> {
         let number = identity?.consumer()?.number;
-        self.consumer_limits.get(number as usize)?.as_deref()
+        self.consumers.get(number as usize)
     }
 
     /// What looks up the names of backends.

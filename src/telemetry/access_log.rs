@@ -269,6 +269,7 @@ mod tests {
             route: None,
             service: None,
             endpoint: None,
+            consumer: None,
             status: 200,
             request_bytes: 0,
             response_bytes: 0,

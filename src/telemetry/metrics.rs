@@ -2,6 +2,8 @@
 
 use prometheus::{Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
+use super::consumers::ConsumerRequests;
+
 /// The counters. Their names are part of what users rely on.
 #[derive(Debug)]
 pub struct Metrics {
@@ -13,8 +15,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters at zero.
-    pub fn new() -> Self {
+    /// Counters at zero, beside those of the consumers.
+    pub fn new(consumers: &ConsumerRequests) -> Self {
         let counter = |name: &str, help: &str, first: &str, second: &str| {
             let counter = IntCounterVec::new(Opts::new(name, help), &["outcome"])
                 .expect("the name is a metric's");
@@ -51,7 +53,8 @@ impl Metrics {
                 "failed",
             ),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 4] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 5] = [
+            consumers.collector(),
             Box::new(metrics.reloads.clone()),
             Box::new(metrics.is_last_reload_applied.clone()),
             Box::new(metrics.generation.clone()),
@@ -88,11 +91,5 @@ impl Metrics {
             log::error!("metrics can't be written: {error}");
         }
         String::from_utf8_lossy(&text).into_owned()
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
     }
 }

@@ -1,9 +1,11 @@
 //! What the gateway says about its requests. Nothing here decides anything.
 
 mod access_log;
+mod consumers;
 mod metrics;
 mod record;
 
 pub use access_log::{AccessLog, OpenError};
+pub use consumers::{ConsumerRequests, RequestCounters};
 pub use metrics::Metrics;
 pub use record::{Flag, Flags, Record};

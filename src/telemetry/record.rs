@@ -151,6 +151,8 @@ pub struct Record<'a> {
     pub route: Option<&'a str>,
     pub service: Option<&'a str>,
     pub endpoint: Option<&'a str>,
+    /// The name of the consumer that it comes from.
+    pub consumer: Option<&'a str>,
     pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -200,6 +202,10 @@ impl Record<'_> {
         write_optional(self.service, out);
         out.extend_from_slice(b",\"endpoint\":");
         write_optional(self.endpoint, out);
+        if let Some(consumer) = self.consumer {
+            out.extend_from_slice(b",\"consumer\":");
+            write_text(consumer, out);
+        }
         write_number(b",\"status\":", u64::from(self.status), out);
         write_number(b",\"request_bytes\":", self.request_bytes, out);
         write_number(b",\"response_bytes\":", self.response_bytes, out);
@@ -343,6 +349,7 @@ mod tests {
             route: Some("/a/{id}"),
             service: None,
             endpoint: None,
+            consumer: Some("acme"),
             status: 429,
             request_bytes: 1,
             response_bytes: 2,
@@ -381,6 +388,7 @@ mod tests {
             serde_json::json!(["rate_limited", "retried"])
         );
         assert_eq!(json["first_byte_us"], 5);
+        assert_eq!(json["consumer"], "acme");
         assert_eq!(
             json["headers"],
             serde_json::json!({"authorization": "[redacted]", "user-agent": "curl"})
