@@ -14,7 +14,9 @@ use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use serde_json::json;
-use tollgate::auth::{Consumers, Credentials, KeySets, Provider, Surroundings, hash_key};
+use tollgate::auth::{
+    Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench, hash_key,
+};
 use tollgate::config::{Diagnostics, Source, parse};
 
 const NOW: u64 = 1_800_000_000;
@@ -27,7 +29,7 @@ fn provider(section: &str) -> Provider {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::default(),
+        signatures: &Arc::new(Workbench::new(Labour::Signature)),
         base: Path::new("."),
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()

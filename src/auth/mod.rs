@@ -24,4 +24,4 @@ pub use provider::{Provider, Surroundings};
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};
 pub use rule::{Known, Rule, Way};
-pub use work::{Work, Workbench};
+pub use work::{Labour, Work, Workbench};

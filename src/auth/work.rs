@@ -19,10 +19,20 @@ const MOST_WAITING: usize = 1024;
 
 type Task = Box<dyn FnOnce() -> Result<Arc<Identity>, Refusal> + Send>;
 
+/// What kind of work it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Labour {
+    /// The signature of a public key: tens of microseconds.
+    Signature,
+    /// The hash of a password: hundreds of milliseconds.
+    Password,
+}
+
 /// Where such work is done: as much at once as there are processors, so that a flood of it leaves room
 /// for everything else.
 #[derive(Debug)]
 pub struct Workbench {
+    labour: Labour,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
 }
@@ -33,10 +43,12 @@ pub struct Work {
     task: Task,
 }
 
-impl Default for Workbench {
-    fn default() -> Self {
+impl Workbench {
+    /// A workbench for one kind of work.
+    pub fn new(labour: Labour) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
         Self {
+            labour,
             places: Arc::new(Semaphore::new(processors)),
             waiting: AtomicUsize::new(0),
         }
@@ -52,6 +64,11 @@ impl Work {
             bench: bench.clone(),
             task: Box::new(task),
         }
+    }
+
+    /// What kind of work it is.
+    pub fn labour(&self) -> Labour {
+        self.bench.labour
     }
 
     /// Waits for a place at the workbench and for the end of the work.
@@ -118,6 +135,7 @@ mod tests {
 
     fn bench(places: usize) -> Arc<Workbench> {
         Arc::new(Workbench {
+            labour: Labour::Signature,
             places: Arc::new(Semaphore::new(places)),
             waiting: AtomicUsize::new(0),
         })

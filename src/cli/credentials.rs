@@ -1,11 +1,12 @@
 //! What `tollgate explain` says of a request's credentials.
 
 use std::fmt::Write;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::Failure;
 use crate::auth::{Credentials, Identity, Refusal, Rule, Verdict};
-use crate::proxy::{Admission, admission};
+use crate::proxy::{Admission, Origin, admission};
 use crate::server::fetch_keys;
 use crate::snapshot::State;
 
@@ -34,7 +35,12 @@ pub(super) fn describe<'p>(
         if needs_keys {
             fetch_keys(state).await;
         }
-        admission(rule, credentials, parameter).await
+        // Whoever explains a request sends none.
+        let nobody = Origin {
+            client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            failures: None,
+        };
+        admission(rule, credentials, nobody, parameter).await
     });
     let mut out = String::from("\ncredentials\n");
     // Writing to a String cannot fail.
@@ -43,6 +49,7 @@ pub(super) fn describe<'p>(
         Admission::Identified(way, identity) | Admission::Forbidden(way, identity) => {
             describe_identity(rule, way, &identity, parameter, &mut out)
         }
+        Admission::Throttled(seconds) => writeln!(out, "  429 for {seconds} s"),
         Admission::Refused(None, refusal) => {
             writeln!(
                 out,

@@ -29,8 +29,8 @@ mod units;
 mod yaml;
 
 pub use auth::{
-    ApiKey, ApiKeyDigests, ApiKeys, AuthProvider, AuthRule, AuthRuleFields, AuthWay, AuthWayFields,
-    Jwt, JwtAlgorithm, JwtKeys, Requirement, TokenPlace,
+    ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
+    AuthRuleFields, AuthWay, AuthWayFields, Jwt, JwtAlgorithm, JwtKeys, Requirement, TokenPlace,
 };
 pub use consumer::{Consumer, ConsumerGroup};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};

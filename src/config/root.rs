@@ -5,7 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::auth::{AuthProvider, AuthRule};
+use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::consumer::{Consumer, ConsumerGroup};
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
@@ -29,6 +29,8 @@ pub struct Config {
     pub log: Log,
     /// How requests may prove who they are, by name.
     pub auth_providers: Dictionary<AuthProvider>,
+    /// How many bad credentials an address may send; `off` for any number.
+    pub auth_failures: AuthFailuresSlot,
     /// Who uses the services: names for whoever comes with certain credentials.
     pub consumers: Dictionary<Spanned<Consumer>>,
     /// What consumers have in common.

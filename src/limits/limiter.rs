@@ -131,6 +131,15 @@ impl RateLimits {
         self.decide_on(0..self.limits.len(), now, source)
     }
 
+    /// What would be decided on one request by all limits at once, which is not counted.
+    pub fn look(&self, now: Instant, source: &impl KeySource) -> Verdict {
+        let verdict = self.decide_all(now, source);
+        if let Verdict::Admit(_) = verdict {
+            self.take_back(0..self.limits.len(), source);
+        }
+        verdict
+    }
+
     fn decide_on(&self, range: Range<usize>, now: Instant, source: &impl KeySource) -> Verdict {
         if range.is_empty() {
             return Verdict::Admit(None);

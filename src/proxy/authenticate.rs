@@ -1,15 +1,17 @@
 //! Who comes: asks the providers of a route one after the other, waits for what they wait for, and has
 //! the identity's rights checked.
 
+use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::reply::Reply;
-use crate::auth::{Credentials, Identity, Provider, Refusal, Rule, Verdict};
-use crate::snapshot::Route;
+use crate::auth::{Credentials, Identity, Provider, Refusal, Rule, Verdict, Work};
+use crate::snapshot::{AuthFailures, Route};
 
 /// When a client may come back whose credential could not be verified: seconds.
 const COME_BACK: HeaderValue = HeaderValue::from_static("5");
@@ -26,6 +28,23 @@ pub enum Admission {
     /// It does not prove whom it comes from, says the provider of this number; `None` if it shows
     /// nothing at all.
     Refused(Option<usize>, Refusal),
+    /// It may be asked again in so many seconds: too many bad credentials came from its address.
+    Throttled(u64),
+}
+
+/// Why a provider does not vouch.
+enum Denied {
+    Refused(Refusal),
+    Throttled(u64),
+}
+
+/// Whom a request comes from as far as the network knows, and the bad credentials from there.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin<'o> {
+    /// The client's address.
+    pub client: IpAddr,
+    /// What is counted of addresses, if anything is.
+    pub failures: Option<&'o AuthFailures>,
 }
 
 pub(super) async fn authenticate(
@@ -43,8 +62,12 @@ pub(super) async fn authenticate(
         is_from_trusted_proxy: context.is_from_trusted_proxy,
         now: context.since_epoch().as_secs(),
     };
+    let origin = Origin {
+        client: context.client(),
+        failures: context.snapshot.auth_failures.as_ref(),
+    };
     let parameter = |index| context.parameter(&request.uri, index);
-    match admission(rule, credentials, &parameter).await {
+    match admission(rule, credentials, origin, &parameter).await {
         Admission::Anonymous => Ok(()),
         Admission::Identified(_, identity) => {
             context.identity = Some(identity);
@@ -61,6 +84,13 @@ pub(super) async fn authenticate(
                 .into())
         }
         Admission::Refused(way, refusal) => Err(refused(rule, way, refusal).into()),
+        Admission::Throttled(seconds) => {
+            let reply = Reply::rate_limited(format!(
+                "too many bad credentials came from this address: try again in {seconds} s"
+            ));
+            let wait = HeaderValue::from(seconds);
+            Err(reply.with(header::RETRY_AFTER, wait).into())
+        }
     }
 }
 
@@ -69,17 +99,19 @@ pub(super) async fn authenticate(
 pub async fn admission<'p>(
     rule: &Rule,
     credentials: Credentials<'_>,
+    origin: Origin<'_>,
     parameter: &impl Fn(usize) -> &'p str,
 ) -> Admission {
     let mut refused = (None, Refusal::Missing);
     for (number, way) in rule.ways().iter().enumerate() {
-        match identity(&way.provider, credentials).await {
+        match identity(&way.provider, credentials, origin).await {
             Ok(identity) if way.admits(&identity, parameter) => {
                 return Admission::Identified(number, identity);
             }
             Ok(identity) => return Admission::Forbidden(number, identity),
-            Err(Refusal::Missing) => {}
-            Err(refusal) => {
+            Err(Denied::Throttled(seconds)) => return Admission::Throttled(seconds),
+            Err(Denied::Refused(Refusal::Missing)) => {}
+            Err(Denied::Refused(refusal)) => {
                 if refused.0.is_none() {
                     refused = (Some(number), refusal);
                 }
@@ -99,7 +131,8 @@ pub async fn admission<'p>(
 async fn identity(
     provider: &Provider,
     credentials: Credentials<'_>,
-) -> Result<Arc<Identity>, Refusal> {
+    origin: Origin<'_>,
+) -> Result<Arc<Identity>, Denied> {
     let mut verdict = provider.authenticate(credentials);
     if let Verdict::Refused(refusal) = verdict
         && let Some(awaited) = provider.remedy(refusal)
@@ -109,8 +142,28 @@ async fn identity(
     }
     match verdict {
         Verdict::Known(identity) => Ok(identity),
-        Verdict::Refused(refusal) => Err(refusal),
-        Verdict::Costly(work) => work.done().await,
+        Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
+        Verdict::Costly(work) => origin.perform(work).await,
+    }
+}
+
+impl Origin<'_> {
+    /// Has something worked out, unless too much of it was in vain.
+    async fn perform(self, work: Work) -> Result<Arc<Identity>, Denied> {
+        let labour = work.labour();
+        let Some(failures) = self.failures else {
+            return work.done().await.map_err(Denied::Refused);
+        };
+        if let Some(seconds) = failures.wait(labour, Instant::now(), self.client) {
+            return Err(Denied::Throttled(seconds));
+        }
+        let found = work.done().await;
+        found.map_err(|refusal| {
+            if !refusal.is_unavailability() {
+                failures.count(labour, Instant::now(), self.client);
+            }
+            Denied::Refused(refusal)
+        })
     }
 }
 

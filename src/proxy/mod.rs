@@ -42,7 +42,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-pub use authenticate::{Admission, admission};
+pub use authenticate::{Admission, Origin, admission};
 pub use connection::{Connection, Late, Supervised};
 pub use context::Context;
 pub use pressure::{Level, Pressure};

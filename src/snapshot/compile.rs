@@ -7,6 +7,7 @@ use std::sync::Arc;
 use ahash::AHashSet;
 
 use super::action::{self, Lacking};
+use super::failures::AuthFailures;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::route::Route;
 use super::settings::Settings;
@@ -58,6 +59,7 @@ pub fn compile(
             None => diagnostics.lose_name(name),
         }
     }
+    let auth_failures = AuthFailures::compile(&config.auth_failures, &state.limits, diagnostics);
     let consumer_policies = consumers::compile(config, state, diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
@@ -95,6 +97,7 @@ pub fn compile(
         services: services.into_values().flatten().collect(),
         providers,
         consumers: consumer_policies,
+        auth_failures,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,

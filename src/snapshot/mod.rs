@@ -10,6 +10,7 @@ mod changes;
 mod compile;
 mod consumers;
 mod explain;
+mod failures;
 mod fallback;
 mod matching;
 mod own;
@@ -28,13 +29,14 @@ pub use changes::{Change, ChangedRoute, Changes, RouteName};
 pub use compile::{Previous, compile};
 pub use consumers::ConsumerPolicy;
 pub use explain::{Decision, Explanation, PolicyLine, explain};
+pub use failures::AuthFailures;
 pub use fallback::{Fallback, Instead};
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
-use crate::auth::{Identity, KeySets, Provider, Workbench};
+use crate::auth::{Identity, KeySets, Labour, Provider, Workbench};
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::ConsumerRequests;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     providers: HashMap<String, Arc<Provider>>,
     /// By the consumers' numbers.
     consumers: Box<[ConsumerPolicy]>,
+    /// How many bad credentials an address may send.
+    pub auth_failures: Option<AuthFailures>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.
@@ -78,7 +82,7 @@ impl State {
         Self {
             limits: Arc::new(limits::Store::new(keys)),
             key_sets: Arc::default(),
-            signatures: Arc::default(),
+            signatures: Arc::new(Workbench::new(Labour::Signature)),
             consumer_requests: ConsumerRequests::default(),
         }
     }

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 15] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 16] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
@@ -67,5 +67,6 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 15] {
         ),
         ("admin.listen", admin.unwrap_or("off").to_owned()),
         ("log", format!("{:?}", config.log)),
+        ("auth_failures", format!("{:?}", config.auth_failures.0)),
     ]
 }

@@ -14,7 +14,9 @@ use openssl::rsa::Rsa;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::auth::{Consumers, Credentials, Identity, KeySets, Provider, Refusal, Surroundings};
+use crate::auth::{
+    Consumers, Credentials, Identity, KeySets, Labour, Provider, Refusal, Surroundings, Workbench,
+};
 use crate::config::{self, Diagnostics, Source};
 
 const NOW: u64 = 1_800_000_000;
@@ -85,7 +87,7 @@ fn compile(jwt: &str) -> (Option<Provider>, Diagnostics) {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::default(),
+        signatures: &Arc::new(Workbench::new(Labour::Signature)),
         base: Path::new("."),
     };
     let provider = Provider::compile(name, section, surroundings, &mut diagnostics);

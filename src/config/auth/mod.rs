@@ -1,6 +1,7 @@
 //! Authentication as written: in which ways requests prove who they are, and what a route asks for.
 
 mod api_key;
+mod failures;
 mod jwt;
 mod rule;
 
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
+pub use self::failures::{AuthFailures, AuthFailuresSlot};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use self::rule::{AuthRule, AuthRuleFields, AuthWay, AuthWayFields, Requirement};
 use super::secret::{FileText, Secret};

@@ -1,0 +1,43 @@
+//! How many bad credentials an address may send, as written.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::super::shape::Toggle;
+use super::super::source::Spanned;
+use super::super::units::Period;
+
+/// `auth_failures`, or `off`.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct AuthFailuresSlot(pub Toggle<AuthFailures>);
+
+/// Bad credentials of one address (or IPv6 network of 64 bits) after which its further ones are answered
+/// with 429, unverified. Those that are remembered as good still pass, and so does what costs next to
+/// nothing to verify.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuthFailures {
+    /// Bad signatures of public keys. Default 1000: what they cost is a thousandth of a processor.
+    pub signatures: Spanned<u64>,
+    /// Wrong passwords. Default 20: each costs as much as thousands of requests.
+    pub passwords: Spanned<u64>,
+    /// In how long. Default `1m`.
+    pub window: Spanned<Period>,
+}
+
+impl Default for AuthFailures {
+    fn default() -> Self {
+        Self {
+            signatures: 1000.into(),
+            passwords: 20.into(),
+            window: Period::seconds(60).into(),
+        }
+    }
+}
+
+impl Default for AuthFailuresSlot {
+    fn default() -> Self {
+        Self(Toggle::On(AuthFailures::default()))
+    }
+}

@@ -1,0 +1,136 @@
+//! How many bad credentials an address may send before its further ones are not looked at: what is costly
+//! to verify must not be what costs the sender least.
+
+use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::HeaderName;
+
+use crate::auth::Labour;
+use crate::config::{
+    self, AuthFailuresSlot, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, RateLimit, Spanned,
+    Toggle,
+};
+use crate::limits::{KeySource, RateLimits, Scope, Store, Verdict};
+
+/// The bound of an IPv6 customer.
+const IPV6_PREFIX: u8 = 64;
+
+/// Counts the bad credentials of addresses.
+#[derive(Debug)]
+pub struct AuthFailures {
+    signatures: RateLimits,
+    passwords: RateLimits,
+}
+
+impl AuthFailures {
+    pub(super) fn compile(
+        slot: &AuthFailuresSlot,
+        store: &Arc<Store>,
+        diagnostics: &mut Diagnostics,
+    ) -> Option<Self> {
+        let Toggle::On(section) = &slot.0 else {
+            return None;
+        };
+        let mut limit = |limit: &Spanned<u64>, identity| {
+            // What is wrong with the window is said once.
+            let is_reported = diagnostics.has_error_within(section.window.span);
+            let window = match is_reported {
+                true => config::AuthFailures::default().window,
+                false => section.window.clone(),
+            };
+            let limit = RateLimit {
+                limit: limit.clone(),
+                window,
+                by: OneOrMany(vec![LimitKey::ClientIp.into()]),
+                ipv6_prefix: IPV6_PREFIX.into(),
+                algorithm: LimitAlgorithm::SlidingWindow.into(),
+                burst: None,
+            };
+            let scope = Scope {
+                identity,
+                name: "auth_failures",
+                has_identity: false,
+            };
+            RateLimits::compile(&OneOrMany(vec![limit]), scope, store, diagnostics)
+        };
+        let signatures = limit(&section.signatures, "auth_failures:signatures");
+        let passwords = limit(&section.passwords, "auth_failures:passwords");
+        Some(Self {
+            signatures: signatures?,
+            passwords: passwords?,
+        })
+    }
+
+    fn of(&self, labour: Labour) -> &RateLimits {
+        match labour {
+            Labour::Signature => &self.signatures,
+            Labour::Password => &self.passwords,
+        }
+    }
+
+    /// The seconds after which an address may send such credentials again, if it may not now.
+    pub fn wait(&self, labour: Labour, now: Instant, client: IpAddr) -> Option<u64> {
+        match self.of(labour).look(now, &Address(client)) {
+            Verdict::Admit(_) => None,
+            Verdict::Refuse(refusal) => Some(refusal.retry_after),
+        }
+    }
+
+    /// An address sent a bad one.
+    pub fn count(&self, labour: Labour, now: Instant, client: IpAddr) {
+        // One that comes while the limit is spent was let in before it was.
+        let _ = self.of(labour).decide_all(now, &Address(client));
+    }
+}
+
+/// What is counted by.
+struct Address(IpAddr);
+
+impl KeySource for Address {
+    fn client_ip(&self) -> IpAddr {
+        self.0
+    }
+    fn header(&self, _: &HeaderName) -> Option<&[u8]> {
+        None
+    }
+    fn claim(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+    fn consumer(&self) -> Option<(&str, &str)> {
+        None
+    }
+    fn route(&self) -> u32 {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn an_address_that_sends_many_bad_ones_has_to_wait_and_others_do_not() {
+        let store = Arc::new(Store::new(1000));
+        let mut diagnostics = Diagnostics::default();
+        let slot = AuthFailuresSlot::default();
+        let failures = AuthFailures::compile(&slot, &store, &mut diagnostics).unwrap();
+        let now = Instant::now();
+        let (mallory, alice) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        for _ in 0..20 {
+            // However often it is looked at.
+            assert!((0..30).all(|_| failures.wait(Labour::Password, now, mallory).is_none()));
+            failures.count(Labour::Password, now, mallory);
+        }
+        let wait = failures.wait(Labour::Password, now, mallory).unwrap();
+        assert!((1..=120).contains(&wait), "{wait}");
+        assert_eq!(failures.wait(Labour::Password, now, alice), None);
+        assert_eq!(failures.wait(Labour::Signature, now, mallory), None);
+        let later = now + Duration::from_secs(wait);
+        assert_eq!(failures.wait(Labour::Password, later, mallory), None);
+    }
+}
