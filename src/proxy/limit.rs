@@ -23,6 +23,9 @@ pub(super) struct Nearest {
     tightest: Tightest,
 }
 
+/// What the limits say, and which of them is nearest to refusing.
+type Decision = Result<Option<Nearest>, (Nearest, Box<Reply>)>;
+
 /// Counts a request by those limits that need not know who comes.
 pub(super) fn before_authentication(
     route: &Route,
@@ -34,7 +37,8 @@ pub(super) fn before_authentication(
     };
     let facts = Facts::of(request, context);
     let verdict = limits.decide(Phase::BeforeAuthentication, context.arrived, &facts);
-    judge(verdict, limits, false, context)
+    let decision = judge(verdict, limits, false);
+    note(decision, context)
 }
 
 /// Counts a request by who comes: by the consumer's own limits, if it has some, or else by the route's.
@@ -43,52 +47,52 @@ pub(super) fn after_authentication(
     request: &RequestHeader,
     context: &mut Context,
 ) -> Result<(), Box<Reply>> {
-    let snapshot = context.snapshot.clone();
     let facts = Facts::of(request, context);
-    let consumer = snapshot.consumer(context.identity.as_deref());
-    if let Some(limits) = consumer.and_then(|it| it.limits.as_deref()) {
-        let verdict = limits.decide_all(context.arrived, &facts);
-        return judge(verdict, limits, true, context);
-    }
-    let Some(limits) = &route.policies.limits else {
+    let consumer = context.snapshot.consumer(facts.identity);
+    let decision = if let Some(limits) = consumer.and_then(|it| it.limits.as_deref()) {
+        judge(limits.decide_all(context.arrived, &facts), limits, true)
+    } else if let Some(limits) = &route.policies.limits {
+        let verdict = limits.decide(Phase::AfterAuthentication, context.arrived, &facts);
+        judge(verdict, limits, false)
+    } else {
         return Ok(());
     };
-    let verdict = limits.decide(Phase::AfterAuthentication, context.arrived, &facts);
-    judge(verdict, limits, false, context)
+    note(decision, context)
 }
 
-fn judge(
-    verdict: Verdict,
-    limits: &RateLimits,
-    is_of_consumer: bool,
-    context: &mut Context,
-) -> Result<(), Box<Reply>> {
+fn judge(verdict: Verdict, limits: &RateLimits, is_of_consumer: bool) -> Decision {
+    let nearest = |tightest| Nearest {
+        is_of_consumer,
+        tightest,
+    };
     match verdict {
-        Verdict::Admit(tightest) => {
-            let known = context.nearest_limit.map(|nearest| nearest.tightest);
-            if let Some(tightest) = tightest
-                && known.is_none_or(|known| tightest.remaining < known.remaining)
-            {
-                context.nearest_limit = Some(Nearest {
-                    is_of_consumer,
-                    tightest,
-                });
-            }
-            Ok(())
-        }
+        Verdict::Admit(tightest) => Ok(tightest.map(nearest)),
         Verdict::Refuse(refusal) => {
-            context.nearest_limit = Some(Nearest {
-                is_of_consumer,
-                tightest: refusal.tightest,
-            });
             let seconds = refusal.retry_after;
             let reply = Reply::rate_limited(format!(
                 "the limit `{}` is spent: try again in {seconds} s",
                 limits.name(&refusal.tightest)
             ));
-            Err(reply
-                .with(header::RETRY_AFTER, HeaderValue::from(seconds))
-                .into())
+            let reply = reply.with(header::RETRY_AFTER, HeaderValue::from(seconds));
+            Err((nearest(refusal.tightest), reply.into()))
+        }
+    }
+}
+
+/// Remembers the nearest limit, for the client to be told.
+fn note(decision: Decision, context: &mut Context) -> Result<(), Box<Reply>> {
+    match decision {
+        Ok(candidate) => {
+            let left = |nearest: &Nearest| nearest.tightest.remaining;
+            let known = context.nearest_limit.as_ref().map(left);
+            if candidate.is_some_and(|it| known.is_none_or(|known| left(&it) < known)) {
+                context.nearest_limit = candidate;
+            }
+            Ok(())
+        }
+        Err((nearest, reply)) => {
+            context.nearest_limit = Some(nearest);
+            Err(reply)
         }
     }
 }
