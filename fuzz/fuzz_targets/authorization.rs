@@ -1,31 +1,70 @@
-//! No credential crashes the gateway, and none that was not signed is let in.
+//! No credential crashes the gateway, and none that was not given out is let in, whatever the mechanism.
 #![no_main]
 
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use libfuzzer_sys::fuzz_target;
-use tollgate::auth::{KeySets, Provider};
+use tollgate::auth::{Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench};
 use tollgate::config::{Diagnostics, Source, parse};
 
-static PROVIDER: LazyLock<Provider> = LazyLock::new(|| {
-    let text = "auth_providers: { m: { jwt: { algorithms: [HS256, HS512], token_from: [bearer, \"cookie:s\", \"query:t\"], keys: { secret: \
-        0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef } } } }";
-    let loaded = parse(Source::new("fuzz.yaml", text), &|_| None);
-    let section = &loaded.config.auth_providers["m"];
-    let (keys, base) = (KeySets::default(), Path::new("."));
-    Provider::compile("m", section, &keys, base, &mut Diagnostics::default())
-        .expect("the provider is sound")
+const CONFIGURATION: &str = r#"
+auth_providers:
+  tokens:
+    jwt:
+      algorithms: [HS256, HS512]
+      token_from: [bearer, "cookie:s", "query:t"]
+      keys: { secret: 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef }
+  issuer:
+    jwt:
+      issuer: https://id.example/
+      algorithms: [EdDSA]
+      keys: { public_key: "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END PUBLIC KEY-----\n" }
+  keys:
+    api_key:
+      from: ["header:X-Api-Key", "cookie:k", "query:k", bearer]
+      keys: { a: "sha256:6371cb7a907cc8f10740229732c4b6164b285169494b85304468313513427878" }
+"#;
+
+static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    let loaded = parse(Source::new("fuzz.yaml", CONFIGURATION), &|_| None);
+    assert!(!loaded.diagnostics.has_errors(), "{:?}", loaded.diagnostics);
+    let surroundings = Surroundings {
+        consumers: &Consumers::default(),
+        key_sets: &KeySets::default(),
+        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        base: Path::new("."),
+    };
+    let mut diagnostics = Diagnostics::default();
+    let providers = loaded.config.auth_providers.iter().map(|(name, section)| {
+        Provider::compile(name, section, surroundings, &mut diagnostics).expect("it is sound")
+    });
+    providers.collect()
 });
 
+const NAMES: [HeaderName; 3] =
+    [header::AUTHORIZATION, header::COOKIE, HeaderName::from_static("x-api-key")];
+
+/// Each line is a field, whose name the first byte chooses; the first line is the target.
 fuzz_target!(|bytes: &[u8]| {
+    let mut lines = bytes.split(|byte| *byte == b'\n');
+    let target = lines.next().unwrap_or_default();
+    let uri = Uri::try_from(target).unwrap_or(Uri::from_static("/"));
     let mut headers = HeaderMap::new();
-    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
-        let Ok(value) = HeaderValue::from_bytes(line) else { continue };
-        let name = if number % 2 == 0 { header::AUTHORIZATION } else { header::COOKIE };
-        headers.append(name, value);
+    for line in lines {
+        let Some((first, rest)) = line.split_first() else { continue };
+        let Ok(value) = HeaderValue::from_bytes(rest) else { continue };
+        headers.append(&NAMES[usize::from(*first) % NAMES.len()], value);
     }
-    let query = std::str::from_utf8(bytes).ok();
-    assert!(PROVIDER.authenticate(&headers, query, 1_800_000_000).is_err());
+    for provider in PROVIDERS.iter() {
+        let credentials = Credentials {
+            method: &Method::GET,
+            uri: &uri,
+            headers: &headers,
+            is_from_trusted_proxy: bytes.len() % 2 == 0,
+            now: 1_800_000_000,
+        };
+        assert!(provider.authenticate(credentials).settle().is_err());
+    }
 });

@@ -1,0 +1,83 @@
+//! What the way of a request is said not to allocate, it does not.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use allocation_counter::measure;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use serde_json::json;
+use tollgate::auth::{
+    Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench, hash_key,
+};
+use tollgate::config::{Diagnostics, Source, parse};
+
+const NOW: u64 = 1_800_000_000;
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+fn provider(section: &str) -> Provider {
+    let text = format!("auth_providers: {{ m: {section} }}");
+    let loaded = parse(Source::new("t.yaml", text), &|_| None);
+    let (name, section) = loaded.config.auth_providers.first().unwrap();
+    let surroundings = Surroundings {
+        consumers: &Consumers::default(),
+        key_sets: &KeySets::default(),
+        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        base: Path::new("."),
+    };
+    Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()
+}
+
+/// The allocations of a request after the same one, and whether it passes.
+fn allocations(provider: &Provider, name: HeaderName, value: &str) -> (u64, bool) {
+    let headers = HeaderMap::from_iter([(name, HeaderValue::from_str(value).unwrap())]);
+    let uri = Uri::from_static("/");
+    let credentials = Credentials {
+        method: &Method::GET,
+        uri: &uri,
+        headers: &headers,
+        is_from_trusted_proxy: false,
+        now: NOW,
+    };
+    let ask = || provider.authenticate(credentials).settle().is_ok();
+    ask();
+    let mut is_known = false;
+    let counted = measure(|| is_known = ask());
+    (counted.count_total, is_known)
+}
+
+#[test]
+fn a_remembered_credential_costs_no_allocation() {
+    let tokens = provider(&format!(
+        "{{ jwt: {{ algorithms: HS256, keys: {{ secret: {SECRET} }} }} }}"
+    ));
+    let token = |exp: u64| {
+        let key = EncodingKey::from_secret(SECRET.as_bytes());
+        let claims = json!({"sub": "alice", "exp": exp, "scope": "a b"});
+        let token = encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+        format!("Bearer {token}")
+    };
+    let good = token(NOW + 600);
+    assert_eq!(
+        allocations(&tokens, header::AUTHORIZATION, &good),
+        (0, true)
+    );
+    let forged = good[..good.len() - 4].to_owned() + "AAAA";
+    assert_eq!(
+        allocations(&tokens, header::AUTHORIZATION, &forged),
+        (0, false)
+    );
+    let keys = provider(&format!(
+        "{{ api_key: {{ keys: {{ a: \"{}\" }} }} }}",
+        hash_key("key-acme")
+    ));
+    let name = HeaderName::from_static("x-api-key");
+    assert_eq!(allocations(&keys, name.clone(), "key-acme"), (0, true));
+    assert_eq!(allocations(&keys, name, "guess"), (0, false));
+}
+
+#[test]
+fn the_count_counts() {
+    assert_eq!(measure(|| drop(Box::new(5))).count_total, 1);
+}
