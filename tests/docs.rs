@@ -12,7 +12,7 @@ use std::process::Command;
 
 use bytes::Bytes;
 use hyper::Response;
-use support::{Gateway, Seen, Upstream};
+use support::{Database, Gateway, Seen, Upstream};
 
 #[derive(Debug)]
 enum Block {
@@ -163,12 +163,15 @@ async fn stage(config: &str) -> Stage {
         Upstream::answering(answer).await,
     ];
     let directory = tempfile::tempdir().unwrap();
+    let countries = Database::of(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "KP")]);
+    std::fs::write(directory.path().join("GeoLite2-Country.mmdb"), countries).unwrap();
     let mut config = config
         .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
         .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
         .replace("0.0.0.0:8080", "$LISTEN")
         .replace("127.0.0.1:8080", "$LISTEN")
-        .replace("127.0.0.1:9900", "$ADMIN");
+        .replace("127.0.0.1:9900", "$ADMIN")
+        .replace("/var/lib/GeoIP/", "");
     if !config.contains("$LISTEN") {
         assert!(
             !config.contains("server:"),

@@ -120,6 +120,9 @@ fn read_files(
         warn_if_exposed(token, (source, base), harm, diagnostics);
         read_file(&mut token.value.0, base, files, diagnostics);
     }
+    if let Some(geoip) = &config.geoip {
+        files.push(base.join(geoip.database.as_str()));
+    }
     for service in config.services.values() {
         if let Some(ca) = service.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
             files.push(base.join(ca.as_str()));

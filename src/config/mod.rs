@@ -5,6 +5,7 @@
 
 mod auth;
 mod consumer;
+mod country;
 mod de;
 mod diagnostic;
 mod fallback;
@@ -33,6 +34,7 @@ pub use auth::{
     AuthRuleFields, AuthWay, AuthWayFields, Jwt, JwtAlgorithm, JwtKeys, Requirement, TokenPlace,
 };
 pub use consumer::{Consumer, ConsumerGroup};
+pub use country::{Country, GeoIp};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
 pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};

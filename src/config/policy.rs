@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::country::Country;
 use super::root::Network;
 use super::shape::{Dictionary, OneOrMany, Toggle};
 use super::source::Spanned;
@@ -91,7 +92,8 @@ fn ten_minutes() -> Period {
 }
 
 /// Which client addresses may come in. The longest matching network decides; where both lists hold
-/// it, `deny` does. With an `allow` list, what it does not hold is denied.
+/// it, `deny` does. An address that no network holds is asked for its country. With a list of either
+/// kind of what may come in, what none of them holds is denied.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
@@ -99,4 +101,9 @@ pub struct Access {
     pub allow: Vec<Spanned<Network>>,
     /// Networks that may not.
     pub deny: Vec<Spanned<Network>>,
+    /// Countries that may come in (ISO 3166-1, such as `DE`); an address whose country is not known
+    /// may not. Needs `geoip`.
+    pub allow_countries: Vec<Spanned<Country>>,
+    /// Countries that may not come in; an address whose country is not known may. Needs `geoip`.
+    pub deny_countries: Vec<Spanned<Country>>,
 }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::consumer::{Consumer, ConsumerGroup};
+use super::country::GeoIp;
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -35,6 +36,8 @@ pub struct Config {
     pub consumers: Dictionary<Spanned<Consumer>>,
     /// What consumers have in common.
     pub consumer_groups: Dictionary<Spanned<ConsumerGroup>>,
+    /// Where the country of an address is looked up.
+    pub geoip: Option<Spanned<GeoIp>>,
     /// The service map: what stands behind the gateway, by name.
     pub services: Dictionary<Spanned<Service>>,
 

@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::auth::TokenPlace;
+use super::country::Country;
 use super::diagnostic::nearest;
 use super::fallback::FallbackOn;
 use super::rate_limit::LimitKey;
@@ -82,6 +83,9 @@ read_from_text!(Threads, "`auto` or a number of threads", {
     "anyOf": [{ "const": "auto" }, { "type": "integer", "minimum": 1, "maximum": 1024 }]
 });
 read_from_text!(Network, "a network such as `10.0.0.0/8` or an address", { "type": "string" });
+read_from_text!(Country, "a country such as `DE`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|[A-Z]{2})$"
+});
 read_from_text!(NameServer, "the address of a name server", { "type": "string" });
 read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
     "type": "string", "pattern": r"^(.*\$\{.*|client_ip|consumer|route|everyone|(header|claim):.+)$"

@@ -75,12 +75,12 @@ pub(super) fn mark_own(reply: &Reply, response: &mut HeaderMap) {
 }
 
 fn admit_address(route: &Route, context: &Context) -> Result<(), Box<Reply>> {
-    match &route.policies.access {
-        Some(access) if !access.admits(context.client()) => {
-            Err(Reply::access_denied("requests from this address are not admitted").into())
-        }
-        _ => Ok(()),
-    }
+    let Some(access) = &route.policies.access else {
+        return Ok(());
+    };
+    access
+        .admit(context.client())
+        .map_err(|denied| Reply::access_denied(denied.description()).into())
 }
 
 fn answer_preflight(

@@ -11,7 +11,7 @@ use super::failures::AuthFailures;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, consumers, matching};
+use super::{Snapshot, State, consumers, geoip, matching};
 use crate::auth::{self, Consumers, Provider, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
@@ -61,12 +61,14 @@ pub fn compile(
     }
     let auth_failures = AuthFailures::compile(&config.auth_failures, &state.limits, diagnostics);
     let consumer_policies = consumers::compile(config, state, diagnostics);
+    let geoip = geoip::compile(config, source, previous, diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
             providers: &providers,
             consumers: &consumers,
             store: &state.limits,
+            geoip: geoip.as_ref(),
             services: &services,
         },
         diagnostics,
@@ -79,6 +81,7 @@ pub fn compile(
     } = compiler;
     if !diagnostics.has_errors() {
         warn_about_unused_providers(config, diagnostics);
+        geoip::warn_if_unused(config, diagnostics);
     }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {
@@ -98,6 +101,7 @@ pub fn compile(
         providers,
         consumers: consumer_policies,
         auth_failures,
+        geoip,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,

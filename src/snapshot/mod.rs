@@ -12,6 +12,7 @@ mod consumers;
 mod explain;
 mod failures;
 mod fallback;
+mod geoip;
 mod matching;
 mod own;
 mod policies;
@@ -40,7 +41,7 @@ use crate::auth::{Identity, KeySets, Labour, Provider, Workbench};
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::ConsumerRequests;
-use crate::traffic::TrustedProxies;
+use crate::traffic::{GeoIp, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
 /// All that requests are decided by.
@@ -54,6 +55,7 @@ pub struct Snapshot {
     consumers: Box<[ConsumerPolicy]>,
     /// How many bad credentials an address may send.
     pub auth_failures: Option<AuthFailures>,
+    geoip: Option<Arc<GeoIp>>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 16] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 17] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
@@ -64,6 +64,14 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 16] {
         (
             "server.upgrade_timeout",
             server.upgrade_timeout.value.to_string(),
+        ),
+        (
+            "geoip.database",
+            config
+                .geoip
+                .as_ref()
+                .map_or("-", |geoip| geoip.database.as_str())
+                .to_owned(),
         ),
         ("admin.listen", admin.unwrap_or("off").to_owned()),
         ("log", format!("{:?}", config.log)),

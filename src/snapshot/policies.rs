@@ -12,7 +12,7 @@ use crate::config::{
     RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{self, RateLimits, Scope};
-use crate::traffic::{Access, Cors, HeaderEdits};
+use crate::traffic::{Access, Cors, GeoIp, HeaderEdits};
 use crate::upstream::{Retry, Service, Timeouts};
 
 /// A policy in force, shared by all routes that inherit it; `None` for none.
@@ -113,6 +113,7 @@ pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
     pub(super) consumers: &'s Consumers,
     pub(super) store: &'s Arc<limits::Store>,
+    pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
 }
@@ -200,7 +201,7 @@ impl Policies {
         };
         Self {
             access: inherit(written.access, &self.access, |access, _| {
-                Some(Access::compile(access, diagnostics))
+                Some(Access::compile(access, surroundings.geoip, diagnostics))
             }),
             cors: inherit(written.cors, &self.cors, |cors, span| {
                 Cors::compile(cors, span, diagnostics)

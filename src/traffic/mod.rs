@@ -5,12 +5,24 @@ mod access;
 mod answer;
 mod client;
 mod cors;
+mod countries;
+mod geoip;
 mod headers;
 mod template;
 
-pub use access::Access;
+#[cfg(test)]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "the tests in tests/ use other parts of it"
+)]
+#[path = "../../tests/support/geoip.rs"]
+mod database;
+
+pub use access::{Access, Denied};
 pub use answer::{Redirect, Respond};
 pub use client::TrustedProxies;
 pub use cors::{Cors, Preflight};
+pub use geoip::GeoIp;
 pub use headers::HeaderEdits;
 pub use template::Template;

@@ -11,6 +11,7 @@
 mod answer;
 mod faulty;
 mod gateway;
+mod geoip;
 mod machine;
 mod names;
 mod traffic;
@@ -19,6 +20,7 @@ mod upstream;
 pub use answer::{Answer, Client, Request};
 pub use faulty::Fault;
 pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
+pub use geoip::Database;
 pub use machine::Machine;
 pub use names::NameServer;
 pub use traffic::Traffic;

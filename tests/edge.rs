@@ -1,0 +1,127 @@
+//! What the gateway sees to before and behind all services: who may come in from where, whose scripts
+//! may call, and what browsers are told to beware of.
+#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use support::{Answer, Database, Gateway};
+use tempfile::TempDir;
+
+const NETWORKS: [(&str, &str); 3] = [
+    ("192.0.2.0/24", "DE"),
+    ("198.51.100.0/24", "KP"),
+    ("2001:db8::/32", "FR"),
+];
+const DE: &str = "192.0.2.7";
+const KP: &str = "198.51.100.7";
+const FR: &str = "2001:db8::7";
+const NOWHERE: &str = "203.0.113.7";
+
+/// A gateway that believes this machine, beside a database of countries.
+async fn beside_countries(rest: &str) -> Gateway {
+    let folder = tempfile::tempdir().unwrap();
+    write_countries(&folder, &Database::of(&NETWORKS));
+    let config = format!(
+        "server: {{ listen: $LISTEN, trusted_proxies: [127.0.0.1] }}\nadmin: {{ listen: $ADMIN }}\ngeoip: {{ database: countries.mmdb }}\n{rest}"
+    );
+    Gateway::start_in(folder, &config, &[]).await
+}
+
+/// As tools that update it do: nobody ever sees half a file.
+fn write_countries(folder: &TempDir, file: &[u8]) {
+    let new = folder.path().join("new.mmdb");
+    std::fs::write(&new, file).unwrap();
+    std::fs::rename(new, folder.path().join("countries.mmdb")).unwrap();
+}
+
+async fn from(gateway: &Gateway, path: &str, client: &str) -> Answer {
+    let request = gateway.get(path).header("x-forwarded-for", client);
+    request.send().await
+}
+
+async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while !holds().await {
+        assert!(Instant::now() < deadline, "it never comes true");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn countries_decide_about_addresses_that_no_network_holds() {
+    let gateway = beside_countries(
+        r#"
+access: { allow_countries: [DE, FR] }
+services:
+  a:
+    routes:
+      - { path: /allowed, respond: { body: a } }
+      - { path: /denied, respond: { body: a }, access: { deny_countries: [KP] } }
+      - { path: /both, respond: { body: a }, access: { allow: [203.0.113.0/24], deny: [192.0.2.7], allow_countries: [DE] } }
+      - { path: /open, respond: { body: a }, access: off }
+"#,
+    )
+    .await;
+    for (path, expected) in [
+        ("/allowed", [200, 403, 200, 403]),
+        ("/denied", [200, 403, 200, 200]),
+        ("/both", [403, 403, 403, 200]),
+        ("/open", [200, 200, 200, 200]),
+    ] {
+        for (client, status) in [DE, KP, FR, NOWHERE].into_iter().zip(expected) {
+            let answer = from(&gateway, path, client).await;
+            assert_eq!(answer.status, status, "{path} from {client}");
+        }
+    }
+    for (path, client, reason) in [
+        ("/both", DE, "requests from this address are not admitted"),
+        (
+            "/allowed",
+            KP,
+            "requests from this country are not admitted",
+        ),
+        (
+            "/allowed",
+            NOWHERE,
+            "requests from this address are not admitted, since its country is not known",
+        ),
+    ] {
+        let refused = from(&gateway, path, client).await.assert_status(403).json();
+        assert_eq!(refused["detail"], reason);
+        assert_eq!(refused["type"], "urn:tollgate:problem:access-denied");
+    }
+    let log = gateway.log(19).await;
+    let line = log.iter().find(|line| line["status"] == 403).unwrap();
+    assert_eq!(line["flags"], json!(["access_denied"]));
+}
+
+#[tokio::test]
+async fn a_new_database_is_read_without_being_told_and_a_damaged_one_changes_nothing() {
+    let gateway = beside_countries(
+        "services: { a: { access: { deny_countries: [KP] }, routes: [{ path: /a, respond: { body: a } }] } }",
+    )
+    .await;
+    let status = async |client| from(&gateway, "/a", client).await.status.as_u16();
+    assert_eq!((status(DE).await, status(KP).await), (200, 403));
+    let swapped = [("198.51.100.0/24", "DE"), ("192.0.2.0/24", "KP")];
+    write_countries(&gateway.directory, &Database::of(&swapped));
+    until(async || status(DE).await == 403).await;
+    assert_eq!(status(KP).await, 200);
+    assert_eq!(gateway.status().await["last_reload"]["by"], "file_change");
+
+    let mut damaged = Database::of(&NETWORKS);
+    damaged.truncate(damaged.len() / 2);
+    write_countries(&gateway.directory, &damaged);
+    until(async || gateway.status().await["last_reload"]["outcome"] == "refused").await;
+    let status_page = gateway.status().await;
+    let message = &status_page["last_reload"]["findings"][0]["message"];
+    let expected = "`countries.mmdb` is no database of countries: ";
+    assert!(message.as_str().unwrap().starts_with(expected), "{message}");
+    assert_eq!((status(DE).await, status(KP).await), (403, 200));
+
+    write_countries(&gateway.directory, &Database::of(&NETWORKS));
+    until(async || status(KP).await == 403).await;
+}
