@@ -6,8 +6,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
+use hyper::Method;
 use serde_json::json;
-use support::{Answer, Database, Gateway};
+use support::{Answer, Database, Gateway, Request, Upstream};
 use tempfile::TempDir;
 
 const NETWORKS: [(&str, &str); 3] = [
@@ -124,4 +125,133 @@ async fn a_new_database_is_read_without_being_told_and_a_damaged_one_changes_not
 
     write_countries(&gateway.directory, &Database::of(&NETWORKS));
     until(async || status(KP).await == 403).await;
+}
+
+const SHOP: &str = "https://eu.shop.example.com";
+const EVIL: &str = "https://evilshop.example.com";
+
+/// The question of a browser whether a script of this origin may `PUT`.
+fn preflight(gateway: &Gateway, path: &str, origin: &str) -> Request {
+    gateway
+        .request(Method::OPTIONS, path)
+        .header("origin", origin)
+        .header("access-control-request-method", "PUT")
+        .header("access-control-request-headers", "authorization")
+}
+
+#[tokio::test]
+async fn a_preflight_is_answered_whoever_asks_and_refusals_can_be_read() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::start(&format!(
+        r#"
+auth_providers: {{ main: {{ jwt: {{ algorithms: [HS256], keys: {{ secret: "0123456789abcdef0123456789abcdef" }} }} }} }}
+cors: {{ origins: ["https://*.shop.example.com"], methods: [GET, PUT], headers: [Authorization], credentials: true }}
+services:
+  a:
+    base_url: http://{}
+    auth: main
+    routes:
+      - /a
+      - {{ path: /scoped, auth: {{ provider: main, require: {{ scope: admin }} }} }}
+      - {{ path: /elsewhere, access: {{ deny: [127.0.0.1] }} }}
+      - {{ path: /spent, rate_limit: {{ limit: 1, window: 1h, by: everyone }} }}
+"#,
+        upstream.address
+    ))
+    .await;
+    for credential in [None, Some("Bearer nonsense"), Some("Basic bWU6bWU=")] {
+        let ask = |origin| {
+            let request = preflight(&gateway, "/a", origin);
+            match credential {
+                Some(credential) => request.header("authorization", credential),
+                None => request,
+            }
+        };
+        ask(SHOP)
+            .send()
+            .await
+            .assert_status(204)
+            .assert_header("access-control-allow-origin", SHOP)
+            .assert_header("access-control-allow-credentials", "true")
+            .assert_header("access-control-allow-methods", "GET, PUT")
+            .assert_header(
+                "vary",
+                "Origin, Access-Control-Request-Method, Access-Control-Request-Headers",
+            );
+        ask(EVIL)
+            .send()
+            .await
+            .assert_status(204)
+            .assert_no_header("access-control-allow-origin")
+            .assert_no_header("access-control-allow-methods");
+    }
+    assert_eq!(upstream.seen().len(), 0);
+
+    let token = support::run(&["token", "-c", "gateway.yaml"], gateway.directory.path());
+    let token = format!("Bearer {}", String::from_utf8(token.stdout).unwrap().trim());
+    let call = |path, origin| {
+        let request = gateway.get(path).header("origin", origin);
+        request.header("authorization", &token).send()
+    };
+    call("/spent", SHOP).await.assert_status(200);
+    let unauthorized = gateway.get("/a").header("origin", SHOP).send().await;
+    for (answer, status) in [
+        (call("/a", SHOP).await, 200),
+        (unauthorized, 401),
+        (call("/scoped", SHOP).await, 403),
+        (call("/elsewhere", SHOP).await, 403),
+        (call("/spent", SHOP).await, 429),
+    ] {
+        answer
+            .assert_status(status)
+            .assert_header("access-control-allow-origin", SHOP)
+            .assert_header("access-control-allow-credentials", "true")
+            .assert_header("vary", "Origin");
+    }
+    call("/spent", EVIL)
+        .await
+        .assert_status(429)
+        .assert_no_header("access-control-allow-origin")
+        .assert_header("vary", "Origin");
+    // Which of the two is the real one?
+    let twice = gateway.get("/a").header("origin", SHOP);
+    twice
+        .header("origin", "https://other.shop.example.com")
+        .send()
+        .await
+        .assert_no_header("access-control-allow-origin");
+}
+
+#[tokio::test]
+async fn a_private_network_is_opened_to_allowed_origins_only() {
+    let gateway = Gateway::start(
+        r#"
+cors: { origins: ["https://*.shop.example.com"] }
+services:
+  a:
+    routes:
+      - { path: /closed, respond: { body: a } }
+      - { path: /open, respond: { body: a }, cors: { origins: ["https://*.shop.example.com"], private_network: true } }
+"#,
+    )
+    .await;
+    let ask = |path, origin| {
+        let request = preflight(&gateway, path, origin);
+        let request = request.header("access-control-request-private-network", "true");
+        request.send()
+    };
+    let allowed = "access-control-allow-private-network";
+    ask("/open", SHOP)
+        .await
+        .assert_status(204)
+        .assert_header(allowed, "true");
+    ask("/open", EVIL)
+        .await
+        .assert_status(204)
+        .assert_no_header(allowed);
+    ask("/closed", SHOP)
+        .await
+        .assert_status(204)
+        .assert_header("access-control-allow-origin", SHOP)
+        .assert_no_header(allowed);
 }

@@ -62,7 +62,8 @@ pub struct HeaderEdit {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
-    /// Origins that scripts may call from, as `https://shop.example.com`, or `"*"` for every one.
+    /// Origins that scripts may call from: `https://shop.example.com`, `https://*.example.com` for all
+    /// below that name, or `"*"` for every one.
     pub origins: OneOrMany<Spanned<String>>,
     /// Methods that scripts may use. Default `GET`, `HEAD` and `POST`.
     #[serde(default = "simple_methods")]
@@ -76,6 +77,10 @@ pub struct Cors {
     /// Whether cookies and authorization may be sent. Not with `origins: "*"`.
     #[serde(default)]
     pub credentials: bool,
+    /// Whether pages on the public web may call, if browsers ask because the gateway's address is a
+    /// private one (Private Network Access).
+    #[serde(default)]
+    pub private_network: bool,
     /// How long a browser may remember the answer. Default `10m`.
     #[serde(default = "ten_minutes")]
     pub max_age: Period,

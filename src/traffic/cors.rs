@@ -2,18 +2,21 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
+use super::origin::Origins;
 use crate::config::{self, Diagnostics, Span, Spanned};
 
 /// Which origins' scripts may call, and how.
 #[derive(Debug)]
 pub struct Cors {
-    /// Empty: every origin.
-    origins: Box<[HeaderValue]>,
+    origins: Origins,
     methods: HeaderValue,
     headers: Option<HeaderValue>,
     exposed: Option<HeaderValue>,
     max_age: HeaderValue,
     credentials: bool,
+    private_network: bool,
+    /// What the answer to a preflight depends on.
+    preflight_vary: HeaderValue,
 }
 
 /// What a request is to the cross-origin rules.
@@ -27,6 +30,12 @@ pub enum Preflight {
 
 const ANY: HeaderValue = HeaderValue::from_static("*");
 const TRUE: HeaderValue = HeaderValue::from_static("true");
+const ORIGIN: HeaderValue = HeaderValue::from_static("Origin");
+/// Private Network Access: a page on the web asks for something on a private network.
+const REQUEST_PRIVATE_NETWORK: HeaderName =
+    HeaderName::from_static("access-control-request-private-network");
+const ALLOW_PRIVATE_NETWORK: HeaderName =
+    HeaderName::from_static("access-control-allow-private-network");
 
 impl Cors {
     /// Compiles a section, or reports why it can't be.
@@ -35,41 +44,10 @@ impl Cors {
         span: Span,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let is_any = section.origins.iter().any(|origin| origin.value == "*");
-        if is_any && section.origins.0.len() > 1 {
-            let first = &section.origins.0[0];
-            diagnostics
-                .error(
-                    first.span,
-                    "`\"*\"` allows every origin, so the others have no effect",
-                )
-                .help("write `\"*\"` alone, or list the origins without it");
-        }
-        if is_any && section.credentials {
-            let any = section.origins.iter().find(|origin| origin.value == "*");
-            diagnostics
-                .error(
-                    any.map_or_else(Default::default, |any| any.span),
-                    "`credentials: true` can't be combined with every origin",
-                )
-                .help(
-                    "list the origins that may send credentials; browsers refuse the combination",
-                );
-            return None;
-        }
-        if section.origins.0.is_empty() {
-            diagnostics
-                .error(span, "`origins` is empty, so no origin is allowed")
-                .help("list origins such as `https://shop.example.com`, or write `cors: off`");
-            return None;
-        }
+        let origins = Origins::compile(&section.origins, span, diagnostics);
         let mut is_complete = true;
-        let mut origins = Vec::new();
-        for origin in section.origins.iter().filter(|origin| origin.value != "*") {
-            match check_origin(origin, diagnostics) {
-                Some(value) => origins.push(value),
-                None => is_complete = false,
-            }
+        if matches!(origins, Some(Origins::Any)) {
+            is_complete = check_for_everybody(section, diagnostics);
         }
         for method in &section.methods {
             if Method::from_bytes(method.as_bytes()).is_err()
@@ -81,41 +59,25 @@ impl Cors {
                 is_complete = false;
             }
         }
-        let mut names = |list: &[Spanned<String>]| {
-            for name in list {
-                if HeaderName::from_bytes(name.as_bytes()).is_err() {
-                    diagnostics.error(name.span, format!("`{name}` is not a header name"));
-                    is_complete = false;
-                }
+        for name in section.headers.iter().chain(&section.expose_headers) {
+            if HeaderName::from_bytes(name.as_bytes()).is_err() {
+                diagnostics.error(name.span, format!("`{name}` is not a header name"));
+                is_complete = false;
             }
-            joined(list)
-        };
-        let headers = names(&section.headers);
-        let exposed = names(&section.expose_headers);
-        is_complete.then(|| Self {
-            origins: if is_any {
-                Box::default()
-            } else {
-                origins.into()
-            },
-            methods: joined(&section.methods).unwrap_or(HeaderValue::from_static("")),
-            headers,
-            exposed,
+        }
+        is_complete &= check_wildcards(section, diagnostics);
+        let origins = origins.filter(|_| is_complete)?;
+        let list = |words: &[Spanned<String>]| joined(words.iter().map(|word| word.as_str()));
+        Some(Self {
+            preflight_vary: preflight_vary(&origins, section.private_network)?,
+            origins,
+            methods: list(&section.methods).unwrap_or(HeaderValue::from_static("")),
+            headers: list(&section.headers),
+            exposed: list(&section.expose_headers),
             max_age: HeaderValue::from(section.max_age.0.as_secs()),
             credentials: section.credentials,
+            private_network: section.private_network,
         })
-    }
-
-    /// Whether the request is a preflight.
-    pub fn preflight(&self, method: &Method, headers: &HeaderMap) -> Preflight {
-        if *method == Method::OPTIONS
-            && headers.contains_key(header::ORIGIN)
-            && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
-        {
-            Preflight::Asked
-        } else {
-            Preflight::No
-        }
     }
 
     /// Adds what a response to a request with these headers must say. A backend's own answer to the
@@ -128,21 +90,16 @@ impl Cors {
         ] {
             response.remove(&name);
         }
-        let is_any = self.origins.is_empty();
-        if !is_any {
+        if preflight == Preflight::Asked {
+            response.append(header::VARY, self.preflight_vary.clone());
+        } else if !matches!(self.origins, Origins::Any) && !varies_by_origin(response) {
             // Caches must not give one origin's answer to another, with or without an origin.
-            response.append(header::VARY, HeaderValue::from_static("Origin"));
+            response.append(header::VARY, ORIGIN);
         }
-        let Some(origin) = request.get(header::ORIGIN) else {
+        let Some(origin) = self.allowed(request) else {
             return;
         };
-        if is_any {
-            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, ANY);
-        } else if self.origins.contains(origin) {
-            response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-        } else {
-            return;
-        }
+        response.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if self.credentials {
             response.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, TRUE);
         }
@@ -157,51 +114,88 @@ impl Cors {
             response.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, headers.clone());
         }
         response.insert(header::ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
+        if self.private_network && request.get(REQUEST_PRIVATE_NETWORK) == Some(&TRUE) {
+            response.insert(ALLOW_PRIVATE_NETWORK, TRUE);
+        }
+    }
+
+    /// The origin that the answer names. Where every one is allowed, that is said to requests without
+    /// one too, for a cache may keep the answer for others.
+    fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
+        let mut origins = request.get_all(header::ORIGIN).iter();
+        match (origins.next(), origins.next(), &self.origins) {
+            // Which of them it is nobody knows.
+            (_, Some(_), _) => None,
+            (_, None, Origins::Any) => Some(ANY),
+            (Some(origin), None, listed) => listed.take(origin).then(|| origin.clone()),
+            (None, None, _) => None,
+        }
     }
 }
 
-/// An origin is a scheme, a host and a port, and nothing behind them.
-fn check_origin(origin: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<HeaderValue> {
-    if origin.value == "null" {
+/// What goes too far for every origin there is.
+fn check_for_everybody(section: &config::Cors, diagnostics: &mut Diagnostics) -> bool {
+    let any = section.origins.iter().find(|origin| origin.value == "*");
+    let span = any.map_or_else(Span::default, |any| any.span);
+    if section.private_network {
+        diagnostics
+            .warning(
+                span,
+                "`private_network: true` lets every page on the web call this",
+            )
+            .help("list the origins that may");
+    }
+    if section.credentials {
         diagnostics
             .error(
-                origin.span,
-                "the origin `null` stands for every sandboxed page",
+                span,
+                "`credentials: true` can't be combined with every origin",
             )
-            .help("list the real origins");
-        return None;
+            .help("list the origins that may send credentials; browsers refuse the combination");
     }
-    let is_bare = origin
-        .parse::<http::Uri>()
-        .ok()
-        .and_then(|uri| Some((uri.scheme_str()?.to_owned(), uri.authority()?.to_string())))
-        .is_some_and(|(scheme, authority)| {
-            origin.value == format!("{scheme}://{authority}") && !authority.contains('@')
-        });
-    if !is_bare || origin.chars().any(|c| c.is_ascii_uppercase()) {
-        let near = origin.trim_end_matches('/').to_lowercase();
-        diagnostics
-            .error(origin.span, format!("`{origin}` is not an origin"))
-            .help(format!(
-                "an origin is a scheme, a host and maybe a port, in lower case and without a path: {}",
-                if near.contains("://") { format!("`{near}`") } else { format!("`https://{near}`") }
-            ));
-        return None;
-    }
-    HeaderValue::from_str(origin).ok()
+    !section.credentials
 }
 
-fn joined(list: &[Spanned<String>]) -> Option<HeaderValue> {
-    let text = list
-        .iter()
-        .map(|item| item.as_str())
-        .collect::<Vec<_>>()
-        .join(", ");
-    if text.is_empty() {
-        None
-    } else {
-        HeaderValue::from_str(&text).ok()
+/// With credentials browsers take `*` for a name, which nothing has.
+fn check_wildcards(section: &config::Cors, diagnostics: &mut Diagnostics) -> bool {
+    let words = section.methods.iter().chain(&section.headers);
+    let mut is_sound = true;
+    for word in words.chain(&section.expose_headers) {
+        if section.credentials && word.value == "*" {
+            diagnostics
+                .error(word.span, "`*` stands for nothing with `credentials: true`")
+                .help("name each one");
+            is_sound = false;
+        }
     }
+    is_sound
+}
+
+/// What the answer to a preflight depends on.
+fn preflight_vary(origins: &Origins, private_network: bool) -> Option<HeaderValue> {
+    let origin = (!matches!(origins, Origins::Any)).then_some("Origin");
+    let always = [
+        "Access-Control-Request-Method",
+        "Access-Control-Request-Headers",
+    ];
+    let network = private_network.then_some("Access-Control-Request-Private-Network");
+    joined(origin.into_iter().chain(always).chain(network))
+}
+
+/// Whether a backend has told caches already.
+fn varies_by_origin(response: &HeaderMap) -> bool {
+    let lines = response.get_all(header::VARY).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .any(|name| name.eq_ignore_ascii_case(b"origin") || name == b"*")
+}
+
+fn joined<'w>(words: impl Iterator<Item = &'w str>) -> Option<HeaderValue> {
+    let text = words.collect::<Vec<_>>().join(", ");
+    (!text.is_empty())
+        .then(|| HeaderValue::from_str(&text).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -217,33 +211,38 @@ mod tests {
             headers: list(&["X-Token"]),
             expose_headers: list(&["X-Total"]),
             credentials,
+            private_network: false,
             max_age: Period::seconds(60),
         }
     }
 
-    fn response(cors: &Cors, origin: Option<&str>, preflight: Preflight) -> HeaderMap {
-        let mut request = HeaderMap::new();
-        if let Some(origin) = origin {
-            request.insert(header::ORIGIN, origin.parse().unwrap());
+    fn compiled(section: &config::Cors) -> Cors {
+        let mut diagnostics = Diagnostics::default();
+        Cors::compile(section, Span::default(), &mut diagnostics).unwrap()
+    }
+
+    fn asked(cors: &Cors, request: &[(HeaderName, &str)], preflight: Preflight) -> HeaderMap {
+        let mut fields = HeaderMap::new();
+        for (name, value) in request {
+            fields.append(name, value.parse().unwrap());
         }
         let mut response = HeaderMap::new();
         response.insert(
             header::ACCESS_CONTROL_ALLOW_ORIGIN,
             "https://evil.example".parse().unwrap(),
         );
-        cors.apply(&request, preflight, &mut response);
+        cors.apply(&fields, preflight, &mut response);
         response
+    }
+
+    fn response(cors: &Cors, origin: &str, preflight: Preflight) -> HeaderMap {
+        asked(cors, &[(header::ORIGIN, origin)], preflight)
     }
 
     #[test]
     fn a_listed_origin_is_allowed_and_another_is_not() {
-        let cors = Cors::compile(
-            &section(&["https://a.example"], true),
-            Span::default(),
-            &mut Diagnostics::default(),
-        );
-        let cors = cors.unwrap();
-        let allowed = response(&cors, Some("https://a.example"), Preflight::Asked);
+        let cors = compiled(&section(&["https://a.example"], true));
+        let allowed = response(&cors, "https://a.example", Preflight::Asked);
         assert_eq!(
             allowed[header::ACCESS_CONTROL_ALLOW_ORIGIN],
             "https://a.example"
@@ -251,47 +250,83 @@ mod tests {
         assert_eq!(allowed[header::ACCESS_CONTROL_ALLOW_CREDENTIALS], "true");
         assert_eq!(allowed[header::ACCESS_CONTROL_ALLOW_METHODS], "GET, PUT");
         assert_eq!(allowed[header::ACCESS_CONTROL_MAX_AGE], "60");
-        assert_eq!(allowed[header::VARY], "Origin");
-        let refused = response(&cors, Some("https://b.example"), Preflight::No);
+        assert_eq!(
+            allowed[header::VARY],
+            "Origin, Access-Control-Request-Method, Access-Control-Request-Headers"
+        );
+        let refused = response(&cors, "https://b.example", Preflight::No);
         assert_eq!(refused.len(), 1);
         assert_eq!(refused[header::VARY], "Origin");
     }
 
     #[test]
-    fn every_origin_needs_no_vary() {
-        let cors = Cors::compile(
-            &section(&["*"], false),
-            Span::default(),
-            &mut Diagnostics::default(),
-        )
-        .unwrap();
-        let allowed = response(&cors, Some("https://b.example"), Preflight::No);
-        assert_eq!(allowed[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
-        assert_eq!(allowed[header::ACCESS_CONTROL_EXPOSE_HEADERS], "X-Total");
-        assert!(!allowed.contains_key(header::VARY));
-        assert!(response(&cors, None, Preflight::No).is_empty());
+    fn every_origin_is_told_so_whether_or_not_there_is_one() {
+        let cors = compiled(&section(&["*"], false));
+        for request in [&[(header::ORIGIN, "https://b.example")][..], &[]] {
+            let allowed = asked(&cors, request, Preflight::No);
+            assert_eq!(allowed[header::ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+            assert_eq!(allowed[header::ACCESS_CONTROL_EXPOSE_HEADERS], "X-Total");
+            assert!(!allowed.contains_key(header::VARY));
+        }
     }
 
     #[test]
-    fn dangerous_and_broken_origins_are_refused() {
-        for (origins, credentials) in [
-            (&["*"][..], true),
-            (&["null"], false),
-            (&["https://a.example/"], false),
-            (&["https://A.example"], false),
-            (&["a.example"], false),
-            (&[], false),
-        ] {
-            let mut diagnostics = Diagnostics::default();
-            assert!(
-                Cors::compile(
-                    &section(origins, credentials),
-                    Span::default(),
-                    &mut diagnostics
-                )
-                .is_none()
-            );
-            assert!(diagnostics.has_errors(), "{origins:?}");
+    fn two_origins_are_none() {
+        for origins in ["*", "https://a.example"] {
+            let cors = compiled(&section(&[origins], false));
+            let twice = [1, 2].map(|_| (header::ORIGIN, "https://a.example"));
+            let refused = asked(&cors, &twice, Preflight::Asked);
+            assert_eq!(refused.keys().collect::<Vec<_>>(), [header::VARY]);
         }
+    }
+
+    #[test]
+    fn a_backend_that_tells_caches_is_not_repeated() {
+        let cors = compiled(&section(&["https://a.example"], false));
+        for (told, lines) in [("accept, origin", 1), ("*", 1), ("Origin-Agent", 2)] {
+            let mut response = HeaderMap::new();
+            response.insert(header::VARY, HeaderValue::from_static(told));
+            cors.apply(&HeaderMap::new(), Preflight::No, &mut response);
+            assert_eq!(
+                response.get_all(header::VARY).iter().count(),
+                lines,
+                "{told}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_private_network_is_opened_to_allowed_origins_that_ask() {
+        let mut section = section(&["https://a.example"], false);
+        let allows = |cors: &Cors, origin, preflight| {
+            let request = [(header::ORIGIN, origin), (REQUEST_PRIVATE_NETWORK, "true")];
+            asked(cors, &request, preflight).contains_key(ALLOW_PRIVATE_NETWORK)
+        };
+        let closed = compiled(&section);
+        assert!(!allows(&closed, "https://a.example", Preflight::Asked));
+        section.private_network = true;
+        let open = compiled(&section);
+        assert!(allows(&open, "https://a.example", Preflight::Asked));
+        assert!(!allows(&open, "https://b.example", Preflight::Asked));
+        assert!(!allows(&open, "https://a.example", Preflight::No));
+        let unasked = response(&open, "https://a.example", Preflight::Asked);
+        assert!(!unasked.contains_key(ALLOW_PRIVATE_NETWORK));
+        let vary = unasked[header::VARY].to_str().unwrap();
+        assert!(vary.ends_with(", Access-Control-Request-Private-Network"));
+    }
+
+    #[test]
+    fn what_goes_too_far_is_refused() {
+        let mut section = section(&["*"], true);
+        let is_refused = |section: &config::Cors| {
+            let mut diagnostics = Diagnostics::default();
+            Cors::compile(section, Span::default(), &mut diagnostics).is_none()
+                && diagnostics.has_errors()
+        };
+        assert!(is_refused(&section));
+        section.origins.0[0] = "https://a.example".to_owned().into();
+        assert!(!is_refused(&section));
+        section.headers[0] = "*".to_owned().into();
+        assert!(is_refused(&section));
     }
 }

@@ -8,6 +8,7 @@ mod cors;
 mod countries;
 mod geoip;
 mod headers;
+mod origin;
 mod template;
 
 #[cfg(test)]
