@@ -12,7 +12,7 @@
 //!    limits     how many requests may come
 //!    auth       who may come in
 //!    upstream   services, their endpoints, and whose turn it is
-//!    traffic    small policies: addresses, origins, header edits, redirects, answers
+//!    traffic    small policies: addresses, countries, origins, header edits, redirects, answers
 //! 1  telemetry  the access log, metrics
 //! 0  config     the language: types, loading, diagnostics, schema
 //! ```

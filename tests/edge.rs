@@ -6,7 +6,8 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use hyper::Method;
+use bytes::Bytes;
+use hyper::{Method, Response};
 use serde_json::json;
 use support::{Answer, Database, Gateway, Request, Upstream};
 use tempfile::TempDir;
@@ -254,4 +255,142 @@ services:
         .assert_status(204)
         .assert_header("access-control-allow-origin", SHOP)
         .assert_no_header(allowed);
+}
+
+/// A backend that sets some of its headers itself, as an application does that knows better.
+async fn careful_backend() -> Upstream {
+    Upstream::answering(|seen| {
+        let response = Response::builder()
+            .header("server", "apache/2.2.3")
+            .header("x-powered-by", "php/5.3");
+        let response = match seen.target.as_str() {
+            "/own" => response
+                .header("content-security-policy", "default-src 'self'")
+                .header("x-content-type-options", "sniff"),
+            "/frames" => response.header("x-frame-options", "SAMEORIGIN"),
+            _ => response,
+        };
+        response.body(Bytes::from_static(b"hello")).unwrap()
+    })
+    .await
+}
+
+#[tokio::test]
+async fn every_answer_tells_browsers_what_to_beware_of() {
+    let upstream = careful_backend().await;
+    let gateway = Gateway::start(&format!(
+        r#"
+security_headers: api
+services:
+  a:
+    base_url: http://{}
+    routes:
+      - /plain
+      - /own
+      - /frames
+      - {{ path: /page, security_headers: web }}
+      - {{ path: /off, security_headers: off }}
+      - {{ path: /denied, access: {{ deny: [127.0.0.1] }} }}
+      - {{ path: /ping, respond: {{ body: pong }} }}
+"#,
+        upstream.address
+    ))
+    .await;
+    let answer = async |path: &str| gateway.get(path).send().await;
+    for (path, status) in [
+        ("/plain", 200),
+        ("/ping", 200),
+        ("/denied", 403),
+        ("/nowhere", 404),
+        ("/%00", 400),
+    ] {
+        answer(path)
+            .await
+            .assert_status(status)
+            .assert_header(
+                "content-security-policy",
+                "default-src 'none'; frame-ancestors 'none'",
+            )
+            .assert_header("x-content-type-options", "nosniff")
+            .assert_header("x-frame-options", "DENY")
+            .assert_header("referrer-policy", "no-referrer")
+            .assert_no_header("strict-transport-security")
+            .assert_no_header("x-powered-by")
+            .assert_no_header("server");
+    }
+    answer("/own")
+        .await
+        .assert_header("content-security-policy", "default-src 'self'")
+        .assert_header("x-content-type-options", "nosniff")
+        .assert_header("x-frame-options", "DENY");
+    answer("/frames")
+        .await
+        .assert_header("x-frame-options", "SAMEORIGIN")
+        .assert_header("content-security-policy", "default-src 'none'");
+    answer("/page")
+        .await
+        .assert_header("cross-origin-opener-policy", "same-origin")
+        .assert_header(
+            "permissions-policy",
+            "camera=(), geolocation=(), microphone=()",
+        );
+    answer("/off")
+        .await
+        .assert_header("server", "apache/2.2.3")
+        .assert_no_header("x-frame-options");
+}
+
+#[tokio::test]
+async fn browsers_are_bound_to_tls_only_where_a_trusted_proxy_speaks_it() {
+    let config = |trusted: &str| {
+        format!(
+            "server: {{ listen: $LISTEN, trusted_proxies: [{trusted}] }}\nadmin: off\nsecurity_headers: {{ preset: web, hsts: {{ max_age: 730d, preload: true }} }}\nservices: {{ a: {{ routes: [{{ path: /a, respond: {{ body: a }} }}] }} }}\n"
+        )
+    };
+    let name = "strict-transport-security";
+    let over = |gateway: &Gateway, proto| {
+        let request = gateway.get("/a").header("x-forwarded-proto", proto);
+        request.send()
+    };
+    let believed = Gateway::start(&config("127.0.0.1")).await;
+    over(&believed, "https")
+        .await
+        .assert_header(name, "max-age=63072000; includeSubDomains; preload");
+    over(&believed, "http").await.assert_no_header(name);
+    believed.get("/a").send().await.assert_no_header(name);
+    let alone = Gateway::start(&config("")).await;
+    over(&alone, "https").await.assert_no_header(name);
+}
+
+#[tokio::test]
+async fn explain_shows_which_policies_of_the_edge_are_in_force() {
+    let gateway = beside_countries(
+        r#"
+security_headers: api
+services:
+  a:
+    access: { deny_countries: [KP] }
+    cors: { origins: "https://*.example.com" }
+    routes: [{ path: /a, respond: { body: a } }, { path: /b, respond: { body: b }, security_headers: off }]
+"#,
+    )
+    .await;
+    let (_, printed, said) = gateway.command(&["explain", "/a"]).await;
+    for line in [
+        "access           { deny_countries: [KP] }",
+        "security_headers api",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}{said}");
+    }
+    let (_, printed, _) = gateway.command(&["explain", "/b"]).await;
+    assert!(printed.contains("security_headers off"), "{printed}");
+    gateway.edit("security_headers: api", "security_headers: web");
+    gateway.edit("countries.mmdb", "./countries.mmdb");
+    let (_, printed, _) = gateway.command(&["diff"]).await;
+    for line in [
+        "~ /a of a\n    security_headers: api → web\n",
+        "geoip.database: countries.mmdb → ./countries.mmdb",
+    ] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
 }

@@ -13,6 +13,9 @@ use crate::config::Source;
 use crate::routing::Reason;
 use crate::snapshot::{Action, Decision, Explanation, Level, PolicyLine, Route, explain as decide};
 
+/// Width of the names of policies, unless there is a longer one.
+const NAME_WIDTH: usize = 11;
+
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
     #[command(flatten)]
@@ -196,6 +199,8 @@ fn describe_route(
         );
     }
     let _ = writeln!(out, "\npolicies, in the order in which they run");
+    let longest = policies.iter().map(|policy| policy.name.len()).max();
+    let width = longest.unwrap_or_default().max(NAME_WIDTH);
     for policy in policies {
         let level = match policy.level {
             Some(Level::Top) => "top level",
@@ -209,8 +214,8 @@ fn describe_route(
             .unwrap_or_default();
         let _ = writeln!(
             out,
-            "  {:<11} {}\n              {level}  {place}",
-            policy.name, policy.text
+            "  {:<width$} {}\n  {:<width$} {level}  {place}",
+            policy.name, policy.text, ""
         );
     }
 }

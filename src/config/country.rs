@@ -63,3 +63,34 @@ impl fmt::Debug for Country {
         fmt::Display::fmt(self, f)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Source, parse};
+    use super::*;
+
+    #[test]
+    fn every_pair_of_letters_has_a_number_of_its_own() {
+        let letters = b'A'..=b'Z';
+        let pairs = letters
+            .clone()
+            .flat_map(|a| letters.clone().map(move |b| [a, b]));
+        let numbers = pairs.map(|pair| Country::from_code(std::str::from_utf8(&pair).unwrap()));
+        assert!(numbers.map(|it| it.unwrap().index()).eq(0..676));
+        for none in ["", "D", "DEU", "de", "D1", "É"] {
+            assert_eq!(Country::from_code(none), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn norway_is_no_boolean() {
+        let source = Source::new("t.yaml", "access: { deny_countries: [NO, on] }\n");
+        let loaded = parse(source, &|_| None);
+        let access = loaded.config.access.unwrap();
+        let denied = &access.on().unwrap().deny_countries;
+        assert_eq!(denied[0].to_string(), "NO");
+        assert_eq!(denied.len(), 1);
+        let finding = &loaded.diagnostics.as_slice()[0].message;
+        assert_eq!(finding, "`on` is not a country: did you mean `ON`?");
+    }
+}

@@ -21,6 +21,7 @@ mod root;
 mod route;
 mod schema;
 mod secret;
+mod security;
 mod service;
 mod shape;
 mod source;
@@ -51,6 +52,10 @@ pub use root::{
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;
 pub use secret::{FileText, Secret};
+pub use security::{
+    FrameOptions, Hsts, OpenerPolicy, ReferrerPolicy, ResourcePolicy, SecurityHeaderFields,
+    SecurityHeaders, SecurityPreset,
+};
 pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFields, UpstreamTls};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};

@@ -13,6 +13,7 @@ use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
 use super::secret::Secret;
+use super::security::SecurityHeaders;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
 use super::source::Spanned;
@@ -66,6 +67,9 @@ pub struct Config {
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on all routes.
     pub cors: Policy<Cors>,
+    /// What browsers are told to beware of, on all routes and in answers to what no route takes: `api`,
+    /// `web`, or more.
+    pub security_headers: Policy<SecurityHeaders>,
     /// Which addresses may come in, on all routes.
     pub access: Policy<Access>,
     /// The largest request body on all routes; `server.limits.body` unless written.

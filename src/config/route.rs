@@ -9,6 +9,7 @@ use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
 use super::root::Priority;
+use super::security::SecurityHeaders;
 use super::service::HashKey;
 use super::shape::{Dictionary, FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
@@ -76,6 +77,8 @@ pub struct RouteFields {
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules.
     pub cors: Policy<Cors>,
+    /// What browsers are told to beware of: `api`, `web`, or more.
+    pub security_headers: Policy<SecurityHeaders>,
     /// Which addresses may come in.
     pub access: Policy<Access>,
     /// The largest request body.

@@ -11,6 +11,7 @@ use super::rate_limit::RateLimit;
 use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
 use super::root::Priority;
 use super::route::Route;
+use super::security::SecurityHeaders;
 use super::shape::{FromMap, OneOrMany, Policy, text_or_map};
 use super::source::Spanned;
 use super::units::{ByteSize, Period};
@@ -61,6 +62,8 @@ pub struct Service {
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on this service's routes.
     pub cors: Policy<Cors>,
+    /// What browsers are told to beware of, on this service's routes: `api`, `web`, or more.
+    pub security_headers: Policy<SecurityHeaders>,
     /// Which addresses may come in, on this service's routes.
     pub access: Policy<Access>,
     /// The largest request body on this service's routes.

@@ -13,6 +13,7 @@ use super::fallback::FallbackOn;
 use super::rate_limit::LimitKey;
 use super::resilience::{HedgeAfter, RetryOn};
 use super::root::{NameServer, Network, Threads};
+use super::security::SecurityPreset;
 use super::service::{HashKey, HostHeader, LoadBalancing};
 use super::units::{ByteSize, Period, Share};
 
@@ -245,6 +246,17 @@ impl LoadBalancing {
                 ));
             }
         })
+    }
+}
+
+impl SecurityPreset {
+    /// Reads the short form.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let known = [Self::Api, Self::Web];
+        known
+            .into_iter()
+            .find(|preset| preset.word() == text)
+            .ok_or_else(|| unknown(text, &known.map(Self::word)))
     }
 }
 

@@ -14,7 +14,7 @@ use super::reply::{Body, Reply};
 use super::{arrival, limit};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
-use crate::traffic::Preflight;
+use crate::traffic::{Preflight, came_by_tls};
 
 const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 
@@ -46,11 +46,20 @@ pub(super) async fn admit(
 
 /// What responses say on their way back, whoever gave them.
 pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &Context) {
-    if let Some(route) = context.route() {
+    let route = context.route();
+    if let Some(route) = route {
         limit::tell(response, route, context);
         if let Some(cors) = &route.policies.cors {
             cors.apply(request, context.preflight, response);
         }
+    }
+    let security = match route {
+        Some(route) => &route.policies.security_headers,
+        None => &context.snapshot.unrouted_security_headers,
+    };
+    if let Some(security) = security {
+        let is_over_tls = context.is_from_trusted_proxy && came_by_tls(request);
+        security.apply(is_over_tls, response);
     }
     response.insert(X_REQUEST_ID, context.id.clone());
 }

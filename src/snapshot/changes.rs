@@ -347,6 +347,7 @@ fn compare_route(
         "rate_limit": it => it.nearest(|place| place.rate_limit),
         "cors": it => it.nearest(|place| place.cors),
         "auth": it => it.nearest(|place| place.auth),
+        "security_headers": it => it.nearest(|place| place.security_headers),
         "headers": it => it.nearest(|place| place.headers),
         "timeouts": it => it.nearest(|place| place.timeouts),
         "retry": it => it.nearest(|place| place.retry),

@@ -75,7 +75,7 @@ pub fn compile(
         routes: Vec::new(),
         entries: Vec::new(),
     };
-    compiler.config(config);
+    let unrouted = compiler.config(config);
     let Compiler {
         routes, entries, ..
     } = compiler;
@@ -102,6 +102,7 @@ pub fn compile(
         consumers: consumer_policies,
         auth_failures,
         geoip,
+        unrouted_security_headers: unrouted.security_headers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         settings,
@@ -162,7 +163,8 @@ struct Home<'h> {
 }
 
 impl Compiler<'_> {
-    fn config(&mut self, config: &Config) {
+    /// Returns what holds for requests that no route takes.
+    fn config(&mut self, config: &Config) -> Policies {
         let short = short_rate_limit(config, self.diagnostics);
         let mut written = Written::from(config);
         if short.is_some() {
@@ -198,6 +200,7 @@ impl Compiler<'_> {
         for (number, (key, section)) in config.services.iter().enumerate() {
             self.service(number as u32, key, section, &top);
         }
+        top
     }
 
     fn service(

@@ -41,7 +41,7 @@ use crate::auth::{Identity, KeySets, Labour, Provider, Workbench};
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::ConsumerRequests;
-use crate::traffic::{GeoIp, TrustedProxies};
+use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
 /// All that requests are decided by.
@@ -56,6 +56,8 @@ pub struct Snapshot {
     /// How many bad credentials an address may send.
     pub auth_failures: Option<AuthFailures>,
     geoip: Option<Arc<GeoIp>>,
+    /// What browsers are told in answers to requests that no route takes.
+    pub unrouted_security_headers: Option<Arc<SecurityHeaders>>,
     /// Headers that carry an identity inward. Clients' own are always removed.
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.

@@ -12,7 +12,7 @@ use crate::config::{
     RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{self, RateLimits, Scope};
-use crate::traffic::{Access, Cors, GeoIp, HeaderEdits};
+use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
 
 /// A policy in force, shared by all routes that inherit it; `None` for none.
@@ -29,6 +29,8 @@ pub struct Policies {
     pub auth: Slot<Rule>,
     /// Which origins' scripts may call.
     pub cors: Slot<Cors>,
+    /// What browsers are told to beware of.
+    pub security_headers: Slot<SecurityHeaders>,
     /// What backends see.
     pub request_edits: Slot<HeaderEdits>,
     /// What clients see.
@@ -69,6 +71,7 @@ pub(super) struct Written<'c> {
     pub(super) priority: &'c Option<Spanned<Priority>>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
+    pub(super) security_headers: &'c Policy<config::SecurityHeaders>,
     pub(super) access: &'c Policy<config::Access>,
     pub(super) body_limit: &'c Policy<ByteSize>,
 }
@@ -84,6 +87,7 @@ macro_rules! written {
             priority: &$section.priority,
             headers: &$section.headers,
             cors: &$section.cors,
+            security_headers: &$section.security_headers,
             access: &$section.access,
             body_limit: &$section.body_limit,
         }
@@ -139,6 +143,7 @@ impl Policies {
             limits: None,
             auth: None,
             cors: None,
+            security_headers: None,
             request_edits: None,
             response_edits: None,
             told_total: told(Timeouts::compile(None, &mut Diagnostics::default())),
@@ -206,6 +211,11 @@ impl Policies {
             cors: inherit(written.cors, &self.cors, |cors, span| {
                 Cors::compile(cors, span, diagnostics)
             }),
+            security_headers: inherit(
+                written.security_headers,
+                &self.security_headers,
+                |section, _| Some(SecurityHeaders::compile(section, diagnostics)),
+            ),
             told_total: told(timeouts),
             timeouts,
             retry: match written.retry.as_deref() {

@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::config::{Network, Spanned};
 
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Most hops that are followed back; a longer chain is cut there.
@@ -81,6 +82,18 @@ impl TrustedProxies {
     }
 }
 
+/// Whether a request came by TLS, as the proxy says that forwarded it: in `X-Forwarded-Proto` or, without
+/// it, in the `proto` of `Forwarded` (RFC 7239). Of several proxies the client's counts, which is first.
+pub fn came_by_tls(headers: &HeaderMap) -> bool {
+    let first = |name| headers.get(name)?.to_str().ok()?.split(',').next();
+    let scheme = if headers.contains_key(X_FORWARDED_PROTO) {
+        first(X_FORWARDED_PROTO).map(str::trim)
+    } else {
+        first(header::FORWARDED).and_then(|element| parameter(element, "proto"))
+    };
+    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+}
+
 /// An address as proxies write it: bare, with a port, or in brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
@@ -96,11 +109,16 @@ fn address(text: &str) -> Option<IpAddr> {
 
 /// The `for` of one element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<IpAddr> {
+    parameter(element, "for").and_then(address)
+}
+
+/// A parameter of one element of `Forwarded`.
+fn parameter<'e>(element: &'e str, name: &str) -> Option<&'e str> {
     element.split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("for")
-            .then(|| address(value.trim().trim_matches('"')))?
+        let (key, value) = pair.split_once('=')?;
+        key.trim()
+            .eq_ignore_ascii_case(name)
+            .then(|| value.trim().trim_matches('"'))
     })
 }
 
@@ -175,6 +193,28 @@ mod tests {
             client("10.0.0.1", "forwarded", &["for=_hidden"]),
             "10.0.0.1"
         );
+    }
+
+    #[test]
+    fn the_first_proxy_says_whether_the_client_speaks_tls() {
+        let came = |fields: &[(&'static str, &'static str)]| {
+            let fields = fields.iter().map(|(name, value)| {
+                let value = http::HeaderValue::from_static(value);
+                (HeaderName::from_static(name), value)
+            });
+            came_by_tls(&fields.collect())
+        };
+        let (proto, forwarded) = ("x-forwarded-proto", "forwarded");
+        assert!(came(&[(proto, "https")]));
+        assert!(came(&[(proto, " HTTPS , http")]));
+        assert!(came(&[(
+            forwarded,
+            "for=192.0.2.1;Proto=\"https\", proto=http"
+        )]));
+        assert!(!came(&[]));
+        assert!(!came(&[(proto, "http, https")]));
+        assert!(!came(&[(proto, "http"), (forwarded, "proto=https")]));
+        assert!(!came(&[(forwarded, "for=192.0.2.1, proto=https")]));
     }
 
     proptest! {

@@ -1,5 +1,6 @@
-//! Small policies on single requests and responses: addresses, origins, header edits, and the
-//! answers that a route gives itself. They see headers and addresses, never a connection.
+//! Small policies on single requests and responses: addresses and their countries, origins, security
+//! headers, header edits, and the answers that a route gives itself. They see headers and addresses,
+//! never a connection.
 
 mod access;
 mod answer;
@@ -9,6 +10,7 @@ mod countries;
 mod geoip;
 mod headers;
 mod origin;
+mod security;
 mod template;
 
 #[cfg(test)]
@@ -22,8 +24,9 @@ mod database;
 
 pub use access::{Access, Denied};
 pub use answer::{Redirect, Respond};
-pub use client::TrustedProxies;
+pub use client::{TrustedProxies, came_by_tls};
 pub use cors::{Cors, Preflight};
 pub use geoip::GeoIp;
 pub use headers::HeaderEdits;
+pub use security::SecurityHeaders;
 pub use template::Template;
