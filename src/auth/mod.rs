@@ -4,6 +4,7 @@
 //! Whatever is wrong with a credential is a refusal, never an error that lets a request go on.
 
 mod api_key;
+mod cache;
 mod consumer;
 mod credentials;
 mod identity;

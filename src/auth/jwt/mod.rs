@@ -1,7 +1,6 @@
 //! JSON Web Tokens: where they are found, how they are verified, and what is remembered of them
 //! (RFC 7519, RFC 7515, RFC 8725).
 
-mod cache;
 mod jwks;
 mod key_set;
 mod keys;
@@ -14,12 +13,12 @@ use std::time::Instant;
 
 use http::HeaderName;
 
-use self::cache::{Epoch, TokenCache};
 pub use self::key_set::{Awaited, Change, KeySet, KeySets, Place as KeyPlace, Source as KeySource};
 use self::keys::{Keys, to_library};
 use self::remote::RemoteKeys;
 pub use self::remote::{count_keys, is_safe_origin};
 use self::verify::{Claimed, Verifier};
+use super::cache::{CredentialCache, Epoch};
 use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
 use super::identity::{Identity, Likeness};
@@ -31,6 +30,8 @@ use crate::config::{self, Diagnostics, Spanned};
 
 /// Most tokens that may be remembered: above it their memory is counted in gigabytes.
 const MOST_TOKENS: usize = 1 << 20;
+/// Seconds after which a token is verified anew although it has not expired.
+const LONGEST_STAY: u64 = 300;
 /// Longest leeway, in seconds.
 const LONGEST_LEEWAY: u64 = 600;
 
@@ -39,7 +40,7 @@ pub(super) struct Tokens {
     places: Box<[Place]>,
     verifier: Verifier,
     keys: Origin,
-    cache: TokenCache,
+    cache: CredentialCache,
     /// Where costly signatures are verified.
     bench: Arc<Workbench>,
     /// The latest time seen, in seconds since 1970.
@@ -118,7 +119,7 @@ impl Tokens {
             },
             keys,
             bench: surroundings.signatures.clone(),
-            cache: TokenCache::new(jwt.cache_tokens.value),
+            cache: CredentialCache::new(jwt.cache_tokens.value, LONGEST_STAY),
             latest: AtomicU64::new(0),
         })
     }
@@ -153,7 +154,7 @@ impl Tokens {
         {
             self.cache.begin_epoch(keys.read_again());
         }
-        if let Some(known) = self.cache.find(token, now) {
+        if let Some(known) = self.cache.find(token.as_bytes(), now) {
             return known.into();
         }
         // From before the keys are looked at: if one is taken away meanwhile, this is not remembered.
@@ -186,13 +187,17 @@ impl Tokens {
         keys: &Keys,
         (epoch, now): (Epoch, u64),
     ) -> Result<Arc<Identity>, Refusal> {
+        let key = token.as_bytes();
         match self.verifier.confirm(token, claimed, keys) {
             Ok(verified) => {
-                self.cache.keep(token, &verified, epoch, now);
+                self.cache.keep(key, &verified, epoch, now);
                 Ok(verified.identity)
             }
             Err(refusal) => {
-                self.cache.refuse(token, refusal, epoch, now);
+                // Other refusals are cheap to find again, or may pass.
+                if refusal == Refusal::BadSignature {
+                    self.cache.refuse(key, refusal, epoch, now);
+                }
                 Err(refusal)
             }
         }

@@ -10,7 +10,8 @@ use jsonwebtoken::Algorithm;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::super::identity::{Identity, Likeness};
+use super::super::cache::Verified;
+use super::super::identity::Likeness;
 use super::super::refusal::Refusal;
 use super::keys::{Key, Keys};
 
@@ -18,15 +19,6 @@ use super::keys::{Key, Keys};
 pub(super) const LONGEST_TOKEN: usize = 8192;
 const LONGEST_HEADER: usize = 1024;
 const LONGEST_KEY_ID: usize = 256;
-
-/// A token that is what it must be.
-pub(super) struct Verified {
-    pub(super) identity: Arc<Identity>,
-    /// Seconds since 1970 from which on it is valid, leeway included.
-    pub(super) from: u64,
-    /// Seconds since 1970 at which it has expired, leeway included.
-    pub(super) until: u64,
-}
 
 /// What a token says, in all of which it would be accepted if its signature is good.
 pub(super) struct Claimed {

@@ -1,8 +1,8 @@
-//! Tokens that were verified, so that they need not be verified again.
+//! Credentials that were verified, so that they need not be verified again.
 //!
-//! A keyed hash finds the place and the whole token is compared, which is stronger than any digest:
-//! nobody can make another token that is taken for a cached one. Bounded, without locks, and without
-//! an allocation for a hit.
+//! A keyed hash finds the place and the whole key is compared – the token itself, or a digest that nobody
+//! can compute outside – so nobody can make another credential that is taken for a cached one. Bounded,
+//! without locks, and without an allocation for a hit.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,33 +10,40 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use ahash::RandomState;
 use arc_swap::ArcSwapOption;
 
-use super::super::identity::Identity;
-use super::super::refusal::Refusal;
-use super::verify::Verified;
+use super::identity::Identity;
+use super::refusal::Refusal;
 
-/// Places that a token may be kept in.
+/// Places that a credential may be kept in.
 const WAYS: usize = 4;
-/// Seconds after which a token is verified anew although it has not expired.
-const LONGEST_STAY: u64 = 300;
-/// Seconds for which a token with a bad signature is refused without a look.
+/// Seconds for which a bad credential is refused without a look.
 const REFUSED_FOR: u64 = 10;
-/// Refused tokens remembered; apart from the others, so that a flood of bad tokens displaces no good
-/// one.
+/// Bad credentials remembered; apart from the others, so that a flood of them displaces no good one.
 const REFUSED_PLACES: usize = 4096;
 
-pub(super) struct TokenCache {
+pub(super) struct CredentialCache {
     seed: RandomState,
+    /// Seconds after which a credential is verified anew although it has not expired.
+    longest_stay: u64,
     verified: Box<[ArcSwapOption<Entry>]>,
     refused: Box<[ArcSwapOption<Refused>]>,
-    /// Which of a token's places is given up next.
+    /// Which of a credential's places is given up next.
     turn: AtomicUsize,
-    /// Counts how often a key was taken away: tokens that were verified before are verified anew.
+    /// Counts how often a key was taken away: what was verified before is verified anew.
     removals: AtomicU64,
-    /// Counts how often keys changed: tokens that were refused before may be good.
+    /// Counts how often keys changed: what was refused before may be good.
     changes: AtomicU64,
 }
 
-/// With which keys a token was verified.
+/// A credential that is what it must be.
+pub(super) struct Verified {
+    pub(super) identity: Arc<Identity>,
+    /// Seconds since 1970 from which on it is valid, leeway included.
+    pub(super) from: u64,
+    /// Seconds since 1970 at which it has expired, leeway included.
+    pub(super) until: u64,
+}
+
+/// With which keys a credential was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Epoch {
     removals: u64,
@@ -45,7 +52,7 @@ pub(super) struct Epoch {
 
 struct Entry {
     hash: u64,
-    token: Box<str>,
+    key: Box<[u8]>,
     identity: Arc<Identity>,
     epoch: Epoch,
     /// Seconds since 1970.
@@ -55,21 +62,23 @@ struct Entry {
 
 struct Refused {
     hash: u64,
-    token: Box<str>,
+    key: Box<[u8]>,
     refusal: Refusal,
     epoch: Epoch,
     until: u64,
 }
 
-impl TokenCache {
-    /// A cache for about so many tokens; 0 for none.
-    pub(super) fn new(tokens: usize) -> Self {
-        let (places, refused) = match tokens {
+impl CredentialCache {
+    /// A cache for about so many credentials, none of which stays for more seconds than this; 0 for none
+    /// at all.
+    pub(super) fn new(credentials: usize, longest_stay: u64) -> Self {
+        let (places, refused) = match credentials {
             0 => (0, 0),
-            _ => (tokens.next_power_of_two().max(WAYS), REFUSED_PLACES),
+            _ => (credentials.next_power_of_two().max(WAYS), REFUSED_PLACES),
         };
         Self {
             seed: RandomState::new(),
+            longest_stay,
             verified: (0..places).map(|_| ArcSwapOption::empty()).collect(),
             refused: (0..refused).map(|_| ArcSwapOption::empty()).collect(),
             turn: AtomicUsize::new(0),
@@ -78,17 +87,17 @@ impl TokenCache {
         }
     }
 
-    /// What is known of a token at `now`.
-    pub(super) fn find(&self, token: &str, now: u64) -> Option<Result<Arc<Identity>, Refusal>> {
+    /// What is known of a credential at `now`.
+    pub(super) fn find(&self, key: &[u8], now: u64) -> Option<Result<Arc<Identity>, Refusal>> {
         if self.verified.is_empty() {
             return None;
         }
-        let hash = self.seed.hash_one(token);
+        let hash = self.seed.hash_one(key);
         for place in self.places(hash) {
             let entry = place.load();
             if let Some(entry) = entry.as_deref()
                 && entry.hash == hash
-                && *entry.token == *token
+                && *entry.key == *key
             {
                 let is_valid = (entry.from..entry.until).contains(&now)
                     && entry.epoch.removals == self.removals.load(Ordering::Acquire);
@@ -100,14 +109,14 @@ impl TokenCache {
             .as_deref()
             .filter(|refused| {
                 refused.hash == hash
-                    && *refused.token == *token
+                    && *refused.key == *key
                     && now < refused.until
                     && refused.epoch.changes == self.changes.load(Ordering::Acquire)
             })
             .map(|refused| Err(refused.refusal))
     }
 
-    /// Which keys tokens are verified with now.
+    /// Which keys credentials are verified with now.
     pub(super) fn epoch(&self) -> Epoch {
         Epoch {
             removals: self.removals.load(Ordering::Acquire),
@@ -124,16 +133,16 @@ impl TokenCache {
         }
     }
 
-    /// Remembers a token that was verified with the keys of `epoch`, until it expires at the latest.
-    pub(super) fn keep(&self, token: &str, verified: &Verified, epoch: Epoch, now: u64) {
+    /// Remembers a credential that was verified with the keys of `epoch`, until it expires at the latest.
+    pub(super) fn keep(&self, key: &[u8], verified: &Verified, epoch: Epoch, now: u64) {
         if self.verified.is_empty() {
             return;
         }
-        let hash = self.seed.hash_one(token);
+        let hash = self.seed.hash_one(key);
         let places = self.places(hash);
         let is_free = |place: &ArcSwapOption<Entry>| {
             place.load().as_deref().is_none_or(|entry| {
-                entry.until <= now || (entry.hash == hash && *entry.token == *token)
+                entry.until <= now || (entry.hash == hash && *entry.key == *key)
             })
         };
         let place = places
@@ -142,24 +151,23 @@ impl TokenCache {
             .unwrap_or_else(|| &places[self.turn.fetch_add(1, Ordering::Relaxed) % WAYS]);
         place.store(Some(Arc::new(Entry {
             hash,
-            token: token.into(),
+            key: key.into(),
             identity: verified.identity.clone(),
             epoch,
             from: verified.from,
-            until: verified.until.min(now + LONGEST_STAY),
+            until: verified.until.min(now + self.longest_stay),
         })));
     }
 
-    /// Remembers a token whose signature is bad, which only other keys can make good. Other refusals are
-    /// cheap to find again, or may pass.
-    pub(super) fn refuse(&self, token: &str, refusal: Refusal, epoch: Epoch, now: u64) {
-        if self.refused.is_empty() || refusal != Refusal::BadSignature {
+    /// Remembers a credential that only other keys than those of `epoch` can make good.
+    pub(super) fn refuse(&self, key: &[u8], refusal: Refusal, epoch: Epoch, now: u64) {
+        if self.refused.is_empty() {
             return;
         }
-        let hash = self.seed.hash_one(token);
+        let hash = self.seed.hash_one(key);
         self.refused[hash as usize % REFUSED_PLACES].store(Some(Arc::new(Refused {
             hash,
-            token: token.into(),
+            key: key.into(),
             refusal,
             epoch,
             until: now + REFUSED_FOR,
