@@ -1,11 +1,12 @@
 //! What a request pays for its credential: a token that is remembered, one that is verified, by each kind
-//! of key, bad ones of which no two are the same, and an API key.
+//! of key, bad ones of which no two are the same, an API key, and passwords that are remembered, good and bad.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
 use std::path::Path;
-use std::sync::Arc;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
@@ -15,7 +16,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use serde_json::json;
 use tollgate::auth::{
-    Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench, hash_key,
+    Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
 };
 use tollgate::config::{Diagnostics, Source, parse};
 
@@ -29,7 +30,7 @@ fn provider(section: &str) -> Provider {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        workbenches: &Workbenches::default(),
         base: Path::new("."),
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()
@@ -155,7 +156,7 @@ fn api_keys(criterion: &mut Criterion) {
     let digests: serde_json::Map<_, _> = keys
         .iter()
         .enumerate()
-        .map(|(number, key)| (number.to_string(), json!(hash_key(key))))
+        .map(|(number, key)| (number.to_string(), json!(hash_key(key).unwrap())))
         .collect();
     let digests = serde_json::Value::Object(digests);
     let provider = provider(&format!("{{ api_key: {{ keys: {digests} }} }}"));
@@ -164,5 +165,23 @@ fn api_keys(criterion: &mut Criterion) {
     measure(criterion, "API key", &provider, &good, true);
 }
 
-criterion_group!(benches, shared_secret, public_keys, api_keys);
+fn passwords(criterion: &mut Criterion) {
+    let hash = "$2y$08$LJ14hDHLp6ep4a5AK4tCqup7k7R7dB37hVzlkO/VtIgcMA2.LJs9u";
+    let provider = provider(&format!("{{ basic: {{ users: \"alice:{hash}\" }} }}"));
+    let show = |pair: &str| {
+        let value = format!("Basic {}", STANDARD.encode(pair));
+        [with(header::AUTHORIZATION, &value)]
+    };
+    let (good, bad) = (show("alice:wonderland"), show("alice:rabbit"));
+    measure(criterion, "password, remembered", &provider, &good, true);
+    measure(
+        criterion,
+        "password, bad, remembered",
+        &provider,
+        &bad,
+        false,
+    );
+}
+
+criterion_group!(benches, shared_secret, public_keys, api_keys, passwords);
 criterion_main!(benches);

@@ -2,14 +2,13 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
 
 use std::path::Path;
-use std::sync::Arc;
 
 use allocation_counter::measure;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use tollgate::auth::{
-    Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench, hash_key,
+    Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
 };
 use tollgate::config::{Diagnostics, Source, parse};
 
@@ -23,7 +22,7 @@ fn provider(section: &str) -> Provider {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        workbenches: &Workbenches::default(),
         base: Path::new("."),
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()
@@ -70,7 +69,7 @@ fn a_remembered_credential_costs_no_allocation() {
     );
     let keys = provider(&format!(
         "{{ api_key: {{ keys: {{ a: \"{}\" }} }} }}",
-        hash_key("key-acme")
+        hash_key("key-acme").unwrap()
     ));
     let name = HeaderName::from_static("x-api-key");
     assert_eq!(allocations(&keys, name.clone(), "key-acme"), (0, true));

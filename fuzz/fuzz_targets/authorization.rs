@@ -2,11 +2,11 @@
 #![no_main]
 
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use libfuzzer_sys::fuzz_target;
-use tollgate::auth::{Consumers, Credentials, KeySets, Labour, Provider, Surroundings, Workbench};
+use tollgate::auth::{Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches};
 use tollgate::config::{Diagnostics, Source, parse};
 
 const CONFIGURATION: &str = r#"
@@ -33,7 +33,7 @@ static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        workbenches: &Workbenches::default(),
         base: Path::new("."),
     };
     let mut diagnostics = Diagnostics::default();

@@ -1,5 +1,5 @@
 //! API keys. Only digests of them are kept: SHA-256, which is enough for keys that nobody chose
-//! (`tollgate hash-key` makes them of 32 random bytes), and costs a fraction of a microsecond.
+//! ([`new_key`] makes them of 32 random bytes), and costs a fraction of a microsecond.
 //!
 //! The digest of what a client sends is looked up, so how long that takes says nothing of any key:
 //! nobody can choose a key by its digest, one byte after the other.
@@ -8,13 +8,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use ahash::RandomState;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderName;
+use openssl::rand::rand_bytes;
 use openssl::sha::sha256;
 
 use super::consumer::Members;
 use super::credentials::Credentials;
 use super::identity::{Identity, Likeness};
-use super::place::{Place, find_token};
+use super::place::{Place, find_token, is_token};
 use super::provider::forwarded_header;
 use super::refusal::Refusal;
 use crate::config::{self, ApiKeyDigests, Diagnostics, OneOrMany, Span, Spanned};
@@ -33,11 +36,31 @@ pub(super) struct ApiKeys {
     forwarded: Option<HeaderName>,
 }
 
+/// A key that nobody can guess.
+///
+/// # Errors
+/// When the system has no random numbers.
+pub fn new_key() -> Result<String, String> {
+    let mut random = [0; 32];
+    rand_bytes(&mut random).map_err(|error| error.to_string())?;
+    // Programs that look for secrets that were published by mistake know them by what they begin with.
+    Ok(format!("tg_{}", URL_SAFE_NO_PAD.encode(random)))
+}
+
 /// The digest of a key, as it is written in configurations.
-pub fn hash_key(key: &str) -> String {
+///
+/// # Errors
+/// Why no request could carry it.
+pub fn hash_key(key: &str) -> Result<String, String> {
+    if !is_token(key) {
+        return Err("a key has letters, digits and `-._~+/=` only".to_owned());
+    }
+    if key.len() > LONGEST_KEY {
+        return Err(format!("a key has {LONGEST_KEY} characters at most"));
+    }
     let digest = sha256(key.as_bytes());
     let hex = digest.iter().map(|byte| format!("{byte:02x}"));
-    SHA_256.to_owned() + &hex.collect::<String>()
+    Ok(SHA_256.to_owned() + &hex.collect::<String>())
 }
 
 impl ApiKeys {
@@ -64,7 +87,25 @@ impl ApiKeys {
                 None
             }
         };
-        let likeness = Likeness::of_names(provider, forwarded.clone(), members);
+        let mut hidden = Vec::new();
+        if section.hide_credentials {
+            for written in &section.from {
+                let header = Place::new(written).and_then(|it| it.header());
+                is_sound &= header.is_some();
+                if header.is_none() {
+                    diagnostics
+                        .error(
+                            written.span,
+                            "`hide_credentials` can't take a key out of this place",
+                        )
+                        .help(
+                            "let keys be in headers only, or backends see those that are elsewhere",
+                        );
+                }
+                hidden.extend(header);
+            }
+        }
+        let likeness = Likeness::of_names(provider, forwarded.clone(), members, hidden);
         let by_digest = match &section.keys.value {
             config::ApiKeys::Here(written) => {
                 Table::new(&likeness, section.keys.span).fill(written, diagnostics)

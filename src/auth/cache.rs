@@ -69,8 +69,8 @@ struct Refused {
 }
 
 impl CredentialCache {
-    /// A cache for about so many credentials, none of which stays for more seconds than this; 0 for none
-    /// at all.
+    /// A cache for about so many credentials, none of which stays for more seconds than this. 0 remembers
+    /// none: without places not even bad ones, without time only those.
     pub(super) fn new(credentials: usize, longest_stay: u64) -> Self {
         let (places, refused) = match credentials {
             0 => (0, 0),
@@ -135,7 +135,7 @@ impl CredentialCache {
 
     /// Remembers a credential that was verified with the keys of `epoch`, until it expires at the latest.
     pub(super) fn keep(&self, key: &[u8], verified: &Verified, epoch: Epoch, now: u64) {
-        if self.verified.is_empty() {
+        if self.verified.is_empty() || self.longest_stay == 0 {
             return;
         }
         let hash = self.seed.hash_one(key);

@@ -21,6 +21,8 @@ pub struct Identity {
     consumer: Option<Arc<Consumer>>,
     /// What backends are told of it, as fields.
     pub forward: Box<[(HeaderName, HeaderValue)]>,
+    /// The fields of its credential, if backends are not to see them.
+    pub hidden: Arc<[HeaderName]>,
 }
 
 /// What a provider makes identities of.
@@ -36,6 +38,8 @@ pub(super) struct Likeness {
     pub(super) forwarded: Box<[(Box<str>, HeaderName)]>,
     /// The consumers by their subjects.
     pub(super) members: Members,
+    /// The fields in which credentials are that backends are not to see.
+    pub(super) hidden: Arc<[HeaderName]>,
 }
 
 /// What can't stand in a header field, and `%` itself so that it can be decoded again.
@@ -43,7 +47,13 @@ const UNSAFE: &AsciiSet = &CONTROLS.add(b'%');
 
 impl Likeness {
     /// Identities of somebody who is known by a name and nothing else, in a field if it is forwarded.
-    pub(super) fn of_names(provider: &str, field: Option<HeaderName>, members: Members) -> Self {
+    /// Their credentials are in `hidden` fields, as far as backends are not to see them.
+    pub(super) fn of_names(
+        provider: &str,
+        field: Option<HeaderName>,
+        members: Members,
+        hidden: impl IntoIterator<Item = HeaderName>,
+    ) -> Self {
         Self {
             provider: provider.into(),
             subject: SUBJECT.into(),
@@ -53,6 +63,7 @@ impl Likeness {
                 .map(|name| (SUBJECT.into(), name))
                 .collect(),
             members,
+            hidden: hidden.into_iter().collect(),
         }
     }
 
@@ -80,6 +91,7 @@ impl Likeness {
             roles: words(&claims, self.roles.iter().map(|way| &**way)),
             consumer: consumer.cloned(),
             forward: fields.chain(forwarded).collect(),
+            hidden: self.hidden.clone(),
             claims,
         }
     }
@@ -196,6 +208,7 @@ mod tests {
             roles: Box::new(["roles".into(), "realm.roles".into()]),
             forwarded,
             members: Members::default(),
+            hidden: Arc::default(),
         };
         likeness.with(claims)
     }

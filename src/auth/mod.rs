@@ -4,6 +4,7 @@
 //! Whatever is wrong with a credential is a refusal, never an error that lets a request go on.
 
 mod api_key;
+mod basic;
 mod cache;
 mod consumer;
 mod credentials;
@@ -16,7 +17,8 @@ mod requirement;
 mod rule;
 mod work;
 
-pub use api_key::hash_key;
+pub use api_key::{hash_key, new_key};
+pub use basic::hash_password;
 pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 pub use credentials::{Credentials, Verdict};
 pub use identity::Identity;
@@ -25,4 +27,4 @@ pub use provider::{Provider, Surroundings};
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};
 pub use rule::{Known, Rule, Way};
-pub use work::{Labour, Work, Workbench};
+pub use work::{Labour, Work, Workbenches};

@@ -26,13 +26,22 @@ impl Place {
         })
     }
 
+    /// The header that holds the token and nothing else, if there is one.
+    pub(super) fn header(&self) -> Option<HeaderName> {
+        match self {
+            Self::Bearer => Some(header::AUTHORIZATION),
+            Self::Header(name) => Some(name.clone()),
+            Self::Cookie(_) | Self::Query(_) => None,
+        }
+    }
+
     fn find<'r>(
         &self,
         headers: &'r HeaderMap,
         query: Option<&'r str>,
     ) -> Result<Option<&'r str>, Refusal> {
         match self {
-            Self::Bearer => bearer(headers),
+            Self::Bearer => of_scheme("bearer", headers),
             Self::Header(name) => match only(headers.get_all(name).iter())? {
                 Some(value) => token(text(value)?.trim()),
                 None => Ok(None),
@@ -74,18 +83,22 @@ pub(super) fn find_token<'r>(
     found.ok_or(Refusal::Missing)
 }
 
-/// `Authorization: Bearer …` (RFC 6750 §2.1). Another scheme is no token.
-fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+/// The token of a scheme in `Authorization`: `Bearer …` (RFC 6750 §2.1), `Basic …` (RFC 7617 §2). Another
+/// scheme is no token.
+pub(super) fn of_scheme<'r>(
+    scheme: &str,
+    headers: &'r HeaderMap,
+) -> Result<Option<&'r str>, Refusal> {
     let Some(value) = only(headers.get_all(header::AUTHORIZATION).iter())? else {
         return Ok(None);
     };
     let value = text(value)?.trim();
-    let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
-    if scheme.eq_ignore_ascii_case("bearer") {
+    let (named, credential) = value.split_once(' ').unwrap_or((value, ""));
+    if named.eq_ignore_ascii_case(scheme) {
         return token(credential.trim_start());
     }
     // A list of credentials, or a token without its scheme, is nobody's guess.
-    if scheme.contains(',') || credential.is_empty() {
+    if named.contains(',') || credential.is_empty() {
         return Err(Refusal::MalformedCredential);
     }
     Ok(None)
@@ -128,16 +141,19 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// A text that can be a token.
-fn token(text: &str) -> Result<Option<&str>, Refusal> {
+/// Whether a text can be a token.
+pub(super) fn is_token(text: &str) -> bool {
     // Without a way out in the middle, the loop is several times as fast.
     let is_sound = text
         .bytes()
         .fold(true, |is_sound, byte| is_sound & TOKEN[usize::from(byte)]);
-    if is_sound && !text.is_empty() {
-        Ok(Some(text))
-    } else {
-        Err(Refusal::MalformedCredential)
+    is_sound && !text.is_empty()
+}
+
+fn token(text: &str) -> Result<Option<&str>, Refusal> {
+    match is_token(text) {
+        true => Ok(Some(text)),
+        false => Err(Refusal::MalformedCredential),
     }
 }
 

@@ -7,11 +7,12 @@ use std::time::Instant;
 use http::{HeaderName, HeaderValue};
 
 use super::api_key::ApiKeys;
+use super::basic::Users;
 use super::consumer::{Consumers, Members, X_CONSUMER, X_CONSUMER_GROUPS};
 use super::credentials::{Credentials, Verdict};
 use super::jwt::{Awaited, KeySets, Tokens};
 use super::refusal::Refusal;
-use super::work::Workbench;
+use super::work::Workbenches;
 use crate::config::{self, Diagnostics, Spanned};
 
 const API_KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"tollgate\"");
@@ -25,6 +26,7 @@ pub struct Provider {
 enum Mechanism {
     Jwt(Arc<Tokens>),
     ApiKey(ApiKeys),
+    Basic(Arc<Users>),
 }
 
 /// What providers share with each other and with their predecessors.
@@ -34,8 +36,8 @@ pub struct Surroundings<'s> {
     pub consumers: &'s Consumers,
     /// The keys that are fetched.
     pub key_sets: &'s KeySets,
-    /// Where costly signatures are verified.
-    pub signatures: &'s Arc<Workbench>,
+    /// Where costly credentials are verified.
+    pub workbenches: &'s Workbenches,
     /// The folder from which files are looked for.
     pub base: &'s Path,
 }
@@ -74,6 +76,7 @@ impl Provider {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.forwarded_headers().cloned().collect(),
             Mechanism::ApiKey(keys) => keys.forwarded_header().cloned().into_iter().collect(),
+            Mechanism::Basic(users) => users.forwarded_header().cloned().into_iter().collect(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Provider {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.authenticate(credentials),
             Mechanism::ApiKey(keys) => keys.authenticate(credentials).into(),
+            Mechanism::Basic(users) => users.authenticate(credentials),
         }
     }
 
@@ -89,7 +93,7 @@ impl Provider {
     pub fn remedy(&self, refusal: Refusal) -> Option<Awaited> {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.remedy(refusal, Instant::now()),
-            Mechanism::ApiKey(_) => None,
+            Mechanism::ApiKey(_) | Mechanism::Basic(_) => None,
         }
     }
 
@@ -98,6 +102,7 @@ impl Provider {
         match &self.mechanism {
             Mechanism::Jwt(_) => refusal.bearer_challenge(),
             Mechanism::ApiKey(_) => API_KEY_CHALLENGE,
+            Mechanism::Basic(users) => users.challenge(),
         }
     }
 
@@ -119,8 +124,12 @@ impl Mechanism {
             let tokens = Tokens::compile(name, jwt, members, surroundings, diagnostics)?;
             return Some(Self::Jwt(Arc::new(tokens)));
         }
-        let keys = section.api_key.as_ref()?;
-        ApiKeys::compile(name, keys, members, diagnostics).map(Self::ApiKey)
+        if let Some(keys) = &section.api_key {
+            return ApiKeys::compile(name, keys, members, diagnostics).map(Self::ApiKey);
+        }
+        let users = section.basic.as_ref()?;
+        let users = Users::compile(name, users, members, surroundings, diagnostics)?;
+        Some(Self::Basic(Arc::new(users)))
     }
 }
 

@@ -63,7 +63,7 @@ impl Refusal {
             Self::Missing => "a credential is needed",
             Self::MalformedCredential => "the credential is malformed",
             Self::SeveralCredentials => "the request has more than one credential",
-            Self::TooLong => "the token is too long",
+            Self::TooLong => "the credential is too long",
             Self::MalformedToken => "the token is malformed",
             Self::CriticalExtension => "the token uses an extension that is not supported",
             Self::AlgorithmNotAllowed => "the token's algorithm is not allowed",
@@ -83,7 +83,7 @@ impl Refusal {
     }
 
     /// Whether the credential may be one that another provider knows. One that a provider knows and
-    /// refuses is no other's.
+    /// refuses is no other's; passwords are known together with their names only.
     pub fn leaves_it_to_others(self) -> bool {
         matches!(
             self,

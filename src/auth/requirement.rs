@@ -330,7 +330,7 @@ mod tests {
         let Value::Object(claims) = claims else {
             unreachable!("claims are an object")
         };
-        let likeness = Likeness::of_names("main", None, Default::default());
+        let likeness = Likeness::of_names("main", None, Default::default(), None);
         likeness.with(claims)
     }
 

@@ -28,10 +28,9 @@ pub enum Labour {
     Password,
 }
 
-/// Where such work is done: as much at once as there are processors, so that a flood of it leaves room
-/// for everything else.
+/// Where such work is done: only so much at once, so that a flood of it leaves room for everything else.
 #[derive(Debug)]
-pub struct Workbench {
+pub(super) struct Workbench {
     labour: Labour,
     places: Arc<Semaphore>,
     waiting: AtomicUsize,
@@ -43,13 +42,38 @@ pub struct Work {
     task: Task,
 }
 
+/// The workbenches, one for each kind of work, so that what is soon done need not wait for what is not.
+#[derive(Debug, Clone)]
+pub struct Workbenches {
+    pub(super) signatures: Arc<Workbench>,
+    pub(super) passwords: Arc<Workbench>,
+}
+
+impl Default for Workbenches {
+    fn default() -> Self {
+        Self {
+            signatures: Arc::new(Workbench::new(Labour::Signature)),
+            passwords: Arc::new(Workbench::new(Labour::Password)),
+        }
+    }
+}
+
 impl Workbench {
-    /// A workbench for one kind of work.
-    pub fn new(labour: Labour) -> Self {
+    /// A workbench for one kind of work: as much at once as there are processors, or half as much of what
+    /// takes so long that whoever shares a processor with it feels that.
+    fn new(labour: Labour) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        let places = match labour {
+            Labour::Signature => processors,
+            Labour::Password => (processors / 2).max(1),
+        };
+        Self::with_places(labour, places)
+    }
+
+    fn with_places(labour: Labour, places: usize) -> Self {
         Self {
             labour,
-            places: Arc::new(Semaphore::new(processors)),
+            places: Arc::new(Semaphore::new(places)),
             waiting: AtomicUsize::new(0),
         }
     }
@@ -134,11 +158,7 @@ mod tests {
     use super::*;
 
     fn bench(places: usize) -> Arc<Workbench> {
-        Arc::new(Workbench {
-            labour: Labour::Signature,
-            places: Arc::new(Semaphore::new(places)),
-            waiting: AtomicUsize::new(0),
-        })
+        Arc::new(Workbench::with_places(Labour::Signature, places))
     }
 
     #[tokio::test]

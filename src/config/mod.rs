@@ -32,7 +32,8 @@ mod yaml;
 
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
-    AuthRuleFields, AuthWay, AuthWayFields, Jwt, JwtAlgorithm, JwtKeys, Requirement, TokenPlace,
+    AuthRuleFields, AuthWay, AuthWayFields, Basic, Jwt, JwtAlgorithm, JwtKeys, Requirement,
+    TokenPlace,
 };
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};

@@ -235,6 +235,9 @@ fn set_identity(headers: &mut HeaderMap, context: &Context) {
         }
     }
     if let Some(identity) = &context.identity {
+        for name in &*identity.hidden {
+            headers.remove(name);
+        }
         for (name, value) in &identity.forward {
             headers.insert(name, value.clone());
         }

@@ -46,7 +46,7 @@ pub fn compile(
         let surroundings = auth::Surroundings {
             consumers: &consumers,
             key_sets: &state.key_sets,
-            signatures: &state.signatures,
+            workbenches: &state.workbenches,
             base: base_of(&source.path),
         };
         match Provider::compile(name, section, surroundings, diagnostics) {

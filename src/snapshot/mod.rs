@@ -37,7 +37,7 @@ pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
-use crate::auth::{Identity, KeySets, Labour, Provider, Workbench};
+use crate::auth::{Identity, KeySets, Provider, Workbenches};
 use crate::limits;
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::ConsumerRequests;
@@ -73,8 +73,8 @@ pub struct State {
     pub limits: Arc<limits::Store>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
-    /// Where costly signatures are verified.
-    pub signatures: Arc<Workbench>,
+    /// Where costly credentials are verified.
+    pub workbenches: Workbenches,
     /// What is counted of consumers.
     pub consumer_requests: ConsumerRequests,
 }
@@ -86,7 +86,7 @@ impl State {
         Self {
             limits: Arc::new(limits::Store::new(keys)),
             key_sets: Arc::default(),
-            signatures: Arc::new(Workbench::new(Labour::Signature)),
+            workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),
         }
     }

@@ -101,6 +101,7 @@ impl Tokens {
             roles: texts(&jwt.roles_from),
             forwarded: forwarded_claims(jwt, diagnostics),
             members,
+            hidden: Arc::default(),
         };
         let (keys, algorithms) = keys?;
         is_sound.then(|| Self {
@@ -118,7 +119,7 @@ impl Tokens {
                 likeness,
             },
             keys,
-            bench: surroundings.signatures.clone(),
+            bench: surroundings.workbenches.signatures.clone(),
             cache: CredentialCache::new(jwt.cache_tokens.value, LONGEST_STAY),
             latest: AtomicU64::new(0),
         })

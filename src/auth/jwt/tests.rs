@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use crate::auth::{
-    Consumers, Credentials, Identity, KeySets, Labour, Provider, Refusal, Surroundings, Workbench,
+    Consumers, Credentials, Identity, KeySets, Provider, Refusal, Surroundings, Workbenches,
 };
 use crate::config::{self, Diagnostics, Source};
 
@@ -87,7 +87,7 @@ fn compile(jwt: &str) -> (Option<Provider>, Diagnostics) {
     let surroundings = Surroundings {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
-        signatures: &Arc::new(Workbench::new(Labour::Signature)),
+        workbenches: &Workbenches::default(),
         base: Path::new("."),
     };
     let provider = Provider::compile(name, section, surroundings, &mut diagnostics);

@@ -21,6 +21,9 @@ pub struct ApiKey {
     /// The header in which the name of a key is forwarded. Default: none. What clients send in it is
     /// removed.
     pub forward_name: Option<Spanned<String>>,
+    /// Whether keys are taken out of what backends see; only keys in headers can be. Default `false`.
+    #[serde(default)]
+    pub hide_credentials: bool,
 }
 
 /// Digests of keys, as `tollgate hash-key` prints them, by the name of who has the key; several while

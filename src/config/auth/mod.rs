@@ -1,6 +1,7 @@
 //! Authentication as written: in which ways requests prove who they are, and what a route asks for.
 
 mod api_key;
+mod basic;
 mod failures;
 mod jwt;
 mod rule;
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
+pub use self::basic::Basic;
 pub use self::failures::{AuthFailures, AuthFailuresSlot};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use self::rule::{AuthRule, AuthRuleFields, AuthWay, AuthWayFields, Requirement};
@@ -23,14 +25,17 @@ pub struct AuthProvider {
     pub jwt: Option<Spanned<Jwt>>,
     /// Keys that clients were given, of which only digests are kept.
     pub api_key: Option<Spanned<ApiKey>>,
+    /// Names and passwords (RFC 7617), of which only hashes are kept.
+    pub basic: Option<Spanned<Basic>>,
 }
 
 impl AuthProvider {
     /// The mechanisms, each by its key and whether it is written.
-    pub fn mechanisms(&self) -> [(&'static str, bool); 2] {
+    pub fn mechanisms(&self) -> [(&'static str, bool); 3] {
         [
             ("jwt", self.jwt.is_some()),
             ("api_key", self.api_key.is_some()),
+            ("basic", self.basic.is_some()),
         ]
     }
 
@@ -52,6 +57,7 @@ impl AuthProvider {
         {
             texts.push(text);
         }
+        texts.extend(self.basic.as_mut().map(|it| &mut it.value.users.value));
         texts
     }
 
