@@ -3,7 +3,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::Path;
+use std::process::{Output, Stdio};
 
 fn said(arguments: &[&str], directory: &Path) -> String {
     let output = support::run(arguments, directory);
@@ -118,6 +120,79 @@ fn explain_tells_the_route_the_misses_and_the_lines() {
         directory.path(),
     );
     assert!(deleted.contains("/orders/7 (made canonical)"), "{deleted}");
+}
+
+/// Runs the program to its end with something on its standard input.
+fn run_with(input: &[u8], arguments: &[&str]) -> Output {
+    let mut child = support::binary()
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(input).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+#[test]
+fn a_new_key_is_never_the_same_and_has_the_digest_that_is_printed() {
+    let directory = tempfile::tempdir().unwrap();
+    let made = || said(&["hash-key"], directory.path());
+    let printed = made();
+    let (key, digest) = printed
+        .strip_prefix("key:    ")
+        .and_then(|rest| rest.split_once("\ndigest: "))
+        .unwrap_or_else(|| panic!("{printed}"));
+    assert!(key.starts_with("tg_") && key.len() == 46, "{key}");
+    assert_ne!(printed, made());
+    for end in ["", "\n", "\r\n"] {
+        let output = run_with(format!("{key}{end}").as_bytes(), &["hash-key", "--stdin"]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), digest);
+    }
+    // What `sha256sum` says.
+    let output = run_with(b"abc\n", &["hash-key", "--stdin"]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n"
+    );
+}
+
+#[test]
+fn a_password_becomes_a_line_for_a_file_of_users() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = run_with(b"wonderland\n", &["hash-key", "--password", "alice"]);
+    let line = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        line.starts_with("alice:$argon2id$v=19$m=19456,t=2,p=1$"),
+        "{line}"
+    );
+    std::fs::write(directory.path().join("htpasswd"), line).unwrap();
+    std::fs::write(
+        directory.path().join("t.yaml"),
+        "auth_providers: { m: { basic: { users: { file: htpasswd } } } }\nservices: { a: { base_url: \"http://h\", auth: m, routes: [/a] } }\n",
+    )
+    .unwrap();
+    said(&["check", "-c", "t.yaml"], directory.path());
+}
+
+#[test]
+fn what_no_request_could_show_is_not_hashed() {
+    for (input, arguments) in [
+        (&b"two words\n"[..], &["hash-key", "--stdin"][..]),
+        (b"", &["hash-key", "--stdin"]),
+        (&[b'a'; 2000], &["hash-key", "--stdin"]),
+        (b"\xff\n", &["hash-key", "--stdin"]),
+        (b"", &["hash-key", "--password", "alice"]),
+        (b"tab\tbed\n", &["hash-key", "--password", "alice"]),
+        (b"wonderland\n", &["hash-key", "--password", "a:b"]),
+        (b"wonderland\n", &["hash-key", "--password", ""]),
+    ] {
+        let output = run_with(input, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        assert!(output.stdout.is_empty(), "{output:?}");
+        assert!(output.stderr.starts_with(b"tollgate: "), "{output:?}");
+    }
 }
 
 #[test]

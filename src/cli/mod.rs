@@ -7,6 +7,7 @@ mod credentials;
 mod diff;
 mod explain;
 mod generate;
+mod hash_key;
 mod init;
 mod operator;
 mod reload;
@@ -49,6 +50,8 @@ enum Command {
     Init(init::Arguments),
     /// Print a token for trying routes that need one, signed with a provider's shared secret
     Token(token::Arguments),
+    /// Make an API key and its digest, or hash a key or a password that there is
+    HashKey(hash_key::Arguments),
     /// Print the JSON Schema of the configuration, for editors
     Schema,
     /// Print shell completions
@@ -96,6 +99,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Token(arguments) => token::token(&arguments),
+        Command::HashKey(arguments) => hash_key::hash(&arguments),
         Command::Schema => generate::schema(),
         Command::Completions { shell } => generate::completions(shell, &mut CommandLine::command()),
         Command::Man => generate::manual(CommandLine::command()),
