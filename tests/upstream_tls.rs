@@ -3,54 +3,20 @@
 
 mod support;
 
-use openssl::pkey::PKey;
-use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
-use openssl::x509::X509;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use support::{Gateway, Upstream};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::Response;
+use support::{Authority, Gateway, Upstream};
 
 /// A backend with a certificate for `name`, and the authority that signed it as PEM.
 async fn backend(name: &str) -> (Upstream, String) {
-    let authority_key = KeyPair::generate().unwrap();
-    let mut authority = CertificateParams::new(Vec::new()).unwrap();
-    authority
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, "test authority");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = authority.self_signed(&authority_key).unwrap().pem();
-    let issuer = Issuer::new(authority, authority_key);
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-    params
-        .distinguished_name
-        .push(rcgen::DnType::CommonName, name);
-    let certificate = params.signed_by(&key, &issuer).unwrap().pem();
-    let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
-    acceptor
-        .set_certificate(&X509::from_pem(certificate.as_bytes()).unwrap())
-        .unwrap();
-    let key = PKey::private_key_from_pem(key.serialize_pem().as_bytes()).unwrap();
-    acceptor.set_private_key(&key).unwrap();
-    let acceptor = acceptor.build();
-    let upstream = Upstream::raw(move |stream| {
-        let ssl = Ssl::new(acceptor.context()).unwrap();
-        async move {
-            let mut stream = tokio_openssl::SslStream::new(ssl, stream).unwrap();
-            if std::pin::Pin::new(&mut stream).accept().await.is_err() {
-                return;
-            }
-            let mut request = [0; 4096];
-            while let Ok(1..) = stream.read(&mut request).await {
-                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nsecure";
-                if stream.write_all(answer).await.is_err() {
-                    return;
-                }
-            }
-        }
+    let authority = Authority::new();
+    let secure = authority.certify(name);
+    let upstream = Upstream::serving_securely(secure, |_| async {
+        Response::new(Full::new(Bytes::from_static(b"secure")).boxed())
     })
     .await;
-    (upstream, ca)
+    (upstream, authority.pem().to_owned())
 }
 
 async fn gateway(upstream: &Upstream, ca: &str, tls: &str) -> Gateway {

@@ -14,6 +14,7 @@ mod gateway;
 mod geoip;
 mod machine;
 mod names;
+mod tls;
 mod traffic;
 mod upstream;
 
@@ -23,5 +24,6 @@ pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use geoip::Database;
 pub use machine::Machine;
 pub use names::NameServer;
+pub use tls::{Authority, Secure};
 pub use traffic::Traffic;
 pub use upstream::{Body, Seen, Upstream, service_of};

@@ -14,8 +14,11 @@ use hyper::header::HeaderMap;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
+
+use super::tls::Secure;
 
 /// A backend; ends when dropped.
 pub struct Upstream {
@@ -120,17 +123,21 @@ impl Upstream {
         F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::raw_at(address, move |stream| {
-            let serve = serve.clone();
+        Self::raw_at(address, move |stream| converse(stream, serve.clone())).await
+    }
+
+    /// The same behind TLS.
+    pub async fn serving_securely<F, R>(secure: Secure, serve: F) -> Self
+    where
+        F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
+        R: Future<Output = Response<Body>> + Send + 'static,
+    {
+        Self::raw(move |stream| {
+            let (secure, serve) = (secure.clone(), serve.clone());
             async move {
-                let service = service_fn(move |request| {
-                    let answer = serve(request);
-                    async move { Ok::<_, Infallible>(answer.await) }
-                });
-                let _ = hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades()
-                    .await;
+                if let Some(stream) = secure.accept(stream).await {
+                    converse(stream, serve).await;
+                }
             }
         })
         .await
@@ -186,6 +193,23 @@ impl Upstream {
     pub fn last(&self) -> Seen {
         self.seen().pop().expect("a request came")
     }
+}
+
+/// Answers the requests of a connection.
+pub async fn converse<S, F, R>(stream: S, serve: F)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    F: Fn(Request<Incoming>) -> R,
+    R: Future<Output = Response<Body>> + Send + 'static,
+{
+    let service = service_fn(move |request| {
+        let answer = serve(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let _ = hyper::server::conn::http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }
 
 impl Drop for Upstream {

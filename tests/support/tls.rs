@@ -1,0 +1,64 @@
+//! Backends behind TLS, with an authority of their own.
+
+use std::pin::Pin;
+
+use openssl::pkey::PKey;
+use openssl::ssl::{Ssl, SslAcceptor, SslMethod};
+use openssl::x509::X509;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use tokio::net::TcpStream;
+use tokio_openssl::SslStream;
+
+/// Who signs certificates. Only who is told trusts it.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+/// Who takes connections by a certificate.
+#[derive(Clone)]
+pub struct Secure(SslAcceptor);
+
+impl Authority {
+    pub fn new() -> Self {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params
+            .distinguished_name
+            .push(DnType::CommonName, "test authority");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let pem = params.self_signed(&key).unwrap().pem();
+        let issuer = Issuer::new(params, key);
+        Self { issuer, pem }
+    }
+
+    /// Its own certificate.
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// Signs a certificate for a name.
+    pub fn certify(&self, name: &str) -> Secure {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
+        acceptor
+            .set_certificate(&X509::from_pem(certificate.as_bytes()).unwrap())
+            .unwrap();
+        let key = PKey::private_key_from_pem(key.serialize_pem().as_bytes()).unwrap();
+        acceptor.set_private_key(&key).unwrap();
+        Secure(acceptor.build())
+    }
+}
+
+impl Secure {
+    /// The connection, unless its client does not like the certificate.
+    pub async fn accept(&self, stream: TcpStream) -> Option<SslStream<TcpStream>> {
+        let ssl = Ssl::new(self.0.context()).unwrap();
+        let mut stream = SslStream::new(ssl, stream).unwrap();
+        Pin::new(&mut stream).accept().await.ok()?;
+        Some(stream)
+    }
+}
