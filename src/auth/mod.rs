@@ -22,7 +22,9 @@ pub use basic::hash_password;
 pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 pub use credentials::{Credentials, Verdict};
 pub use identity::Identity;
-pub use jwt::{Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys, is_safe_origin};
+pub use jwt::{
+    Attempt, Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys, is_safe_origin,
+};
 pub use provider::{Provider, Surroundings};
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};

@@ -5,12 +5,13 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use http::Uri;
+use http::uri::Scheme;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora::services::background::BackgroundService;
 use serde::Deserialize;
 
-use crate::auth::{Change, KeyPlace, KeySet, KeySets, count_keys, is_safe_origin};
+use crate::auth::{Attempt, Change, KeyPlace, KeySet, KeySets, count_keys, is_safe_origin};
 use crate::snapshot::State;
 use crate::upstream::{Backends, Document};
 
@@ -31,16 +32,16 @@ impl BackgroundService for KeyFetches {
         loop {
             for set in self.sets.all() {
                 let was_known = set.is_known();
-                let due = set.begin(Instant::now());
+                let attempt = set.begin(Instant::now());
                 if was_known && !set.is_known() {
                     log::error!(
                         "keys given up, since they could not be fetched for too long: from={}",
                         set.source().place
                     );
                 }
-                if let Some(within) = due {
+                if let Some(attempt) = attempt {
                     let backends = self.backends.clone();
-                    tokio::spawn(async move { fetch(&set, &backends, within).await });
+                    tokio::spawn(async move { fetch(attempt, &backends).await });
                 }
             }
             tokio::select! {
@@ -62,9 +63,10 @@ pub(super) async fn fetch_unknown(sets: &KeySets, backends: &Backends) -> Vec<Ar
     let mut sets = sets.all();
     sets.retain(|set| !set.is_known());
     let fetches = sets.iter().map(|set| async move {
-        // Otherwise it is under way, or has just failed.
-        if let Some(within) = set.begin(Instant::now()) {
-            fetch(set, backends, within).await;
+        match set.begin(Instant::now()) {
+            Some(attempt) => fetch(attempt, backends).await,
+            // It is under way, or has just failed.
+            None => set.rest().await,
         }
     });
     futures_util::future::join_all(fetches).await;
@@ -72,23 +74,25 @@ pub(super) async fn fetch_unknown(sets: &KeySets, backends: &Backends) -> Vec<Ar
     sets
 }
 
-async fn fetch(set: &KeySet, backends: &Backends, within: Duration) {
+async fn fetch(attempt: Attempt, backends: &Backends) {
+    let set = attempt.set().clone();
     let place = &set.source().place;
-    let answer = match document(set, backends, within).await {
-        Ok(document) => count_keys(&document.text).map(|keys| (document, keys)),
-        Err(problem) => Err(problem),
+    let within = set.upkeep().timeout;
+    let answer = match tokio::time::timeout(within, document(&set, backends)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(format!("no answer within {within:?}")),
     };
+    let (now, random) = (Instant::now(), fastrand::f64());
     match answer {
         Ok((document, keys)) => {
-            let (now, random) = (Instant::now(), fastrand::f64());
-            match set.fetched(&document.text, document.fresh_for, now, random) {
+            match attempt.fetched(&document.text, document.fresh_for, now, random) {
                 Change::Replaced => log::info!("keys fetched: from={place} keys={keys}"),
                 Change::Recovered => log::info!("keys can be fetched again: from={place}"),
                 Change::None | Change::Failed => {}
             }
         }
         Err(problem) => {
-            if set.failed(Instant::now(), fastrand::f64()) == Change::Failed {
+            if attempt.failed(now, random) == Change::Failed {
                 let rest = match set.is_known() {
                     true => "those known stay in force",
                     false => "tokens can't be verified",
@@ -99,20 +103,23 @@ async fn fetch(set: &KeySet, backends: &Backends, within: Duration) {
     }
 }
 
-async fn document(set: &KeySet, backends: &Backends, within: Duration) -> Result<Document, String> {
-    let begun = Instant::now();
+/// The text of a set, and how many keys it has.
+async fn document(set: &KeySet, backends: &Backends) -> Result<(Document, usize), String> {
     let authorities = set.source().authorities.as_deref();
-    let issuer = match &set.source().place {
-        KeyPlace::Url(uri) => return backends.fetch(uri, authorities, within).await,
-        KeyPlace::Issuer(issuer) => issuer,
+    let within = set.upkeep().timeout;
+    let uri = match &set.source().place {
+        KeyPlace::Url(uri) => uri.clone(),
+        KeyPlace::Issuer(issuer) => {
+            let uri = format!("{}{DISCOVERY}", issuer.trim_end_matches('/'));
+            let uri: Uri = uri.parse().map_err(|_| "its issuer is no URL".to_owned())?;
+            let metadata = backends.fetch(&uri, authorities, within).await;
+            let metadata = metadata.map_err(|problem| format!("{DISCOVERY}: {problem}"))?;
+            key_address(issuer, &metadata.text)?
+        }
     };
-    let uri = format!("{}{DISCOVERY}", issuer.trim_end_matches('/'));
-    let uri: Uri = uri.parse().map_err(|_| "its issuer is no URL".to_owned())?;
-    let metadata = backends.fetch(&uri, authorities, within).await;
-    let metadata = metadata.map_err(|problem| format!("{DISCOVERY}: {problem}"))?;
-    let uri = key_address(issuer, &metadata.text)?;
-    let left = within.saturating_sub(begun.elapsed());
-    backends.fetch(&uri, authorities, left).await
+    let document = backends.fetch(&uri, authorities, within).await?;
+    let keys = count_keys(&document.text)?;
+    Ok((document, keys))
 }
 
 /// Where an issuer's keys are, by its metadata, which must be its own (§4.3).
@@ -130,8 +137,12 @@ fn key_address(issuer: &str, metadata: &str) -> Result<Uri, String> {
             metadata.issuer.escape_debug()
         ));
     }
-    let uri = metadata.jwks_uri.parse::<Uri>().ok();
-    uri.filter(is_safe_origin)
+    // What is told elsewhere must not be about a service on this machine.
+    let is_local = issuer.starts_with("http://");
+    let is_safe =
+        |uri: &Uri| is_safe_origin(uri) && (is_local || uri.scheme() == Some(&Scheme::HTTPS));
+    let uri = metadata.jwks_uri.parse().ok();
+    uri.filter(is_safe)
         .ok_or_else(|| format!("the `jwks_uri` in {DISCOVERY} is no `https` URL"))
 }
 
@@ -152,6 +163,8 @@ mod tests {
             metadata("https://id.example.com", "https://keys.example.com/"),
             metadata("https://ID.example.com/", "https://keys.example.com/"),
             metadata(issuer, "http://keys.example.com/"),
+            metadata(issuer, "http://127.0.0.1:9900/"),
+            metadata(issuer, "https://somebody@keys.example.com/"),
             metadata(issuer, "file:///etc/passwd"),
             metadata(issuer, "/keys"),
             "{}".to_owned(),
@@ -159,5 +172,8 @@ mod tests {
         ] {
             assert!(address(&bad).is_err(), "{bad}");
         }
+        let local = "http://localhost:9000";
+        let metadata = metadata(local, "http://localhost:9000/jwks");
+        assert!(key_address(local, &metadata).is_ok());
     }
 }

@@ -72,8 +72,8 @@ pub enum StartError {
         /// Why not.
         source: std::io::Error,
     },
-    /// Whoever is succeeded knows keys that can't be had now.
-    #[error("the keys of {0} can't be fetched, and the process that serves has them")]
+    /// Whoever is succeeded may know keys that can't be had now.
+    #[error("the keys of {0} can't be fetched, and the process that serves may have them")]
     Keys(String),
     /// No thread, no descriptor, no memory.
     #[error("can't start: {0}")]

@@ -14,6 +14,8 @@ use super::exchange::{Answer, Backends, Question};
 
 /// Nothing that is fetched is larger.
 const LARGEST: usize = 256 * 1024;
+/// Keeps what is fetched off connections that others have left, who may trust other authorities.
+const APART: u64 = u64::MAX;
 
 /// What was fetched.
 #[derive(Debug)]
@@ -25,8 +27,8 @@ pub struct Document {
 }
 
 impl Backends {
-    /// Fetches a document within so long. `authorities` are trusted instead of the system's: PEM
-    /// certificates. Redirects are not followed: what is behind them was not vouched for.
+    /// Fetches a document; connecting may take about so long. `authorities` are trusted instead of the
+    /// system's: PEM certificates. Redirects are not followed: what is behind them was not vouched for.
     ///
     /// # Errors
     /// Why there is none, as a part of a sentence.
@@ -36,32 +38,30 @@ impl Backends {
         authorities: Option<&str>,
         within: Duration,
     ) -> Result<Document, String> {
-        let document = async {
-            let mut problem = "its name has no address".to_owned();
-            for address in addresses(uri).await? {
-                let peer = peer(uri, address, authorities, within)?;
-                match self.ask(Box::new(peer), question(uri)?, None).await {
-                    Ok(answer) => return read(answer).await,
-                    Err(failed) => problem = failed.error().to_string(),
-                }
+        let mut problem = "its name has no address".to_owned();
+        for address in addresses(uri).await? {
+            let peer = peer(uri, address, authorities, within)?;
+            match self.ask(Box::new(peer), question(uri)?, None).await {
+                Ok(answer) => return read(answer).await,
+                Err(failed) => problem = failed.error().to_string(),
             }
-            Err(problem)
-        };
-        match tokio::time::timeout(within, document).await {
-            Ok(document) => document,
-            Err(_) => Err(format!("it did not answer within {within:?}")),
         }
+        Err(problem)
     }
 }
 
 async fn addresses(uri: &Uri) -> Result<Vec<SocketAddr>, String> {
-    let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
-    match tokio::net::lookup_host((host, port)).await {
+    match tokio::net::lookup_host((host(uri), port)).await {
         Ok(addresses) => Ok(addresses.collect()),
         Err(error) => Err(format!("its name can't be looked up: {error}")),
     }
+}
+
+/// The name or address, without brackets.
+fn host(uri: &Uri) -> &str {
+    let host = uri.host().unwrap_or_default();
+    host.trim_start_matches('[').trim_end_matches(']')
 }
 
 fn is_tls(uri: &Uri) -> bool {
@@ -74,8 +74,8 @@ fn peer(
     authorities: Option<&str>,
     within: Duration,
 ) -> Result<HttpPeer, String> {
-    let host = uri.host().unwrap_or_default().to_owned();
-    let mut peer = HttpPeer::new(address, is_tls(uri), host);
+    let mut peer = HttpPeer::new(address, is_tls(uri), host(uri).to_owned());
+    peer.group_key = APART;
     // A second address has a chance, too.
     peer.options.total_connection_timeout = Some(within / 2);
     peer.options.connection_timeout = Some(within / 2);

@@ -1,16 +1,16 @@
-//! Key sets that are fetched (RFC 7517) and kept: how old each is, and when it is fetched again.
+//! A key set that is fetched (RFC 7517) and kept: how old it is, and when it is fetched again.
 //!
 //! Nothing here speaks to anybody. Who does asks [`KeySet::begin`] what is due and says how it went;
 //! requests never wait for that but for a moment, when a token names a key that nobody knows yet.
 
-use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use http::Uri;
 use tokio::sync::{Notify, watch};
+
+use super::key_source::{Source, Upkeep};
 
 /// A set is fetched again after a random part of its time, between these.
 const EARLIEST: f64 = 0.8;
@@ -26,56 +26,14 @@ const ASKED_WITHIN: Duration = Duration::from_secs(30);
 /// How long a request waits for a key that may be on its way.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Where a key set is found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// At this address.
-    Url(Uri),
-    /// Where its issuer says (OpenID Connect Discovery 1.0 §4). As in the `iss` of its tokens.
-    Issuer(String),
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            // A query may hold a secret.
-            Self::Url(uri) => {
-                let authority = uri.authority().map_or("", |it| it.as_str());
-                let scheme = uri.scheme_str().unwrap_or("https");
-                write!(f, "{scheme}://{authority}{}", uri.path())
-            }
-            Self::Issuer(issuer) => f.write_str(issuer),
-        }
-    }
-}
-
-/// Whom a key set is fetched from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Source {
-    /// Where it is found.
-    pub place: Place,
-    /// PEM certificates of the authorities that are trusted; `None` for the system's.
-    pub authorities: Option<Arc<str>>,
-}
-
-/// How a key set is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Upkeep {
-    /// How old it becomes before it is fetched again, if its provider does not say less.
-    pub refresh: Duration,
-    /// How old it may become if it can't be.
-    pub max_stale: Duration,
-    /// How long fetching it may take.
-    pub timeout: Duration,
-}
-
 /// A key set and what is known of it.
 #[derive(Debug)]
 pub struct KeySet {
     source: Source,
+    upkeep: Upkeep,
     wanted: Arc<Notify>,
     current: ArcSwapOption<Fetched>,
-    /// Counts the changes of `current`; odd and even mean nothing.
+    /// Counts the changes of `current`.
     generation: AtomicU64,
     schedule: Mutex<Schedule>,
     /// Counts the attempts that have ended.
@@ -91,19 +49,24 @@ struct Fetched {
 
 #[derive(Debug)]
 struct Schedule {
-    upkeep: Upkeep,
     next: Instant,
+    /// Somebody has asked for it since it was begun last.
+    is_wanted: bool,
     is_under_way: bool,
+    /// When the last attempt ended.
+    ended: Option<Instant>,
     failures: u32,
     asked: u32,
     asked_since: Option<Instant>,
 }
 
-/// All key sets in use. A set lives on as long as somebody uses it, over reloads.
-#[derive(Debug, Default)]
-pub struct KeySets {
-    sets: Mutex<Vec<Weak<KeySet>>>,
-    wanted: Arc<Notify>,
+/// An attempt to fetch a set, which is under way until it is said how it went. One that is dropped has
+/// failed, so that no set waits for ever for what will never end.
+#[derive(Debug)]
+#[must_use]
+pub struct Attempt {
+    set: Arc<KeySet>,
+    has_ended: bool,
 }
 
 /// What an attempt to fetch a set changed, for the log.
@@ -123,44 +86,19 @@ pub enum Change {
 #[derive(Debug)]
 pub struct Awaited(watch::Receiver<u64>);
 
-impl KeySets {
-    /// The set of a source, which may be known already. `upkeep` holds from now on.
-    pub fn of(&self, source: Source, upkeep: Upkeep, now: Instant) -> Arc<KeySet> {
-        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.retain(|set| set.strong_count() > 0);
-        let mut known = sets.iter().filter_map(Weak::upgrade);
-        if let Some(set) = known.find(|set| set.source == source) {
-            set.lock().upkeep = upkeep;
-            return set;
-        }
-        let set = Arc::new(KeySet::new(source, upkeep, self.wanted.clone(), now));
-        sets.push(Arc::downgrade(&set));
-        set
-    }
-
-    /// Those in use.
-    pub fn all(&self) -> Vec<Arc<KeySet>> {
-        let sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
-        sets.iter().filter_map(Weak::upgrade).collect()
-    }
-
-    /// Ends when a set is wanted before its time.
-    pub async fn wanted(&self) {
-        self.wanted.notified().await;
-    }
-}
-
 impl KeySet {
-    fn new(source: Source, upkeep: Upkeep, wanted: Arc<Notify>, now: Instant) -> Self {
+    pub(super) fn new(source: Source, upkeep: Upkeep, wanted: Arc<Notify>, now: Instant) -> Self {
         Self {
             source,
+            upkeep,
             wanted,
             current: ArcSwapOption::empty(),
             generation: AtomicU64::new(0),
             schedule: Mutex::new(Schedule {
-                upkeep,
                 next: now,
+                is_wanted: false,
                 is_under_way: false,
+                ended: None,
                 failures: 0,
                 asked: 0,
                 asked_since: None,
@@ -169,9 +107,24 @@ impl KeySet {
         }
     }
 
+    /// Begins with the keys of another set from the same source.
+    pub(super) fn take_over(&self, other: &Self) {
+        let Some(known) = other.current.load_full() else {
+            return;
+        };
+        let next = other.lock().next;
+        self.lock().next = next.min(known.at + self.upkeep.refresh.mul_f64(EARLIEST));
+        self.current.store(Some(known));
+    }
+
     /// Whom it is fetched from.
     pub fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// How it is kept.
+    pub fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
     }
 
     /// Changes whenever the set does.
@@ -197,25 +150,60 @@ impl KeySet {
         read(self.current.load().as_ref().map(|fetched| &*fetched.text))
     }
 
-    /// Whether it is to be fetched now, and how long that may take. If so, the caller has to say how it
-    /// went. A set that has become too old is given up.
-    pub fn begin(&self, now: Instant) -> Option<Duration> {
+    /// Whether it is to be fetched now. A set that has become too old is given up.
+    pub fn begin(self: &Arc<Self>, now: Instant) -> Option<Attempt> {
         let mut schedule = self.lock();
-        if self
-            .age(now)
-            .is_some_and(|age| age > schedule.upkeep.max_stale)
-        {
+        if self.age(now).is_some_and(|age| age > self.upkeep.max_stale) {
             self.replace(None);
         }
-        if schedule.is_under_way || now < schedule.next {
+        let is_due = schedule.is_wanted || now >= schedule.next;
+        if schedule.is_under_way || !is_due {
             return None;
         }
+        schedule.is_wanted = false;
         schedule.is_under_way = true;
-        Some(schedule.upkeep.timeout)
+        Some(Attempt {
+            set: self.clone(),
+            has_ended: false,
+        })
     }
 
-    /// It was fetched, and is fresh for so long if its provider said so. `random` is in 0..1.
-    pub fn fetched(
+    /// Somebody needs a key that was not in the set at `now`. What there may be to wait for: that it is
+    /// fetched, which may be over already.
+    pub fn ask(&self, now: Instant) -> Option<Awaited> {
+        let mut schedule = self.lock();
+        // From before the attempt ends.
+        let mut awaited = Awaited(self.ended.subscribe());
+        if schedule.is_under_way || schedule.is_wanted {
+            return Some(awaited);
+        }
+        if schedule.ended.is_some_and(|ended| ended >= now) {
+            awaited.0.mark_changed();
+            return Some(awaited);
+        }
+        let is_anew = schedule
+            .asked_since
+            .is_none_or(|since| now.saturating_duration_since(since) >= ASKED_WITHIN);
+        if is_anew {
+            schedule.asked_since = Some(now);
+            schedule.asked = 0;
+        }
+        if schedule.asked >= ASKED_AT_MOST {
+            return None;
+        }
+        schedule.asked += 1;
+        schedule.is_wanted = true;
+        self.wanted.notify_one();
+        Some(awaited)
+    }
+
+    /// Waits until no attempt is under way.
+    pub async fn rest(&self) {
+        let mut ended = self.ended.subscribe();
+        while self.lock().is_under_way && ended.changed().await.is_ok() {}
+    }
+
+    fn fetched(
         &self,
         text: &str,
         fresh_for: Option<Duration>,
@@ -224,7 +212,7 @@ impl KeySet {
     ) -> Change {
         let mut schedule = self.lock();
         let had_failed = std::mem::take(&mut schedule.failures) > 0;
-        let refresh = schedule.upkeep.refresh;
+        let refresh = self.upkeep.refresh;
         let within = fresh_for.map_or(refresh, |it| it.max(SHORTEST).min(refresh));
         schedule.next = now + within.mul_f64(EARLIEST + (LATEST - EARLIEST) * random);
         let is_same = self.with_text(|known| known == Some(text));
@@ -236,7 +224,7 @@ impl KeySet {
             true => self.current.store(Some(fetched)),
             false => self.replace(Some(fetched)),
         }
-        self.end(schedule);
+        self.end(schedule, now);
         match (is_same, had_failed) {
             (false, _) => Change::Replaced,
             (true, true) => Change::Recovered,
@@ -244,47 +232,20 @@ impl KeySet {
         }
     }
 
-    /// It could not be fetched, or was no set. What is known stays. `random` is in 0..1.
-    pub fn failed(&self, now: Instant, random: f64) -> Change {
+    fn failed(&self, now: Instant, random: f64) -> Change {
         let mut schedule = self.lock();
         let pause = FIRST_RETRY * (1 << schedule.failures.min(6));
         schedule.next = now + pause.min(LAST_RETRY).mul_f64(0.5 + 0.5 * random);
         schedule.failures = schedule.failures.saturating_add(1);
         let is_first = schedule.failures == 1;
-        self.end(schedule);
+        self.end(schedule, now);
         match is_first {
             true => Change::Failed,
             false => Change::None,
         }
     }
 
-    /// Somebody needs a key that is not in the set. What there may be to wait for, if it is being
-    /// fetched or may be now.
-    pub fn ask(&self, now: Instant) -> Option<Awaited> {
-        let mut schedule = self.lock();
-        // From before the attempt ends.
-        let awaited = Awaited(self.ended.subscribe());
-        if schedule.is_under_way {
-            return Some(awaited);
-        }
-        let is_anew = schedule
-            .asked_since
-            .is_none_or(|since| now.saturating_duration_since(since) >= ASKED_WITHIN);
-        if is_anew {
-            schedule.asked_since = Some(now);
-            schedule.asked = 0;
-        }
-        // After a failure its own time is soon enough.
-        if schedule.asked >= ASKED_AT_MOST || schedule.failures > 0 {
-            return None;
-        }
-        schedule.asked += 1;
-        schedule.next = now;
-        self.wanted.notify_one();
-        Some(awaited)
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Schedule> {
+    fn lock(&self) -> MutexGuard<'_, Schedule> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -293,10 +254,44 @@ impl KeySet {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    fn end(&self, mut schedule: std::sync::MutexGuard<'_, Schedule>) {
+    fn end(&self, mut schedule: MutexGuard<'_, Schedule>, now: Instant) {
         schedule.is_under_way = false;
+        schedule.ended = Some(now);
         drop(schedule);
         self.ended.send_modify(|count| *count += 1);
+    }
+}
+
+impl Attempt {
+    /// What is to be fetched.
+    pub fn set(&self) -> &Arc<KeySet> {
+        &self.set
+    }
+
+    /// It was fetched, and is fresh for so long if its provider said so. `random` is in 0..1.
+    pub fn fetched(
+        mut self,
+        text: &str,
+        fresh_for: Option<Duration>,
+        now: Instant,
+        random: f64,
+    ) -> Change {
+        self.has_ended = true;
+        self.set.fetched(text, fresh_for, now, random)
+    }
+
+    /// It could not be fetched, or was no set. What is known stays. `random` is in 0..1.
+    pub fn failed(mut self, now: Instant, random: f64) -> Change {
+        self.has_ended = true;
+        self.set.failed(now, random)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.set.failed(Instant::now(), 1.0);
+        }
     }
 }
 
@@ -310,6 +305,7 @@ impl Awaited {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key_source::Place;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -319,60 +315,53 @@ mod tests {
         timeout: Duration::from_secs(5),
     };
 
-    fn source(issuer: &str) -> Source {
-        Source {
-            place: Place::Issuer(issuer.to_owned()),
+    fn set(now: Instant) -> Arc<KeySet> {
+        let source = Source {
+            place: Place::Issuer("https://id.example.com".to_owned()),
             authorities: None,
-        }
-    }
-
-    fn set(now: Instant) -> (KeySets, Arc<KeySet>) {
-        let sets = KeySets::default();
-        let set = sets.of(source("https://id.example.com"), UPKEEP, now);
-        (sets, set)
+        };
+        Arc::new(KeySet::new(source, UPKEEP, Arc::default(), now))
     }
 
     #[test]
     fn it_is_fetched_at_once_and_again_before_its_time() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
-        assert_eq!(set.begin(now), Some(UPKEEP.timeout));
-        assert_eq!(set.begin(now), None, "it is under way");
-        assert_eq!(set.fetched("a", None, now, 0.0), Change::Replaced);
-        assert_eq!(set.begin(now + 479 * SECOND), None);
-        assert!(set.begin(now + 480 * SECOND).is_some());
+        let set = set(now);
+        let attempt = set.begin(now).unwrap();
+        assert!(set.begin(now).is_none(), "it is under way");
+        assert_eq!(attempt.fetched("a", None, now, 0.0), Change::Replaced);
+        assert!(set.begin(now + 479 * SECOND).is_none());
+        let attempt = set.begin(now + 480 * SECOND).unwrap();
         let now = now + 480 * SECOND;
-        assert_eq!(set.fetched("a", None, now, 1.0), Change::None);
-        assert_eq!(set.begin(now + 539 * SECOND), None);
+        assert_eq!(attempt.fetched("a", None, now, 1.0), Change::None);
+        assert!(set.begin(now + 539 * SECOND).is_none());
         assert!(set.begin(now + 541 * SECOND).is_some());
     }
 
     #[test]
     fn its_provider_may_want_it_fetched_more_often_but_not_all_the_time() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
         for (fresh_for, next) in [(100, 80), (0, 24), (100_000, 480)] {
-            set.lock().next = now;
-            set.begin(now).unwrap();
-            set.fetched("a", Some(fresh_for * SECOND), now, 0.0);
-            assert_eq!(set.begin(now + (next - 1) * SECOND), None, "{fresh_for}");
+            let set = set(now);
+            let attempt = set.begin(now).unwrap();
+            attempt.fetched("a", Some(fresh_for * SECOND), now, 0.0);
+            assert!(
+                set.begin(now + (next - 1) * SECOND).is_none(),
+                "{fresh_for}"
+            );
             assert!(set.begin(now + next * SECOND).is_some(), "{fresh_for}");
-            set.failed(now, 0.0);
         }
     }
 
     #[test]
     fn the_last_good_one_is_kept_for_as_long_as_it_may_be() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
-        set.begin(now).unwrap();
-        set.fetched("a", None, now, 0.0);
+        let set = set(now);
+        set.begin(now).unwrap().fetched("a", None, now, 0.0);
         let mut at = now + 480 * SECOND;
         let mut changes = Vec::new();
         while at <= now + UPKEEP.max_stale {
-            if set.begin(at).is_some() {
-                changes.push(set.failed(at, 1.0));
-            }
+            changes.extend(set.begin(at).map(|attempt| attempt.failed(at, 1.0)));
             assert!(set.is_known(), "{:?}", at - now);
             at += SECOND;
         }
@@ -381,76 +370,106 @@ mod tests {
         assert_eq!(changes[0], Change::Failed);
         assert!(changes[1..].iter().all(|it| *it == Change::None));
         let generation = set.generation();
-        set.begin(at);
+        let attempt = set.begin(at + 60 * SECOND).unwrap();
         assert!(!set.is_known());
         assert_ne!(set.generation(), generation);
-        assert_eq!(set.fetched("a", None, at, 0.0), Change::Replaced);
+        assert_eq!(attempt.fetched("a", None, at, 0.0), Change::Replaced);
     }
 
     #[test]
     fn only_another_set_is_a_new_generation() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
-        set.fetched("a", None, now, 0.0);
+        let set = set(now);
+        let begin = |hours: u32| set.begin(now + 3600 * hours * SECOND / 2).unwrap();
+        begin(0).fetched("a", None, now, 0.0);
         let generation = set.generation();
-        set.failed(now, 0.0);
-        assert_eq!(set.fetched("a", None, now, 0.0), Change::Recovered);
+        begin(1).failed(now, 0.0);
+        let again = begin(1).fetched("a", None, now, 0.0);
+        assert_eq!(again, Change::Recovered);
         assert_eq!(set.generation(), generation);
-        assert_eq!(set.fetched("b", None, now, 0.0), Change::Replaced);
+        let other = begin(1).fetched("b", None, now, 0.0);
+        assert_eq!(other, Change::Replaced);
         assert_ne!(set.generation(), generation);
     }
 
     #[test]
     fn unknown_keys_have_it_fetched_twice_and_then_not_for_a_while() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
-        set.begin(now).unwrap();
+        let set = set(now);
+        let attempt = set.begin(now).unwrap();
         assert!(set.ask(now).is_some(), "it is on its way");
-        set.fetched("a", None, now, 0.0);
-        for _ in 0..2 {
-            assert!(set.ask(now).is_some());
+        attempt.fetched("a", None, now, 0.0);
+        for (second, end) in [(1, "fetched"), (2, "failed")] {
+            let now = now + second * SECOND;
             // However many ask, it is one.
-            assert!(set.begin(now).is_some());
+            assert!((0..1000).all(|_| set.ask(now).is_some()));
+            let attempt = set.begin(now).unwrap();
             assert!((0..1000).all(|_| set.ask(now).is_some() && set.begin(now).is_none()));
-            set.fetched("a", None, now, 0.0);
+            match end {
+                "fetched" => attempt.fetched("a", None, now, 0.0),
+                _ => attempt.failed(now, 1.0),
+            };
         }
-        assert!(set.ask(now).is_none());
-        assert!(set.ask(now + 29 * SECOND).is_none());
-        assert!(set.begin(now + 29 * SECOND).is_none());
-        assert!(set.ask(now + 30 * SECOND).is_some());
+        assert!(set.ask(now + 3 * SECOND).is_none());
+        set.begin(now + 3 * SECOND)
+            .unwrap()
+            .fetched("a", None, now, 0.0);
+        assert!(set.ask(now + 30 * SECOND).is_none());
+        assert!(set.begin(now + 30 * SECOND).is_none());
+        assert!(set.ask(now + 31 * SECOND).is_some());
+        assert!(set.begin(now + 31 * SECOND).is_some());
+    }
+
+    #[tokio::test]
+    async fn who_looked_before_it_was_fetched_looks_again_and_has_it_not_fetched() {
+        let now = Instant::now();
+        let set = set(now);
+        let attempt = set.begin(now).unwrap();
+        attempt.fetched("a", None, now + SECOND, 0.0);
+        let awaited = set.ask(now).unwrap();
+        assert!(set.begin(now + SECOND).is_none());
+        tokio::time::timeout(PATIENCE / 2, awaited.come())
+            .await
+            .unwrap();
+        assert!(set.ask(now + 2 * SECOND).is_some());
+        assert!(set.begin(now + 2 * SECOND).is_some());
     }
 
     #[test]
-    fn a_set_is_shared_and_outlives_who_asked_for_it_first() {
+    fn an_attempt_that_is_never_ended_has_failed() {
         let now = Instant::now();
-        let (sets, first) = set(now);
-        first.fetched("a", None, now, 0.0);
-        let again = sets.of(source("https://id.example.com"), UPKEEP, now);
-        let other = sets.of(source("https://id.example.org"), UPKEEP, now);
-        assert!(Arc::ptr_eq(&first, &again) && !other.is_known());
-        drop(first);
-        assert!(
-            sets.of(source("https://id.example.com"), UPKEEP, now)
-                .is_known()
-        );
-        drop(again);
-        assert_eq!(sets.all().len(), 1);
+        let set = set(now);
+        let panicking = set.begin(now).unwrap();
+        let panicked = std::thread::spawn(move || {
+            let _attempt = panicking;
+            panic!("on purpose");
+        });
+        assert!(panicked.join().is_err());
+        let attempt = set.begin(Instant::now() + 2 * SECOND).unwrap();
+        assert_eq!(attempt.fetched("a", None, now, 0.0), Change::Replaced);
     }
 
     #[tokio::test]
     async fn who_waits_goes_on_when_it_has_ended_however_it_ended() {
         let now = Instant::now();
-        let (_sets, set) = set(now);
-        for end in ["fetched", "failed"] {
-            set.begin(now + 1000 * SECOND).unwrap();
-            let awaited = set.ask(now).unwrap();
+        let set = set(now);
+        for end in ["fetched", "failed", "dropped"] {
+            let attempt = set.begin(Instant::now() + 1000 * SECOND).unwrap();
+            let awaited = set.ask(Instant::now()).unwrap();
+            let mut at_rest = std::pin::pin!(set.rest());
+            let is_under_way = futures_util::poll!(&mut at_rest).is_pending();
+            assert!(is_under_way, "{end}");
             match end {
-                "fetched" => set.fetched("a", None, now, 0.0),
-                _ => set.failed(now, 0.0),
-            };
-            tokio::time::timeout(PATIENCE / 2, awaited.come())
-                .await
-                .unwrap();
+                "fetched" => drop(attempt.fetched("a", None, now, 0.0)),
+                "failed" => drop(attempt.failed(now, 0.0)),
+                _ => drop(attempt),
+            }
+            tokio::time::timeout(PATIENCE / 2, async {
+                awaited.come().await;
+                at_rest.await;
+            })
+            .await
+            .unwrap();
         }
     }
 }

@@ -3,6 +3,8 @@
 
 mod jwks;
 mod key_set;
+mod key_sets;
+mod key_source;
 mod keys;
 mod remote;
 mod verify;
@@ -13,10 +15,12 @@ use std::time::Instant;
 
 use http::HeaderName;
 
-pub use self::key_set::{Awaited, Change, KeySet, KeySets, Place as KeyPlace, Source as KeySource};
+pub use self::key_set::{Attempt, Awaited, Change, KeySet};
+pub use self::key_sets::KeySets;
+pub use self::key_source::{Place as KeyPlace, Source as KeySource, is_safe_origin};
 use self::keys::{Keys, to_library};
 use self::remote::RemoteKeys;
-pub use self::remote::{count_keys, is_safe_origin};
+pub use self::remote::count_keys;
 use self::verify::{Claimed, Verifier};
 use super::cache::{CredentialCache, Epoch};
 use super::consumer::Members;

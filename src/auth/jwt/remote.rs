@@ -1,18 +1,18 @@
 //! Keys that are fetched: what a provider makes of a key set.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::ArcSwap;
 use http::Uri;
-use http::uri::Scheme;
 use openssl::x509::X509;
 
 use super::Origin;
 use super::jwks::read_set;
-use super::key_set::{Awaited, KeySet, KeySets, Place, Source, Upkeep};
+use super::key_set::{Awaited, KeySet};
+use super::key_sets::KeySets;
+use super::key_source::{Place, Source, Upkeep, has_host, is_safe_origin};
 use super::keys::Keys;
 use crate::config::{self, Diagnostics, Jwt, JwtAlgorithm, JwtKeys, Spanned};
 
@@ -44,22 +44,26 @@ pub fn count_keys(text: &str) -> Result<usize, String> {
 pub(super) struct RemoteKeys {
     set: Arc<KeySet>,
     algorithms: Box<[JwtAlgorithm]>,
+    /// One value, so that nobody can take keys for those of another generation.
+    current: ArcSwap<Current>,
+    reading: Mutex<()>,
+}
+
+struct Current {
     /// `None` before the set is known, and if it has no key that fits.
-    keys: ArcSwapOption<Keys>,
+    keys: Option<Arc<Keys>>,
     /// The set's generation that they are of.
-    generation: AtomicU64,
+    generation: u64,
 }
 
 impl RemoteKeys {
     fn new(set: Arc<KeySet>, algorithms: &[JwtAlgorithm]) -> Self {
-        let keys = Self {
+        Self {
+            current: ArcSwap::from_pointee(Current::read(&set, algorithms)),
             set,
             algorithms: algorithms.into(),
-            keys: ArcSwapOption::empty(),
-            generation: AtomicU64::new(0),
-        };
-        keys.read_again();
-        keys
+            reading: Mutex::default(),
+        }
     }
 
     pub(super) fn are_of_same_set(&self, other: &Self) -> bool {
@@ -68,31 +72,49 @@ impl RemoteKeys {
 
     /// Whether the set is another one than the keys are of.
     pub(super) fn have_changed(&self) -> bool {
-        self.generation.load(Ordering::Relaxed) != self.set.generation()
+        self.current.load().generation != self.set.generation()
     }
 
     /// Makes the keys those of the set, and says whether a key was taken away.
     pub(super) fn read_again(&self) -> bool {
-        let generation = self.set.generation();
-        let read = self
-            .set
-            .with_text(|text| read_set(text?, &self.algorithms).ok());
-        let keys = read
-            .map(|read| Keys::several(read.keys))
-            .filter(|it| !it.is_empty());
-        let before = self.keys.swap(keys.clone().map(Arc::new));
-        self.generation.store(generation, Ordering::Release);
-        before.is_some_and(|before| !keys.is_some_and(|keys| keys.include(&before)))
+        // Whoever comes meanwhile needs what is being read, and need not read it, too.
+        let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.have_changed() && self.replace(Current::read(&self.set, &self.algorithms))
+    }
+
+    fn replace(&self, read: Current) -> bool {
+        let after = read.keys.clone();
+        let before = self.current.swap(Arc::new(read));
+        let are_here = |before: &Arc<Keys>| after.is_some_and(|after| after.include(before));
+        before.keys.as_ref().is_some_and(|it| !are_here(it))
     }
 
     /// The keys, if there are any.
     pub(super) fn load(&self) -> Option<Arc<Keys>> {
-        self.keys.load_full()
+        self.current.load().keys.clone()
     }
 
     /// What there may be to wait for when a key is missing.
     pub(super) fn ask(&self, now: Instant) -> Option<Awaited> {
         self.set.ask(now)
+    }
+}
+
+impl Current {
+    fn read(set: &KeySet, algorithms: &[JwtAlgorithm]) -> Self {
+        // From before the text: if that is of a later one, it is read once more.
+        let generation = set.generation();
+        let read = set.with_text(|text| read_set(text?, algorithms).ok());
+        let is_known = read.is_some();
+        let keys = read.map(|read| Keys::several(read.keys));
+        let keys = keys.filter(|keys| !keys.is_empty()).map(Arc::new);
+        if is_known && keys.is_none() {
+            log::warn!(
+                "no key of the set is for the `algorithms` of its provider: from={} algorithms={algorithms:?}",
+                set.source().place
+            );
+        }
+        Self { keys, generation }
     }
 }
 
@@ -186,16 +208,24 @@ fn place(jwt: &Jwt, keys: &JwtKeys, diagnostics: &mut Diagnostics) -> Option<Pla
         (None, None) => return None,
     };
     let uri = text.parse::<Uri>().ok();
-    let uri = uri.filter(|uri| {
-        uri.authority()
-            .is_some_and(|it| !it.host().is_empty() && !it.as_str().contains('@'))
-    });
-    let Some(uri) = uri else {
+    let Some(uri) = uri.filter(has_host) else {
         diagnostics
             .error(text.span, format!("`{}` is not a URL", text.value))
             .help(format!("{what} is one such as `https://id.example.com/`"));
         return None;
     };
+    let is_issuer = keys.jwks_url.is_none();
+    let odd = match (text.contains('#'), uri.query()) {
+        (true, _) => Some("fragment (`#…`)"),
+        (false, Some(_)) if is_issuer => Some("query (`?…`)"),
+        _ => None,
+    };
+    if let Some(odd) = odd {
+        diagnostics
+            .error(text.span, format!("`{}` has a {odd}", text.value))
+            .help(format!("{what} has none: leave it out"));
+        return None;
+    }
     if !is_safe_origin(&uri) {
         diagnostics
             .error(
@@ -205,26 +235,10 @@ fn place(jwt: &Jwt, keys: &JwtKeys, diagnostics: &mut Diagnostics) -> Option<Pla
             .help(format!("{what} must begin with `https://`"));
         return None;
     }
-    Some(match keys.jwks_url {
-        Some(_) => Place::Url(uri),
-        None => Place::Issuer(text.value.clone()),
+    Some(match is_issuer {
+        false => Place::Url(uri),
+        true => Place::Issuer(text.value.clone()),
     })
-}
-
-/// Whether nobody on the way can change what is fetched from there.
-pub fn is_safe_origin(uri: &Uri) -> bool {
-    let is_local = uri.host().is_some_and(|host| {
-        let host = host.trim_start_matches('[').trim_end_matches(']');
-        host == "localhost"
-            || host
-                .parse::<std::net::IpAddr>()
-                .is_ok_and(|address| address.is_loopback())
-    });
-    match uri.scheme() {
-        Some(scheme) if *scheme == Scheme::HTTPS => true,
-        Some(scheme) if *scheme == Scheme::HTTP => is_local,
-        _ => false,
-    }
 }
 
 fn authorities(
@@ -304,5 +318,78 @@ fn refuse_upkeep(keys: &JwtKeys, diagnostics: &mut Diagnostics) {
                 format!("`{name}` has no effect on keys that are given"),
             )
             .help("it is for keys that are fetched, from `jwks_url` or the `issuer`");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use jsonwebtoken::Algorithm;
+    use serde_json::json;
+
+    use super::*;
+
+    const LATER: Duration = Duration::from_secs(100_000);
+
+    fn set() -> Arc<KeySet> {
+        let source = Source {
+            place: Place::Issuer("https://id.example.com".to_owned()),
+            authorities: None,
+        };
+        let second = Duration::from_secs(1);
+        let upkeep = Upkeep {
+            refresh: 10 * second,
+            max_stale: 2 * LATER,
+            timeout: second,
+        };
+        KeySets::default().of(source, upkeep, Instant::now())
+    }
+
+    /// Makes the set one of a key with this id.
+    fn publish(set: &Arc<KeySet>, id: &str) {
+        // The public key of RFC 7517 §A.1.
+        let key = json!({"kty": "EC", "crv": "P-256", "kid": id,
+            "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+            "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"});
+        let now = Instant::now();
+        let attempt = set.begin(now + LATER).unwrap();
+        attempt.fetched(&json!({ "keys": [key] }).to_string(), None, now, 0.0);
+    }
+
+    fn knows(keys: &RemoteKeys, id: &str) -> bool {
+        let known = keys.load();
+        known.is_some_and(|keys| keys.candidates(Algorithm::ES256, Some(id)).is_ok())
+    }
+
+    #[test]
+    fn it_is_said_when_a_key_is_taken_away_and_only_then() {
+        let set = set();
+        let keys = RemoteKeys::new(set.clone(), &[JwtAlgorithm::ES256]);
+        assert!(keys.load().is_none() && !keys.have_changed());
+        publish(&set, "a");
+        assert!(keys.have_changed());
+        assert!(!keys.read_again(), "there was none");
+        assert!(knows(&keys, "a") && !keys.have_changed());
+        assert!(!keys.read_again(), "it is the same");
+        publish(&set, "b");
+        assert!(keys.read_again(), "the first one is gone");
+        assert!(knows(&keys, "b") && !knows(&keys, "a"));
+        let others = RemoteKeys::new(set, &[JwtAlgorithm::RS256]);
+        assert!(others.load().is_none(), "none is for RSA");
+    }
+
+    #[test]
+    fn who_is_late_with_an_older_set_is_noticed() {
+        let set = set();
+        let keys = RemoteKeys::new(set.clone(), &[JwtAlgorithm::ES256]);
+        publish(&set, "a");
+        let older = Current::read(&set, &[JwtAlgorithm::ES256]);
+        publish(&set, "b");
+        keys.read_again();
+        assert!(keys.replace(older), "the later one is gone");
+        assert!(keys.have_changed());
+        assert!(keys.read_again());
+        assert!(knows(&keys, "b") && !knows(&keys, "a"));
     }
 }
