@@ -60,8 +60,11 @@ impl Client {
     }
 
     pub async fn get(&mut self, path: &str) -> Answer {
-        self.send(Method::GET, path, &HeaderMap::new(), Bytes::new())
-            .await
+        self.get_with(path, &HeaderMap::new()).await
+    }
+
+    pub async fn get_with(&mut self, path: &str, fields: &HeaderMap) -> Answer {
+        self.send(Method::GET, path, fields, Bytes::new()).await
     }
 
     pub async fn send(

@@ -4,10 +4,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use hyper::Method;
+use hyper::HeaderMap;
 use tokio::task::JoinSet;
 
-use super::answer::{Client, Request};
+use super::answer::Client;
 
 /// Clients of one path, some on connections that they keep. Whatever goes wrong is a panic.
 pub struct Traffic {
@@ -31,24 +31,34 @@ impl Shared {
 
 impl Traffic {
     pub fn start(to: SocketAddr, path: &'static str) -> Self {
+        Self::start_with(to, path, HeaderMap::new)
+    }
+
+    /// Requests that have these fields, which are asked for each time.
+    pub fn start_with(
+        to: SocketAddr,
+        path: &'static str,
+        fields: impl Fn() -> HeaderMap + Clone + Send + 'static,
+    ) -> Self {
         let shared = Arc::new(Shared::default());
         let mut clients = JoinSet::new();
         for _ in 0..2 {
-            let its = shared.clone();
+            let (its, fields_of) = (shared.clone(), fields.clone());
             clients.spawn(async move {
                 loop {
-                    let request = Request::new(to, Method::GET, path);
-                    request.send().await.assert_status(200);
+                    let mut client = Client::connect(to, None).await;
+                    let answer = client.get_with(path, &fields_of()).await;
+                    answer.assert_status(200);
                     if !its.goes_on() {
                         return;
                     }
                 }
             });
-            let its = shared.clone();
+            let (its, fields_of) = (shared.clone(), fields.clone());
             clients.spawn(async move {
                 let mut kept = Client::connect(to, None).await;
                 loop {
-                    let answer = kept.get(path).await.assert_status(200);
+                    let answer = kept.get_with(path, &fields_of()).await.assert_status(200);
                     if !its.goes_on() {
                         return;
                     }
