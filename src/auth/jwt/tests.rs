@@ -1,5 +1,9 @@
 //! Attacks on tokens (RFC 8725 and beyond), and the tokens that must pass.
 
+mod encodings;
+mod signatures;
+mod vectors;
+
 use std::path::Path;
 use std::sync::{Arc, LazyLock};
 
@@ -446,14 +450,37 @@ fn more_tokens_than_places_are_all_verified() {
     }
 }
 
+fn jwk(key: &PKey<Private>, kid: &str) -> Value {
+    let rsa = key.rsa().unwrap();
+    let b64 = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
+    json!({"kty": "RSA", "kid": kid, "use": "sig", "alg": "RS256",
+           "n": b64(rsa.n().to_vec()), "e": b64(rsa.e().to_vec())})
+}
+
+#[test]
+fn keys_of_one_id_are_all_tried_but_not_many() {
+    let third = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let others = vec![jwk(&RSA, "a"); 3];
+    let tried = [&others[..], &[jwk(&OTHER_RSA, "a"), jwk(&third, "a")]].concat();
+    let set = json!({ "keys": tried }).to_string();
+    let (provider, diagnostics) = compile(&format!(
+        "{{algorithms: RS256, keys: {{jwks: {}}}}}",
+        json!(set)
+    ));
+    assert!(format!("{diagnostics:?}").contains("the same `kid`"));
+    let provider = provider.unwrap();
+    let signed = |key: &PKey<Private>| {
+        let header = json!({"alg": "RS256", "kid": "a"}).to_string();
+        let key = encoding(Algorithm::RS256, key);
+        sign(&header, &good().to_string(), &key, Algorithm::RS256)
+    };
+    assert!(present(&provider, &signed(&RSA), NOW).is_ok());
+    assert!(present(&provider, &signed(&OTHER_RSA), NOW).is_ok());
+    assert_eq!(refusal(&provider, &signed(&third)), Refusal::BadSignature);
+}
+
 #[test]
 fn a_set_chooses_by_key_id() {
-    let jwk = |key: &PKey<Private>, kid: &str| {
-        let rsa = key.rsa().unwrap();
-        let b64 = |bytes: Vec<u8>| URL_SAFE_NO_PAD.encode(bytes);
-        json!({"kty": "RSA", "kid": kid, "use": "sig", "alg": "RS256",
-               "n": b64(rsa.n().to_vec()), "e": b64(rsa.e().to_vec())})
-    };
     let set = json!({"keys": [jwk(&RSA, "a"), jwk(&OTHER_RSA, "b"),
         {"kty": "RSA", "use": "enc", "n": "AQAB", "e": "AQAB"}, {"kty": "new"}]});
     let (provider, diagnostics) = compile(&format!(
