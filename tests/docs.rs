@@ -2,17 +2,19 @@
 //! and the commands of the `console` blocks behind it must print what is shown (`…` for anything).
 //!
 //! Commands run beside the configuration, as `tollgate.yaml`, with a gateway serving it and a backend
-//! that answers with what it was asked.
+//! that answers with what it was asked. It is an identity provider, too; a token of its is in `$TOKEN`.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Response;
-use support::{Database, Gateway, Seen, Upstream};
+use serde_json::json;
+use support::{Database, Gateway, Seen, Signer, Upstream};
 
 #[derive(Debug)]
 enum Block {
@@ -60,7 +62,19 @@ fn pages() -> Vec<PathBuf> {
 }
 
 /// What the backend was asked, and the fields that an application would look at.
-fn answer(seen: &Seen) -> Response<Bytes> {
+fn answer(seen: &Seen, signer: &Signer) -> Response<Bytes> {
+    let issuer = format!("http://{}", seen.header("host").unwrap_or_default());
+    let document = match &*seen.target {
+        "/.well-known/openid-configuration" => {
+            json!({"issuer": issuer, "jwks_uri": format!("{issuer}/jwks")})
+        }
+        "/jwks" => signer.set(),
+        _ => return Response::new(fields(seen).into()),
+    };
+    Response::new(document.to_string().into())
+}
+
+fn fields(seen: &Seen) -> String {
     let mut text = format!("{} {}\n", seen.method, seen.target);
     let mut fields: Vec<String> = seen
         .headers
@@ -73,7 +87,7 @@ fn answer(seen: &Seen) -> Response<Bytes> {
         .collect();
     fields.sort();
     text.extend(fields);
-    Response::new(text.into())
+    text
 }
 
 /// Commands and the output that is shown for each.
@@ -150,6 +164,8 @@ fn compare(output: &str, shown: &[String]) -> bool {
 struct Stage {
     gateway: Gateway,
     _upstreams: [Upstream; 2],
+    /// By whoever is at `127.0.0.1:9002`.
+    token: String,
 }
 
 const VARIABLES: [(&str, &str); 2] = [
@@ -158,10 +174,15 @@ const VARIABLES: [(&str, &str); 2] = [
 ];
 
 async fn stage(config: &str) -> Stage {
+    let signer = Arc::new(Signer::default());
+    signer.publish(&["a"]);
+    let answer = |signer: Arc<Signer>| move |seen: &Seen| answer(seen, &signer);
     let upstreams = [
-        Upstream::answering(answer).await,
-        Upstream::answering(answer).await,
+        Upstream::answering(answer(signer.clone())).await,
+        Upstream::answering(answer(signer.clone())).await,
     ];
+    let issuer = format!("http://{}", upstreams[1].address);
+    let token = signer.token("a", &issuer, &json!({"aud": "shop"}));
     let directory = tempfile::tempdir().unwrap();
     let countries = Database::of(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "KP")]);
     std::fs::write(directory.path().join("GeoLite2-Country.mmdb"), countries).unwrap();
@@ -190,6 +211,7 @@ async fn stage(config: &str) -> Stage {
     Stage {
         gateway,
         _upstreams: upstreams,
+        token,
     }
 }
 
@@ -207,6 +229,7 @@ fn execute(command: &str, stage: &Stage) -> String {
         .env("PATH", path)
         .env("NO_COLOR", "1")
         .envs(VARIABLES)
+        .env("TOKEN", &stage.token)
         .output()
         .unwrap();
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
@@ -295,4 +318,54 @@ fn what_is_shown_is_compared() {
     assert!(!compare("a\nb\n", &shown(&["a"])));
     assert!(!compare("a\n", &shown(&["a", "b"])));
     assert!(!compare("ab\n", &shown(&["…a"])));
+}
+
+/// Every row of the tables of attacks names a test in its last column, and the page names none that
+/// does not exist.
+#[test]
+fn every_attack_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    for folder in ["src", "tests"] {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    let is_test = |name: &str| sources.iter().any(|text| has_test(text, name));
+    assert!(is_test("every_attack_has_its_test") && !is_test("has_test"));
+    let page = std::fs::read_to_string(root.join("docs/attacks.md")).unwrap();
+    let is_row = |line: &&str| line.starts_with("| ") && !line.starts_with("| attack |");
+    let rows: Vec<&str> = page.lines().filter(is_row).collect();
+    assert!(rows.len() >= 40, "only {} attacks", rows.len());
+    for row in rows {
+        let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
+        assert!(tests.contains('`'), "no test: {row}");
+    }
+    let sentences = page
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.matches('_').count() >= 3);
+    for name in sentences {
+        assert!(is_test(name), "there is no test `{name}`");
+    }
+}
+
+/// Whether a function of this name follows the attribute of tests.
+fn has_test(text: &str, name: &str) -> bool {
+    let Some(at) = text.find(&format!("fn {name}(")) else {
+        return false;
+    };
+    let before = text[..at].trim_end_matches("async ").trim_end();
+    let attribute = before.lines().last().unwrap_or_default().trim();
+    attribute.starts_with("#[test]") || attribute.starts_with("#[tokio::test")
+}
+
+fn read_sources(folder: &Path, texts: &mut Vec<String>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            read_sources(&path, texts);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            texts.push(std::fs::read_to_string(path).unwrap());
+        }
+    }
 }

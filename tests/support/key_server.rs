@@ -1,29 +1,22 @@
 //! An identity provider: publishes keys over HTTPS, signs tokens with them, and does badly when told to.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use hyper::{Request, Response};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use openssl::bn::{BigNum, BigNumContext};
-use openssl::ec::{EcGroup, EcKey};
-use openssl::nid::Nid;
-use openssl::pkey::PKey;
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::answer::PATIENCE;
+use super::signer::Signer;
 use super::tls::{Authority, Secure};
 use super::upstream::{Body, converse};
 
@@ -59,18 +52,11 @@ pub enum Mood {
 
 struct Shared {
     issuer: String,
+    signer: Signer,
     mood: watch::Sender<Mood>,
-    keys: Mutex<BTreeMap<String, SigningKey>>,
-    published: Mutex<Vec<String>>,
     cache_control: Mutex<Option<HeaderValue>>,
     discoveries: AtomicUsize,
     fetches: AtomicUsize,
-    tokens: AtomicUsize,
-}
-
-struct SigningKey {
-    private: EncodingKey,
-    public: Value,
 }
 
 impl KeyServer {
@@ -91,13 +77,11 @@ impl KeyServer {
             authority,
             shared: Arc::new(Shared {
                 issuer: format!("https://localhost:{}", address.port()),
+                signer: Signer::default(),
                 mood: watch::Sender::new(Mood::Well),
-                keys: Mutex::default(),
-                published: Mutex::default(),
                 cache_control: Mutex::default(),
                 discoveries: AtomicUsize::new(0),
                 fetches: AtomicUsize::new(0),
-                tokens: AtomicUsize::new(0),
             }),
             _port: port,
             accepting: None,
@@ -119,13 +103,12 @@ impl KeyServer {
 
     /// Makes these its keys, those that it had and new ones.
     pub fn publish(&self, ids: &[&str]) {
-        ids.iter().for_each(|id| self.shared.make(id));
-        *self.shared.published.lock().unwrap() = ids.iter().map(ToString::to_string).collect();
+        self.shared.signer.publish(ids);
     }
 
     /// Its keys as it publishes them.
     pub fn set(&self) -> Value {
-        self.shared.set()
+        self.shared.signer.set()
     }
 
     /// A token unlike any other, signed with a key that need not be published.
@@ -213,38 +196,15 @@ impl Drop for KeyServer {
 }
 
 impl Shared {
-    fn make(&self, id: &str) {
-        let mut keys = self.keys.lock().unwrap();
-        if !keys.contains_key(id) {
-            keys.insert(id.to_owned(), SigningKey::new(id));
-        }
-    }
-
     fn token(&self, key: &str, more: &Value) -> String {
-        self.make(key);
-        let number = self.tokens.fetch_add(1, Ordering::Relaxed);
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
-        let mut claims = json!({"iss": self.issuer, "sub": "alice",
-            "exp": now.as_secs() + 600, "jti": number.to_string()});
-        let more = more.as_object().unwrap().clone();
-        claims.as_object_mut().unwrap().extend(more);
-        let mut header = Header::new(Algorithm::ES256);
-        header.kid = Some(key.to_owned());
-        encode(&header, &claims, &self.keys.lock().unwrap()[key].private).unwrap()
-    }
-
-    fn set(&self) -> Value {
-        let keys = self.keys.lock().unwrap();
-        let published = self.published.lock().unwrap();
-        let published = published.iter().map(|id| keys[id].public.clone());
-        json!({ "keys": published.collect::<Vec<_>>() })
+        self.signer.token(key, &self.issuer, more)
     }
 
     fn answer(&self, path: &str) -> impl Future<Output = Response<Body>> + use<> {
         let document = match path {
             "/jwks" => {
                 self.fetches.fetch_add(1, Ordering::SeqCst);
-                self.set()
+                self.signer.set()
             }
             "/.well-known/openid-configuration" => {
                 self.discoveries.fetch_add(1, Ordering::SeqCst);
@@ -287,25 +247,6 @@ impl Shared {
             }
             response.body(Full::new(Bytes::from(body)).boxed()).unwrap()
         }
-    }
-}
-
-impl SigningKey {
-    fn new(id: &str) -> Self {
-        let group = EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap();
-        let key = EcKey::generate(&group).unwrap();
-        let (mut x, mut y) = (BigNum::new().unwrap(), BigNum::new().unwrap());
-        let mut context = BigNumContext::new().unwrap();
-        key.public_key()
-            .affine_coordinates(&group, &mut x, &mut y, &mut context)
-            .unwrap();
-        let coordinate =
-            |number: &BigNum| URL_SAFE_NO_PAD.encode(number.to_vec_padded(32).unwrap());
-        let public = json!({"kty": "EC", "crv": "P-256", "use": "sig", "alg": "ES256", "kid": id,
-            "x": coordinate(&x), "y": coordinate(&y)});
-        let pem = PKey::from_ec_key(key).unwrap().private_key_to_pem_pkcs8();
-        let private = EncodingKey::from_ec_pem(&pem.unwrap()).unwrap();
-        Self { private, public }
     }
 }
 

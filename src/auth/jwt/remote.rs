@@ -208,7 +208,7 @@ fn place(jwt: &Jwt, keys: &JwtKeys, diagnostics: &mut Diagnostics) -> Option<Pla
         (None, None) => return None,
     };
     let uri = text.parse::<Uri>().ok();
-    let Some(uri) = uri.filter(has_host) else {
+    let Some(uri) = uri.filter(|uri| uri.scheme().is_some() && has_host(uri)) else {
         diagnostics
             .error(text.span, format!("`{}` is not a URL", text.value))
             .help(format!("{what} is one such as `https://id.example.com/`"));
