@@ -23,7 +23,8 @@ pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 pub use credentials::{Credentials, Verdict};
 pub use identity::Identity;
 pub use jwt::{
-    Attempt, Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys, is_safe_origin,
+    Arrival, Attempt, Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys,
+    is_safe_origin,
 };
 pub use provider::{Provider, Surroundings};
 pub use refusal::Refusal;

@@ -89,10 +89,11 @@ impl Provider {
         }
     }
 
-    /// What is to be waited for before a request that was refused for this is asked once more.
-    pub fn remedy(&self, refusal: Refusal) -> Option<Awaited> {
+    /// What is to be waited for before a request that was refused for this, after a look at `looked`, is
+    /// asked once more.
+    pub fn remedy(&self, refusal: Refusal, looked: Instant) -> Option<Awaited> {
         match &self.mechanism {
-            Mechanism::Jwt(tokens) => tokens.remedy(refusal, Instant::now()),
+            Mechanism::Jwt(tokens) => tokens.remedy(refusal, looked),
             Mechanism::ApiKey(_) | Mechanism::Basic(_) => None,
         }
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::Failure;
 use crate::auth::{Credentials, Identity, Refusal, Rule, Verdict};
@@ -37,6 +37,7 @@ pub(super) fn describe<'p>(
         }
         // Whoever explains a request sends none.
         let nobody = Origin {
+            arrived: Instant::now(),
             client: IpAddr::V4(Ipv4Addr::LOCALHOST),
             failures: None,
         };

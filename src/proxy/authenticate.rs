@@ -10,11 +10,13 @@ use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::reply::Reply;
-use crate::auth::{Credentials, Identity, Provider, Refusal, Rule, Verdict, Work};
+use crate::auth::{Arrival, Credentials, Identity, Provider, Refusal, Rule, Verdict, Work};
 use crate::snapshot::{AuthFailures, Route};
 
 /// When a client may come back whose credential could not be verified: seconds.
 const COME_BACK: HeaderValue = HeaderValue::from_static("5");
+/// How often keys are looked for that are not known yet.
+const MOST_LOOKS: usize = 2;
 
 /// What becomes of a request by its credentials.
 #[derive(Debug)]
@@ -38,9 +40,11 @@ enum Denied {
     Throttled(u64),
 }
 
-/// Whom a request comes from as far as the network knows, and the bad credentials from there.
+/// When and whom a request comes from as far as the network knows, and the bad credentials from there.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'o> {
+    /// When it arrived.
+    pub arrived: Instant,
     /// The client's address.
     pub client: IpAddr,
     /// What is counted of addresses, if anything is.
@@ -63,6 +67,7 @@ pub(super) async fn authenticate(
         now: context.since_epoch().as_secs(),
     };
     let origin = Origin {
+        arrived: context.arrived,
         client: context.client(),
         failures: context.snapshot.auth_failures.as_ref(),
     };
@@ -134,11 +139,26 @@ async fn identity(
     origin: Origin<'_>,
 ) -> Result<Arc<Identity>, Denied> {
     let mut verdict = provider.authenticate(credentials);
-    if let Verdict::Refused(refusal) = verdict
-        && let Some(awaited) = provider.remedy(refusal)
-    {
-        awaited.come().await;
+    let mut looked = origin.arrived;
+    for _ in 0..MOST_LOOKS {
+        let Verdict::Refused(refusal) = verdict else {
+            break;
+        };
+        let Some(awaited) = provider.remedy(refusal, looked) else {
+            break;
+        };
+        let arrival = awaited.come().await;
+        looked = Instant::now();
         verdict = provider.authenticate(credentials);
+        match (arrival, &verdict) {
+            // The key may have been published since they were sent.
+            (Arrival::Older, _) => {}
+            // Nothing is known against the token yet.
+            (Arrival::Late, Verdict::Refused(Refusal::UnknownKey)) => {
+                return Err(Denied::Refused(Refusal::KeysUnavailable));
+            }
+            (Arrival::Over | Arrival::Late, _) => break,
+        }
     }
     match verdict {
         Verdict::Known(identity) => Ok(identity),

@@ -84,7 +84,21 @@ pub enum Change {
 
 /// Keys that may be on their way.
 #[derive(Debug)]
-pub struct Awaited(watch::Receiver<u64>);
+pub struct Awaited {
+    ended: watch::Receiver<u64>,
+    was_under_way: bool,
+}
+
+/// What has become of keys that were awaited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// They have come, or could not be had.
+    Over,
+    /// The same, but they were on their way before they were asked for, and may be older.
+    Older,
+    /// They are still on their way.
+    Late,
+}
 
 impl KeySet {
     pub(super) fn new(source: Source, upkeep: Upkeep, wanted: Arc<Notify>, now: Instant) -> Self {
@@ -173,12 +187,15 @@ impl KeySet {
     pub fn ask(&self, now: Instant) -> Option<Awaited> {
         let mut schedule = self.lock();
         // From before the attempt ends.
-        let mut awaited = Awaited(self.ended.subscribe());
+        let mut awaited = Awaited {
+            ended: self.ended.subscribe(),
+            was_under_way: schedule.is_under_way,
+        };
         if schedule.is_under_way || schedule.is_wanted {
             return Some(awaited);
         }
         if schedule.ended.is_some_and(|ended| ended >= now) {
-            awaited.0.mark_changed();
+            awaited.ended.mark_changed();
             return Some(awaited);
         }
         let is_anew = schedule
@@ -297,9 +314,13 @@ impl Drop for Attempt {
 
 impl Awaited {
     /// Waits until they have come, or have not, but only for a moment.
-    pub async fn come(mut self) {
+    pub async fn come(mut self) -> Arrival {
         // Whoever fetches them is never gone; if so, there is nothing to wait for.
-        let _ = tokio::time::timeout(PATIENCE, self.0.changed()).await;
+        match tokio::time::timeout(PATIENCE, self.ended.changed()).await {
+            Err(_) => Arrival::Late,
+            Ok(_) if self.was_under_way => Arrival::Older,
+            Ok(_) => Arrival::Over,
+        }
     }
 }
 
@@ -428,9 +449,8 @@ mod tests {
         attempt.fetched("a", None, now + SECOND, 0.0);
         let awaited = set.ask(now).unwrap();
         assert!(set.begin(now + SECOND).is_none());
-        tokio::time::timeout(PATIENCE / 2, awaited.come())
-            .await
-            .unwrap();
+        let arrival = tokio::time::timeout(PATIENCE / 2, awaited.come()).await;
+        assert_eq!(arrival, Ok(Arrival::Over));
         assert!(set.ask(now + 2 * SECOND).is_some());
         assert!(set.begin(now + 2 * SECOND).is_some());
     }
@@ -465,7 +485,7 @@ mod tests {
                 _ => drop(attempt),
             }
             tokio::time::timeout(PATIENCE / 2, async {
-                awaited.come().await;
+                assert_eq!(awaited.come().await, Arrival::Older);
                 at_rest.await;
             })
             .await

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use http::HeaderName;
 
-pub use self::key_set::{Attempt, Awaited, Change, KeySet};
+pub use self::key_set::{Arrival, Attempt, Awaited, Change, KeySet};
 pub use self::key_sets::KeySets;
 pub use self::key_source::{Place as KeyPlace, Source as KeySource, is_safe_origin};
 use self::keys::{Keys, to_library};
@@ -157,7 +157,7 @@ impl Tokens {
         if let Origin::Fetched(keys) = &self.keys
             && keys.have_changed()
         {
-            self.cache.begin_epoch(keys.read_again());
+            keys.read_again(|is_removal| self.cache.begin_epoch(is_removal));
         }
         if let Some(known) = self.cache.find(token.as_bytes(), now) {
             return known.into();

@@ -1,10 +1,11 @@
 //! Keys that are fetched: what a provider makes of a key set.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use http::Uri;
 use openssl::x509::X509;
 
@@ -44,26 +45,27 @@ pub fn count_keys(text: &str) -> Result<usize, String> {
 pub(super) struct RemoteKeys {
     set: Arc<KeySet>,
     algorithms: Box<[JwtAlgorithm]>,
-    /// One value, so that nobody can take keys for those of another generation.
-    current: ArcSwap<Current>,
+    /// `None` before the set is known, and if it has no key that fits.
+    keys: ArcSwapOption<Keys>,
+    /// The set's generation that they are of.
+    generation: AtomicU64,
     reading: Mutex<()>,
 }
 
-struct Current {
-    /// `None` before the set is known, and if it has no key that fits.
-    keys: Option<Arc<Keys>>,
-    /// The set's generation that they are of.
-    generation: u64,
-}
+/// What the generation of no set is.
+const NEVER: u64 = u64::MAX;
 
 impl RemoteKeys {
     fn new(set: Arc<KeySet>, algorithms: &[JwtAlgorithm]) -> Self {
-        Self {
-            current: ArcSwap::from_pointee(Current::read(&set, algorithms)),
+        let keys = Self {
             set,
             algorithms: algorithms.into(),
+            keys: ArcSwapOption::empty(),
+            generation: AtomicU64::new(NEVER),
             reading: Mutex::default(),
-        }
+        };
+        keys.read_again(|_| {});
+        keys
     }
 
     pub(super) fn are_of_same_set(&self, other: &Self) -> bool {
@@ -72,49 +74,50 @@ impl RemoteKeys {
 
     /// Whether the set is another one than the keys are of.
     pub(super) fn have_changed(&self) -> bool {
-        self.current.load().generation != self.set.generation()
+        self.generation.load(Ordering::Acquire) != self.set.generation()
     }
 
-    /// Makes the keys those of the set, and says whether a key was taken away.
-    pub(super) fn read_again(&self) -> bool {
-        // Whoever comes meanwhile needs what is being read, and need not read it, too.
+    /// Makes the keys those of the set, if they are not yet. Before anybody takes them for that, `changed`
+    /// is told whether a key was taken away.
+    pub(super) fn read_again(&self, changed: impl FnOnce(bool)) {
+        // Whoever comes meanwhile needs what is being read, and must not put older keys back.
         let _alone = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.have_changed() && self.replace(Current::read(&self.set, &self.algorithms))
+        if !self.have_changed() {
+            return;
+        }
+        // From before the text: if that is of a later one, it is read once more.
+        let generation = self.set.generation();
+        let keys = self.read();
+        let before = self.keys.swap(keys.clone());
+        let are_here = |before: &Arc<Keys>| keys.is_some_and(|keys| keys.include(before));
+        changed(before.is_some_and(|before| !are_here(&before)));
+        self.generation.store(generation, Ordering::Release);
     }
 
-    fn replace(&self, read: Current) -> bool {
-        let after = read.keys.clone();
-        let before = self.current.swap(Arc::new(read));
-        let are_here = |before: &Arc<Keys>| after.is_some_and(|after| after.include(before));
-        before.keys.as_ref().is_some_and(|it| !are_here(it))
+    fn read(&self) -> Option<Arc<Keys>> {
+        let read = self
+            .set
+            .with_text(|text| read_set(text?, &self.algorithms).ok());
+        let keys = Keys::several(read?.keys);
+        if keys.is_empty() {
+            log::warn!(
+                "no key of the set is for the `algorithms` of its provider: from={} algorithms={:?}",
+                self.set.source().place,
+                self.algorithms
+            );
+            return None;
+        }
+        Some(Arc::new(keys))
     }
 
     /// The keys, if there are any.
     pub(super) fn load(&self) -> Option<Arc<Keys>> {
-        self.current.load().keys.clone()
+        self.keys.load_full()
     }
 
     /// What there may be to wait for when a key is missing.
     pub(super) fn ask(&self, now: Instant) -> Option<Awaited> {
         self.set.ask(now)
-    }
-}
-
-impl Current {
-    fn read(set: &KeySet, algorithms: &[JwtAlgorithm]) -> Self {
-        // From before the text: if that is of a later one, it is read once more.
-        let generation = set.generation();
-        let read = set.with_text(|text| read_set(text?, algorithms).ok());
-        let is_known = read.is_some();
-        let keys = read.map(|read| Keys::several(read.keys));
-        let keys = keys.filter(|keys| !keys.is_empty()).map(Arc::new);
-        if is_known && keys.is_none() {
-            log::warn!(
-                "no key of the set is for the `algorithms` of its provider: from={} algorithms={algorithms:?}",
-                set.source().place
-            );
-        }
-        Self { keys, generation }
     }
 }
 
@@ -362,6 +365,17 @@ mod tests {
         known.is_some_and(|keys| keys.candidates(Algorithm::ES256, Some(id)).is_ok())
     }
 
+    /// Whether it was said that a key was taken away; `None` if nothing was said.
+    fn read_again(keys: &RemoteKeys) -> Option<bool> {
+        let mut said = None;
+        keys.read_again(|is_removal| {
+            assert!(keys.have_changed(), "nobody relies on them yet");
+            said = Some(is_removal);
+        });
+        assert!(!keys.have_changed());
+        said
+    }
+
     #[test]
     fn it_is_said_when_a_key_is_taken_away_and_only_then() {
         let set = set();
@@ -369,27 +383,13 @@ mod tests {
         assert!(keys.load().is_none() && !keys.have_changed());
         publish(&set, "a");
         assert!(keys.have_changed());
-        assert!(!keys.read_again(), "there was none");
-        assert!(knows(&keys, "a") && !keys.have_changed());
-        assert!(!keys.read_again(), "it is the same");
+        assert_eq!(read_again(&keys), Some(false), "there was none");
+        assert!(knows(&keys, "a"));
+        assert_eq!(read_again(&keys), None, "it is the same");
         publish(&set, "b");
-        assert!(keys.read_again(), "the first one is gone");
+        assert_eq!(read_again(&keys), Some(true), "the first one is gone");
         assert!(knows(&keys, "b") && !knows(&keys, "a"));
         let others = RemoteKeys::new(set, &[JwtAlgorithm::RS256]);
         assert!(others.load().is_none(), "none is for RSA");
-    }
-
-    #[test]
-    fn who_is_late_with_an_older_set_is_noticed() {
-        let set = set();
-        let keys = RemoteKeys::new(set.clone(), &[JwtAlgorithm::ES256]);
-        publish(&set, "a");
-        let older = Current::read(&set, &[JwtAlgorithm::ES256]);
-        publish(&set, "b");
-        keys.read_again();
-        assert!(keys.replace(older), "the later one is gone");
-        assert!(keys.have_changed());
-        assert!(keys.read_again());
-        assert!(knows(&keys, "b") && !knows(&keys, "a"));
     }
 }

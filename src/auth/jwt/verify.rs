@@ -58,14 +58,15 @@ impl Verifier {
             return Err(Refusal::TooLong);
         }
         let (header, claims, signature) = parts(token)?;
-        let Unique(claims) = decode(claims)?;
+        let (header, claims) = (self.read_header(header), decode(claims));
         // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
-        if let Some(issuer) = &self.issuer
+        if let (Some(issuer), Ok(Unique(claims))) = (&self.issuer, &claims)
             && claims.get("iss").and_then(Value::as_str) != Some(issuer)
         {
             return Err(Refusal::WrongIssuer);
         }
-        let (algorithm, key_id) = self.read_header(header)?;
+        let (algorithm, key_id) = header?;
+        let Unique(claims) = claims?;
         if signature.is_empty() {
             return Err(Refusal::MalformedToken);
         }
@@ -183,7 +184,7 @@ fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
     }
 }
 
-fn check_signature<'k>(
+pub(super) fn check_signature<'k>(
     message: &str,
     signature: &str,
     keys: impl Iterator<Item = &'k Key>,
