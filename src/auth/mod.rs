@@ -6,6 +6,7 @@
 mod api_key;
 mod basic;
 mod cache;
+mod clock;
 mod consumer;
 mod credentials;
 mod identity;

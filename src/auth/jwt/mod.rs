@@ -10,7 +10,6 @@ mod remote;
 mod verify;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use http::HeaderName;
@@ -23,6 +22,7 @@ use self::remote::RemoteKeys;
 pub use self::remote::count_keys;
 use self::verify::{Claimed, Verifier};
 use super::cache::{CredentialCache, Epoch};
+use super::clock::Clock;
 use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
 use super::identity::{Identity, Likeness};
@@ -47,8 +47,7 @@ pub(super) struct Tokens {
     cache: CredentialCache,
     /// Where costly signatures are verified.
     bench: Arc<Workbench>,
-    /// The latest time seen, in seconds since 1970.
-    latest: AtomicU64,
+    clock: Clock,
 }
 
 /// Where the keys come from.
@@ -125,7 +124,7 @@ impl Tokens {
             keys,
             bench: surroundings.workbenches.signatures.clone(),
             cache: CredentialCache::new(jwt.cache_tokens.value, LONGEST_STAY),
-            latest: AtomicU64::new(0),
+            clock: Clock::default(),
         })
     }
 
@@ -153,7 +152,7 @@ impl Tokens {
             Ok(token) => token,
             Err(refusal) => return Verdict::Refused(refusal),
         };
-        let now = self.steady(credentials.now);
+        let now = self.clock.steady(credentials.now);
         if let Origin::Fetched(keys) = &self.keys
             && keys.have_changed()
         {
@@ -216,16 +215,6 @@ impl Tokens {
             }
             _ => None,
         }
-    }
-
-    /// The time, which does not go back: a clock that is set back must not revive expired tokens.
-    fn steady(&self, now: u64) -> u64 {
-        let latest = self.latest.load(Ordering::Relaxed);
-        if now <= latest {
-            return latest;
-        }
-        self.latest.fetch_max(now, Ordering::Relaxed);
-        now
     }
 }
 
