@@ -168,9 +168,10 @@ struct Stage {
     token: String,
 }
 
-const VARIABLES: [(&str, &str); 2] = [
+const VARIABLES: [(&str, &str); 3] = [
     ("JWT_SECRET", "0123456789abcdef0123456789abcdef"),
     ("ADMIN_TOKEN", "fedcba9876543210fedcba9876543210"),
+    ("ACME_SECRET", "00112233445566778899aabbccddeeff"),
 ];
 
 async fn stage(config: &str) -> Stage {

@@ -10,9 +10,21 @@ pub(super) struct Clock {
 }
 
 impl Clock {
+    /// A clock that is not earlier than `latest`.
+    pub(super) fn new(latest: u64) -> Self {
+        Self {
+            latest: AtomicU64::new(latest),
+        }
+    }
+
+    /// The latest time seen.
+    pub(super) fn latest(&self) -> u64 {
+        self.latest.load(Ordering::Relaxed)
+    }
+
     /// The time, or a later one that was seen.
     pub(super) fn steady(&self, now: u64) -> u64 {
-        let latest = self.latest.load(Ordering::Relaxed);
+        let latest = self.latest();
         if now <= latest {
             return latest;
         }

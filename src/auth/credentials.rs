@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method, Uri};
+use http::{HeaderMap, HeaderName, Method, Uri};
 
 use super::identity::Identity;
 use super::refusal::Refusal;
+use super::signature::Content;
 use super::work::Work;
+
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
 /// What a request shows of itself.
 #[derive(Debug, Clone, Copy)]
@@ -23,11 +26,25 @@ pub struct Credentials<'r> {
     pub now: u64,
 }
 
+impl Credentials<'_> {
+    /// The scheme of the target: what a trusted proxy says it was, or that of the listeners.
+    pub(super) fn scheme(&self) -> &'static str {
+        let told = self.headers.get(X_FORWARDED_PROTO);
+        let told = told.filter(|_| self.is_from_trusted_proxy);
+        match told {
+            Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            _ => "http",
+        }
+    }
+}
+
 /// What a provider makes of a request.
 #[derive(Debug)]
 pub enum Verdict {
     /// It comes from this one.
     Known(Arc<Identity>),
+    /// It comes from this one if its body is this.
+    Bound(Arc<Identity>, Content),
     /// It does not prove whom it comes from.
     Refused(Refusal),
     /// That takes too long for a thread that serves requests.
@@ -44,13 +61,13 @@ impl From<Result<Arc<Identity>, Refusal>> for Verdict {
 }
 
 impl Verdict {
-    /// The end of it, worked out here and now, however long it takes.
+    /// The end of it, worked out here and now, however long it takes; the body is not looked at.
     ///
     /// # Errors
     /// Why the request is not let in.
     pub fn settle(self) -> Result<Arc<Identity>, Refusal> {
         match self {
-            Self::Known(identity) => Ok(identity),
+            Self::Known(identity) | Self::Bound(identity, _) => Ok(identity),
             Self::Refused(refusal) => Err(refusal),
             Self::Costly(work) => work.settle(),
         }

@@ -16,6 +16,7 @@ mod provider;
 mod refusal;
 mod requirement;
 mod rule;
+mod signature;
 mod work;
 
 pub use api_key::{hash_key, new_key};
@@ -31,4 +32,5 @@ pub use provider::{Provider, Surroundings};
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};
 pub use rule::{Known, Rule, Way};
+pub use signature::Content;
 pub use work::{Labour, Work, Workbenches};

@@ -12,10 +12,12 @@ use super::consumer::{Consumers, Members, X_CONSUMER, X_CONSUMER_GROUPS};
 use super::credentials::{Credentials, Verdict};
 use super::jwt::{Awaited, KeySets, Tokens};
 use super::refusal::Refusal;
+use super::signature::SignedRequests;
 use super::work::Workbenches;
 use crate::config::{self, Diagnostics, Spanned};
 
 const API_KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"tollgate\"");
+const SIGNATURE_CHALLENGE: HeaderValue = HeaderValue::from_static("Signature realm=\"tollgate\"");
 
 /// A way in which requests prove who they are.
 pub struct Provider {
@@ -27,6 +29,7 @@ enum Mechanism {
     Jwt(Arc<Tokens>),
     ApiKey(ApiKeys),
     Basic(Arc<Users>),
+    Signature(SignedRequests),
 }
 
 /// What providers share with each other and with their predecessors.
@@ -71,12 +74,23 @@ impl Provider {
         }
     }
 
+    /// Goes on where a predecessor of the same name ends that was configured otherwise.
+    pub fn succeed(mut self, before: &Self) -> Self {
+        if let (Mechanism::Signature(this), Mechanism::Signature(before)) =
+            (&mut self.mechanism, &before.mechanism)
+        {
+            this.succeed(before);
+        }
+        self
+    }
+
     /// The headers in which it tells backends who comes; clients' own are never passed on.
     pub fn forwarded_headers(&self) -> Vec<HeaderName> {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.forwarded_headers().cloned().collect(),
             Mechanism::ApiKey(keys) => keys.forwarded_header().cloned().into_iter().collect(),
             Mechanism::Basic(users) => users.forwarded_header().cloned().into_iter().collect(),
+            Mechanism::Signature(it) => it.forwarded_header().cloned().into_iter().collect(),
         }
     }
 
@@ -86,6 +100,7 @@ impl Provider {
             Mechanism::Jwt(tokens) => tokens.authenticate(credentials),
             Mechanism::ApiKey(keys) => keys.authenticate(credentials).into(),
             Mechanism::Basic(users) => users.authenticate(credentials),
+            Mechanism::Signature(requests) => requests.authenticate(credentials),
         }
     }
 
@@ -94,7 +109,7 @@ impl Provider {
     pub fn remedy(&self, refusal: Refusal, looked: Instant) -> Option<Awaited> {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.remedy(refusal, looked),
-            Mechanism::ApiKey(_) | Mechanism::Basic(_) => None,
+            Mechanism::ApiKey(_) | Mechanism::Basic(_) | Mechanism::Signature(_) => None,
         }
     }
 
@@ -104,6 +119,7 @@ impl Provider {
             Mechanism::Jwt(_) => refusal.bearer_challenge(),
             Mechanism::ApiKey(_) => API_KEY_CHALLENGE,
             Mechanism::Basic(users) => users.challenge(),
+            Mechanism::Signature(_) => SIGNATURE_CHALLENGE,
         }
     }
 
@@ -128,9 +144,12 @@ impl Mechanism {
         if let Some(keys) = &section.api_key {
             return ApiKeys::compile(name, keys, members, diagnostics).map(Self::ApiKey);
         }
-        let users = section.basic.as_ref()?;
-        let users = Users::compile(name, users, members, surroundings, diagnostics)?;
-        Some(Self::Basic(Arc::new(users)))
+        if let Some(users) = &section.basic {
+            let users = Users::compile(name, users, members, surroundings, diagnostics)?;
+            return Some(Self::Basic(Arc::new(users)));
+        }
+        let signature = section.signature.as_ref()?;
+        SignedRequests::compile(name, signature, members, diagnostics).map(Self::Signature)
     }
 }
 

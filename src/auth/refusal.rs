@@ -29,6 +29,11 @@ pub enum Refusal {
     UnknownCredential,
     KeysUnavailable,
     Busy,
+    NoCreation,
+    NotCovered,
+    Replayed,
+    MemoryFull,
+    WrongContent,
 }
 
 impl Refusal {
@@ -54,10 +59,15 @@ impl Refusal {
             Self::UnknownCredential => "unknown_credential",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Busy => "busy",
+            Self::NoCreation => "no_creation",
+            Self::NotCovered => "not_covered",
+            Self::Replayed => "replayed",
+            Self::MemoryFull => "memory_full",
+            Self::WrongContent => "wrong_content",
         }
     }
 
-    /// What the client's developer is told. Never holds anything of the token.
+    /// What the client's developer is told. Never holds anything of the credential.
     pub fn description(self) -> &'static str {
         match self {
             Self::Missing => "a credential is needed",
@@ -66,19 +76,24 @@ impl Refusal {
             Self::TooLong => "the credential is too long",
             Self::MalformedToken => "the token is malformed",
             Self::CriticalExtension => "the token uses an extension that is not supported",
-            Self::AlgorithmNotAllowed => "the token's algorithm is not allowed",
+            Self::AlgorithmNotAllowed => "the algorithm is not allowed",
             Self::UnknownKey => "the token was signed with an unknown key",
-            Self::BadSignature => "the token's signature is wrong",
+            Self::BadSignature => "the signature is wrong",
             Self::DuplicateClaim => "the token has a claim twice",
             Self::NoExpiry => "the token does not say when it expires",
-            Self::Expired => "the token has expired",
-            Self::NotYetValid => "the token is not valid yet",
+            Self::Expired => "the credential has expired",
+            Self::NotYetValid => "the credential is not valid yet",
             Self::WrongIssuer => "the token comes from another issuer",
             Self::WrongAudience => "the token is meant for another audience",
             Self::ClaimMissing => "the token lacks a required claim",
             Self::UnknownCredential => "the credential is not known",
             Self::KeysUnavailable => "the keys that the token would be verified with are not known",
             Self::Busy => "too many credentials are being verified",
+            Self::NoCreation => "the signature does not say when it was created",
+            Self::NotCovered => "the signature does not cover all that it must",
+            Self::Replayed => "the signature was used before",
+            Self::MemoryFull => "more signatures were used lately than can be remembered",
+            Self::WrongContent => "the body is not the one that was signed",
         }
     }
 
@@ -93,7 +108,7 @@ impl Refusal {
 
     /// Whether it says nothing of the credential, which may be good in a moment.
     pub fn is_unavailability(self) -> bool {
-        matches!(self, Self::KeysUnavailable | Self::Busy)
+        matches!(self, Self::KeysUnavailable | Self::Busy | Self::MemoryFull)
     }
 
     /// The value of `WWW-Authenticate` of bearer tokens (RFC 6750 §3). Without a credential there is no

@@ -47,7 +47,7 @@ pub(super) fn describe<'p>(
     // Writing to a String cannot fail.
     let _ = match admission {
         Admission::Anonymous => writeln!(out, "  none        which this route admits"),
-        Admission::Identified(way, identity) | Admission::Forbidden(way, identity) => {
+        Admission::Identified(way, identity, _) | Admission::Forbidden(way, identity) => {
             describe_identity(rule, way, &identity, parameter, &mut out)
         }
         Admission::Throttled(seconds) => writeln!(out, "  429 for {seconds} s"),

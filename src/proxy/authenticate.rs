@@ -8,9 +8,12 @@ use std::time::Instant;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 
+use super::content::Bound;
 use super::context::Context;
 use super::reply::Reply;
-use crate::auth::{Arrival, Credentials, Identity, Provider, Refusal, Rule, Verdict, Work};
+use crate::auth::{
+    Arrival, Content, Credentials, Identity, Provider, Refusal, Rule, Verdict, Work,
+};
 use crate::snapshot::{AuthFailures, Route};
 
 /// When a client may come back whose credential could not be verified: seconds.
@@ -23,8 +26,8 @@ const MOST_LOOKS: usize = 2;
 pub enum Admission {
     /// It shows none, and needs none.
     Anonymous,
-    /// It comes from this one, by the provider of this number.
-    Identified(usize, Arc<Identity>),
+    /// It comes from this one, by the provider of this number, if its body is this.
+    Identified(usize, Arc<Identity>, Content),
     /// It comes from this one, by the provider of this number, who lacks the rights.
     Forbidden(usize, Arc<Identity>),
     /// It does not prove whom it comes from, says the provider of this number; `None` if it shows
@@ -74,8 +77,9 @@ pub(super) async fn authenticate(
     let parameter = |index| context.parameter(&request.uri, index);
     match admission(rule, credentials, origin, &parameter).await {
         Admission::Anonymous => Ok(()),
-        Admission::Identified(_, identity) => {
+        Admission::Identified(way, identity, content) => {
             context.identity = Some(identity);
+            context.bound = Bound::new(way, content);
             Ok(())
         }
         Admission::Forbidden(way, identity) => {
@@ -110,10 +114,10 @@ pub async fn admission<'p>(
     let mut refused = (None, Refusal::Missing);
     for (number, way) in rule.ways().iter().enumerate() {
         match identity(&way.provider, credentials, origin).await {
-            Ok(identity) if way.admits(&identity, parameter) => {
-                return Admission::Identified(number, identity);
+            Ok((identity, content)) if way.admits(&identity, parameter) => {
+                return Admission::Identified(number, identity, content);
             }
-            Ok(identity) => return Admission::Forbidden(number, identity),
+            Ok((identity, _)) => return Admission::Forbidden(number, identity),
             Err(Denied::Throttled(seconds)) => return Admission::Throttled(seconds),
             Err(Denied::Refused(Refusal::Missing)) => {}
             Err(Denied::Refused(refusal)) => {
@@ -137,7 +141,7 @@ async fn identity(
     provider: &Provider,
     credentials: Credentials<'_>,
     origin: Origin<'_>,
-) -> Result<Arc<Identity>, Denied> {
+) -> Result<(Arc<Identity>, Content), Denied> {
     let mut verdict = provider.authenticate(credentials);
     let mut looked = origin.arrived;
     for _ in 0..MOST_LOOKS {
@@ -161,9 +165,10 @@ async fn identity(
         }
     }
     match verdict {
-        Verdict::Known(identity) => Ok(identity),
+        Verdict::Known(identity) => Ok((identity, Content::Any)),
+        Verdict::Bound(identity, content) => Ok((identity, content)),
         Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
-        Verdict::Costly(work) => origin.perform(work).await,
+        Verdict::Costly(work) => Ok((origin.perform(work).await?, Content::Any)),
     }
 }
 
@@ -187,7 +192,8 @@ impl Origin<'_> {
     }
 }
 
-fn refused(rule: &Rule, way: Option<usize>, refusal: Refusal) -> Reply {
+/// The answer to a request that is not let in, says the provider of this number.
+pub(super) fn refused(rule: &Rule, way: Option<usize>, refusal: Refusal) -> Reply {
     if refusal.is_unavailability() {
         return Reply::auth_unavailable(refusal.description()).with(header::RETRY_AFTER, COME_BACK);
     }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderValue, StatusCode, Uri};
 
 use super::connection::Connection;
+use super::content::Bound;
 use super::handshake::Handshake;
 use super::limit::Nearest;
 use super::mirror::Copy;
@@ -38,6 +39,8 @@ pub struct Context {
     pub(super) rewritten_path: Option<Box<str>>,
     pub(super) matched: Option<Matched>,
     pub(super) identity: Option<Arc<Identity>>,
+    /// What its body must be for that.
+    pub(super) bound: Option<Box<Bound>>,
     pub(super) nearest_limit: Option<Nearest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
@@ -124,6 +127,7 @@ impl Context {
             rewritten_path: None,
             matched: None,
             identity: None,
+            bound: None,
             nearest_limit: None,
             preflight: Preflight::No,
             body_limit: None,

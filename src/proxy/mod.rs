@@ -8,6 +8,7 @@ mod arrival;
 mod attempt;
 mod authenticate;
 mod connection;
+mod content;
 mod context;
 mod deadline;
 mod fallback;
@@ -130,7 +131,8 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.fit_client(session, context);
-        match pipeline::admit(session.req_header(), &self.pressure, context).await {
+        let admitted = pipeline::admit(session.req_header(), &self.pressure, context).await;
+        match admitted.and_then(|()| content::check_bodiless(session, context)) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
                 hedge::answer(session, &self.backends, &self.pressure, context).await
@@ -188,6 +190,7 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         context: &mut Context,
     ) -> Result<()> {
+        content::begin(context);
         let sent = session.req_header();
         mirror::begin(sent, request, context);
         let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) else {
@@ -210,6 +213,7 @@ impl ProxyHttp for Gateway {
             context.pending_reply = Some(pipeline::body_too_large(limit));
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
+        content::passed(chunk.as_ref(), is_end, context)?;
         mirror::passed(chunk.as_ref(), is_end, &self.backends, context);
         if is_end {
             attempt::completed(context);

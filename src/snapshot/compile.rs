@@ -53,7 +53,11 @@ pub fn compile(
             Some(provider) => {
                 let known = previous.and_then(|previous| previous.provider(config, name));
                 let known = known.filter(|known| known.has_same_keys(&provider));
-                let provider = known.unwrap_or_else(|| Arc::new(provider));
+                let before = previous.and_then(|it| it.snapshot.providers.get(name.as_str()));
+                let provider = known.unwrap_or_else(|| match before {
+                    Some(before) => Arc::new(provider.succeed(before)),
+                    None => Arc::new(provider),
+                });
                 providers.insert(name.value.clone(), provider);
             }
             None => diagnostics.lose_name(name),

@@ -2,8 +2,9 @@
 //!
 //! Compiling is pure and reports every error. A policy that does not compile is an error of the
 //! whole configuration, never a policy that is skipped. What lives on from one snapshot to the next
-//! – counts, addresses and turns of backends, verified tokens – is shared, not copied: counts are in
-//! [`State`], the rest is taken over from the [`Previous`] snapshot where its section is the same.
+//! – counts, addresses and turns of backends, verified tokens, used signatures – is shared, not copied:
+//! counts are in [`State`], the rest is taken over from the [`Previous`] snapshot where its section is the
+//! same, or where it must not be forgotten.
 
 mod action;
 mod changes;

@@ -5,6 +5,7 @@ mod basic;
 mod failures;
 mod jwt;
 mod rule;
+mod signature;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -14,6 +15,7 @@ pub use self::basic::Basic;
 pub use self::failures::{AuthFailures, AuthFailuresSlot};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use self::rule::{AuthRule, AuthRuleFields, AuthWay, AuthWayFields, Requirement};
+pub use self::signature::{Replay, Signature, SignedBody};
 use super::secret::{FileText, Secret};
 use super::source::Spanned;
 
@@ -27,22 +29,29 @@ pub struct AuthProvider {
     pub api_key: Option<Spanned<ApiKey>>,
     /// Names and passwords (RFC 7617), of which only hashes are kept.
     pub basic: Option<Spanned<Basic>>,
+    /// Requests that are signed with a shared secret.
+    pub signature: Option<Spanned<Signature>>,
 }
 
 impl AuthProvider {
     /// The mechanisms, each by its key and whether it is written.
-    pub fn mechanisms(&self) -> [(&'static str, bool); 3] {
+    pub fn mechanisms(&self) -> [(&'static str, bool); 4] {
         [
             ("jwt", self.jwt.is_some()),
             ("api_key", self.api_key.is_some()),
             ("basic", self.basic.is_some()),
+            ("signature", self.signature.is_some()),
         ]
     }
 
     /// What it holds that others must not see.
     pub(super) fn secrets(&mut self) -> impl Iterator<Item = &mut Spanned<Secret>> {
         let keys = self.jwt.as_mut().and_then(|jwt| jwt.value.keys.as_mut());
-        keys.and_then(|keys| keys.value.secret.as_mut()).into_iter()
+        let of_tokens = keys.and_then(|keys| keys.value.secret.as_mut());
+        let keys = self.signature.as_mut().map(|it| &mut it.value.keys.value);
+        of_tokens
+            .into_iter()
+            .chain(keys.into_iter().flat_map(|keys| keys.values_mut()))
     }
 
     /// Other texts that may be in files.
