@@ -25,6 +25,8 @@ auth_providers:
     api_key:
       from: ["header:X-Api-Key", "cookie:k", "query:k", bearer]
       keys: { a: "sha256:6371cb7a907cc8f10740229732c4b6164b285169494b85304468313513427878" }
+  users:
+    basic: { users: "alice:$2y$08$WXMxu8mJjxXocGVbeQIPiO04Suz7DEk8RH8kwt/ZbT18NGudaWkQq", cache: off }
 "#;
 
 static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
