@@ -242,7 +242,7 @@ async fn explain_shows_which_conditions_hold() {
     }
     let said = explain(&first(&json!({"exp": 5}))).await;
     assert!(
-        said.contains("first       401 Unauthorized: the token has expired"),
+        said.contains("first       401 Unauthorized: the credential has expired"),
         "{said}"
     );
     let (_, said, _) = gateway.command(&["explain", "/open"]).await;

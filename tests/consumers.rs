@@ -90,8 +90,9 @@ async fn one_consumer_has_several_credentials_and_backends_know_its_name() {
     with_token(&gateway, "/a", "acme").await.assert_status(200);
     assert_eq!(upstream.last().header("x-consumer"), None);
     let log = gateway.log(3).await;
-    assert_eq!(log[0]["consumer"], "acme");
-    assert_eq!(log[2].get("consumer"), None);
+    let known = log.iter().filter(|line| line["consumer"] == "acme");
+    assert_eq!(known.count(), 2);
+    assert!(log.iter().any(|line| line.get("consumer").is_none()));
     let metrics = gateway.admin("/metrics").await.text();
     for line in [
         r#"tollgate_consumer_requests_total{class="2xx",consumer="acme"} 2"#,
@@ -151,8 +152,14 @@ async fn groups_and_names_open_routes() {
     with_token(&gateway, "/gold", "gold")
         .await
         .assert_status(403);
-    let log = gateway.log(2).await;
-    assert_eq!(log[1]["consumer"], "bolt", "refused, but known: {log:?}");
+    let log = gateway.log(5).await;
+    let is_refused =
+        |line: &&serde_json::Value| line["consumer"] == "bolt" && line["status"] == 403;
+    assert_eq!(
+        log.iter().filter(is_refused).count(),
+        1,
+        "refused, but known: {log:?}"
+    );
 }
 
 #[tokio::test]
