@@ -108,6 +108,27 @@ async fn the_first_that_knows_the_credential_decides() {
 }
 
 #[tokio::test]
+async fn a_provider_that_is_down_is_no_outage_for_the_tokens_of_another() {
+    let upstream = Upstream::echo().await;
+    let dead = support::free_port();
+    let gateway = Gateway::start(&format!(
+        r#"
+auth_providers:
+  dead: {{ jwt: {{ issuer: "https://dead/", keys: {{ jwks_url: "http://{dead}/jwks" }} }} }}
+  second: {{ jwt: {{ issuer: "https://second/", algorithms: [HS256], keys: {{ secret: "{SECOND}" }} }} }}
+services: {{ a: {{ base_url: "http://{}", auth: {{ any_of: [dead, second] }}, routes: [/a] }} }}
+"#,
+        upstream.address
+    ))
+    .await;
+    let second = token(SECOND, "https://second/", &json!({}));
+    bearer(&gateway, "/a", &second).await.assert_status(200);
+    let dead = token(SECOND, "https://dead/", &json!({}));
+    bearer(&gateway, "/a", &dead).await.assert_status(503);
+    bearer(&gateway, "/a", "nonsense").await.assert_status(401);
+}
+
+#[tokio::test]
 async fn who_shows_nothing_is_told_every_way() {
     let upstream = Upstream::echo().await;
     let gateway = gateway(&upstream).await;

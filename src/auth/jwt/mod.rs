@@ -167,7 +167,8 @@ impl Tokens {
             Origin::Given(keys) => keys.clone(),
             Origin::Fetched(keys) => match keys.load() {
                 Some(keys) => keys,
-                None => return Verdict::Refused(Refusal::KeysUnavailable),
+                // Whose it is not can be said without them.
+                None => return Verdict::Refused(self.verifier.without_keys(token)),
             },
         };
         let claimed = match self.verifier.read(token, &keys, now) {

@@ -59,9 +59,8 @@ impl Verifier {
         }
         let (header, claims, signature) = parts(token)?;
         let (header, claims) = (self.read_header(header), decode(claims));
-        // A text, and exactly this one: a list is not an issuer (RFC 7519 §4.1.1).
-        if let (Some(issuer), Ok(Unique(claims))) = (&self.issuer, &claims)
-            && claims.get("iss").and_then(Value::as_str) != Some(issuer)
+        if let Ok(Unique(claims)) = &claims
+            && self.is_of_another(claims)
         {
             return Err(Refusal::WrongIssuer);
         }
@@ -79,6 +78,22 @@ impl Verifier {
             from,
             until,
         })
+    }
+
+    /// Why a token is refused while there are no keys.
+    pub(super) fn without_keys(&self, token: &str) -> Refusal {
+        match parts(token).and_then(|(_, claims, _)| decode(claims)) {
+            Ok(Unique(claims)) if self.is_of_another(&claims) => Refusal::WrongIssuer,
+            Ok(_) => Refusal::KeysUnavailable,
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Whether a token names another issuer: not a text, and exactly this one. A list is not an issuer
+    /// (RFC 7519 §4.1.1).
+    fn is_of_another(&self, claims: &Map<String, Value>) -> bool {
+        let issuer = self.issuer.as_deref();
+        issuer.is_some_and(|issuer| claims.get("iss").and_then(Value::as_str) != Some(issuer))
     }
 
     /// Verifies the signature of a token that was read.
