@@ -32,6 +32,7 @@ fn provider(section: &str) -> Provider {
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
         base: Path::new("."),
+        deciders: 0,
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()
 }

@@ -94,6 +94,25 @@ async fn checks_verify_certificates_as_requests_do() {
 }
 
 #[tokio::test]
+async fn who_decides_about_requests_is_verified_as_backends_are() {
+    let (decides, ca) = backend("localhost").await;
+    let upstream = Upstream::echo().await;
+    for (tls, status) in [("ca: ca.pem", 200), ("", 503)] {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("ca.pem"), &ca).unwrap();
+        let config = format!(
+            "auth_providers: {{ outside: {{ forward: {{ url: \"https://localhost:{}/auth\", {tls} }} }} }}
+services: {{ a: {{ base_url: \"http://{}\", auth: outside, routes: [/a] }} }}
+",
+            decides.address.port(),
+            upstream.address
+        );
+        let gateway = Gateway::start_in(directory, &config, &[]).await;
+        gateway.get("/a").send().await.assert_status(status);
+    }
+}
+
+#[tokio::test]
 async fn a_handshake_that_never_ends_is_a_connection_too_late() {
     let silent = Upstream::raw(|stream| async move {
         let _open = stream;

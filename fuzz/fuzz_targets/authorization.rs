@@ -37,6 +37,7 @@ static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
         base: Path::new("."),
+        deciders: 0,
     };
     let mut diagnostics = Diagnostics::default();
     let providers = loaded.config.auth_providers.iter().map(|(name, section)| {

@@ -22,6 +22,7 @@ static PROVIDER: LazyLock<Provider> = LazyLock::new(|| {
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
         base: Path::new("."),
+        deciders: 0,
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default())
         .expect("the provider is sound")

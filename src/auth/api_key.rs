@@ -16,9 +16,9 @@ use openssl::sha::sha256;
 
 use super::consumer::Members;
 use super::credentials::Credentials;
+use super::header::forwarded_header;
 use super::identity::{Identity, Likeness};
 use super::place::{Place, find_token, is_token};
-use super::provider::forwarded_header;
 use super::refusal::Refusal;
 use crate::config::{self, ApiKeyDigests, Diagnostics, OneOrMany, Span, Spanned};
 

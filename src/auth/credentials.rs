@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, Method, Uri};
 
+use super::decider::Decider;
 use super::identity::Identity;
 use super::refusal::Refusal;
 use super::signature::Content;
@@ -49,6 +50,8 @@ pub enum Verdict {
     Refused(Refusal),
     /// That takes too long for a thread that serves requests.
     Costly(Work),
+    /// Another service decides.
+    Elsewhere(Arc<Decider>),
 }
 
 impl From<Result<Arc<Identity>, Refusal>> for Verdict {
@@ -61,7 +64,8 @@ impl From<Result<Arc<Identity>, Refusal>> for Verdict {
 }
 
 impl Verdict {
-    /// The end of it, worked out here and now, however long it takes; the body is not looked at.
+    /// The end of it, worked out here and now, however long it takes; the body is not looked at, and nobody
+    /// else is asked.
     ///
     /// # Errors
     /// Why the request is not let in.
@@ -70,6 +74,7 @@ impl Verdict {
             Self::Known(identity) | Self::Bound(identity, _) => Ok(identity),
             Self::Refused(refusal) => Err(refusal),
             Self::Costly(work) => work.settle(),
+            Self::Elsewhere(_) => Err(Refusal::Undecided),
         }
     }
 }

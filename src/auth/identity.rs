@@ -19,7 +19,7 @@ pub struct Identity {
     scopes: Box<[Box<str>]>,
     roles: Box<[Box<str>]>,
     consumer: Option<Arc<Consumer>>,
-    /// What backends are told of it, as fields.
+    /// What backends are told of it, as fields; some have several lines.
     pub forward: Box<[(HeaderName, HeaderValue)]>,
     /// The fields of its credential, if backends are not to see them.
     pub hidden: Arc<[HeaderName]>,
@@ -75,15 +75,25 @@ impl Likeness {
 
     /// Who has these claims.
     pub(super) fn with(&self, claims: Map<String, Value>) -> Identity {
+        let forwarded = self
+            .forwarded
+            .iter()
+            .filter_map(|(claim, name)| Some((name.clone(), field(find(&claims, claim)?)?)));
+        let forwarded = forwarded.collect();
+        self.with_fields(claims, forwarded)
+    }
+
+    /// Who has these claims, forwarded in these fields.
+    pub(super) fn with_fields(
+        &self,
+        claims: Map<String, Value>,
+        forwarded: Vec<(HeaderName, HeaderValue)>,
+    ) -> Identity {
         let subject = find(&claims, &self.subject).and_then(Value::as_str);
         let consumer = subject.and_then(|subject| self.members.find(subject));
         let fields = consumer
             .into_iter()
             .flat_map(|it| it.fields().iter().cloned());
-        let forwarded = self
-            .forwarded
-            .iter()
-            .filter_map(|(claim, name)| Some((name.clone(), field(find(&claims, claim)?)?)));
         Identity {
             provider: self.provider.clone(),
             subject: subject.map(Box::from),
@@ -98,7 +108,7 @@ impl Likeness {
 }
 
 /// The claim of those that are known by a name.
-const SUBJECT: &str = "sub";
+pub(super) const SUBJECT: &str = "sub";
 
 impl Identity {
     /// Who vouches for it.

@@ -9,6 +9,8 @@ mod cache;
 mod clock;
 mod consumer;
 mod credentials;
+mod decider;
+mod header;
 mod identity;
 mod jwt;
 mod place;
@@ -23,6 +25,7 @@ pub use api_key::{hash_key, new_key};
 pub use basic::hash_password;
 pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 pub use credentials::{Credentials, Verdict};
+pub use decider::{Decider, Decision};
 pub use identity::Identity;
 pub use jwt::{
     Arrival, Attempt, Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys,

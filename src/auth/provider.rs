@@ -8,8 +8,9 @@ use http::{HeaderName, HeaderValue};
 
 use super::api_key::ApiKeys;
 use super::basic::Users;
-use super::consumer::{Consumers, Members, X_CONSUMER, X_CONSUMER_GROUPS};
+use super::consumer::{Consumers, Members};
 use super::credentials::{Credentials, Verdict};
+use super::decider::Decider;
 use super::jwt::{Awaited, KeySets, Tokens};
 use super::refusal::Refusal;
 use super::signature::SignedRequests;
@@ -30,6 +31,7 @@ enum Mechanism {
     ApiKey(ApiKeys),
     Basic(Arc<Users>),
     Signature(SignedRequests),
+    Forward(Arc<Decider>),
 }
 
 /// What providers share with each other and with their predecessors.
@@ -43,6 +45,8 @@ pub struct Surroundings<'s> {
     pub workbenches: &'s Workbenches,
     /// The folder from which files are looked for.
     pub base: &'s Path,
+    /// How many services there are that decide.
+    pub deciders: usize,
 }
 
 impl Provider {
@@ -66,10 +70,12 @@ impl Provider {
         &self.name
     }
 
-    /// Whether it verifies with the keys that the other one does, as far as they are fetched.
+    /// Whether it verifies with the keys that the other one does, as far as they are fetched, and asks
+    /// nobody else.
     pub fn has_same_keys(&self, other: &Self) -> bool {
         match (&self.mechanism, &other.mechanism) {
             (Mechanism::Jwt(this), Mechanism::Jwt(that)) => this.has_same_keys(that),
+            (Mechanism::Forward(this), Mechanism::Forward(that)) => this.number == that.number,
             _ => true,
         }
     }
@@ -91,6 +97,7 @@ impl Provider {
             Mechanism::ApiKey(keys) => keys.forwarded_header().cloned().into_iter().collect(),
             Mechanism::Basic(users) => users.forwarded_header().cloned().into_iter().collect(),
             Mechanism::Signature(it) => it.forwarded_header().cloned().into_iter().collect(),
+            Mechanism::Forward(decider) => decider.forwarded_headers().to_vec(),
         }
     }
 
@@ -101,6 +108,7 @@ impl Provider {
             Mechanism::ApiKey(keys) => keys.authenticate(credentials).into(),
             Mechanism::Basic(users) => users.authenticate(credentials),
             Mechanism::Signature(requests) => requests.authenticate(credentials),
+            Mechanism::Forward(decider) => decider.authenticate(credentials),
         }
     }
 
@@ -109,18 +117,27 @@ impl Provider {
     pub fn remedy(&self, refusal: Refusal, looked: Instant) -> Option<Awaited> {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.remedy(refusal, looked),
-            Mechanism::ApiKey(_) | Mechanism::Basic(_) | Mechanism::Signature(_) => None,
+            Mechanism::ApiKey(_)
+            | Mechanism::Basic(_)
+            | Mechanism::Signature(_)
+            | Mechanism::Forward(_) => None,
         }
     }
 
-    /// The `WWW-Authenticate` for a request that was refused.
-    pub fn challenge(&self, refusal: Refusal) -> HeaderValue {
-        match &self.mechanism {
+    /// The `WWW-Authenticate` for a request that was refused; `None` if nobody here knows it.
+    pub fn challenge(&self, refusal: Refusal) -> Option<HeaderValue> {
+        Some(match &self.mechanism {
             Mechanism::Jwt(_) => refusal.bearer_challenge(),
             Mechanism::ApiKey(_) => API_KEY_CHALLENGE,
             Mechanism::Basic(users) => users.challenge(),
             Mechanism::Signature(_) => SIGNATURE_CHALLENGE,
-        }
+            Mechanism::Forward(_) => return None,
+        })
+    }
+
+    /// Whether it decides about every request, with or without a credential.
+    pub(super) fn always_decides(&self) -> bool {
+        matches!(self.mechanism, Mechanism::Forward(_))
     }
 
     /// Whether its credentials are bearer tokens.
@@ -148,8 +165,14 @@ impl Mechanism {
             let users = Users::compile(name, users, members, surroundings, diagnostics)?;
             return Some(Self::Basic(Arc::new(users)));
         }
-        let signature = section.signature.as_ref()?;
-        SignedRequests::compile(name, signature, members, diagnostics).map(Self::Signature)
+        if let Some(signature) = &section.signature {
+            let requests = SignedRequests::compile(name, signature, members, diagnostics);
+            return requests.map(Self::Signature);
+        }
+        let forward = section.forward.as_ref()?;
+        let number = surroundings.deciders;
+        let decider = Decider::compile(name, forward, members, number, diagnostics)?;
+        Some(Self::Forward(Arc::new(decider)))
     }
 }
 
@@ -174,39 +197,6 @@ fn check_mechanisms(
             ));
     }
     (count == 1).then_some(())
-}
-
-/// A header in which backends are told who comes, or a report that it can't carry that.
-pub(super) fn forwarded_header(
-    written: &Spanned<String>,
-    diagnostics: &mut Diagnostics,
-) -> Option<HeaderName> {
-    let Ok(name) = HeaderName::from_bytes(written.as_bytes()) else {
-        diagnostics
-            .error(written.span, format!("`{written}` is not a header name"))
-            .help("names are letters, digits and `-`, such as `X-User-Id`");
-        return None;
-    };
-    let is_reserved = name == X_CONSUMER
-        || name == X_CONSUMER_GROUPS
-        || matches!(
-            name.as_str(),
-            "host"
-                | "connection"
-                | "content-length"
-                | "content-type"
-                | "transfer-encoding"
-                | "upgrade"
-                | "te"
-                | "trailer"
-        );
-    if is_reserved {
-        diagnostics
-            .error(written.span, format!("`{written}` can't carry an identity"))
-            .help("use a header of its own, such as `X-User-Id`");
-        return None;
-    }
-    Some(name)
 }
 
 impl std::fmt::Debug for Provider {

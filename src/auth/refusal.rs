@@ -34,6 +34,7 @@ pub enum Refusal {
     Replayed,
     MemoryFull,
     WrongContent,
+    Undecided,
 }
 
 impl Refusal {
@@ -64,6 +65,7 @@ impl Refusal {
             Self::Replayed => "replayed",
             Self::MemoryFull => "memory_full",
             Self::WrongContent => "wrong_content",
+            Self::Undecided => "undecided",
         }
     }
 
@@ -94,6 +96,7 @@ impl Refusal {
             Self::Replayed => "the signature was used before",
             Self::MemoryFull => "more signatures were used lately than can be remembered",
             Self::WrongContent => "the body is not the one that was signed",
+            Self::Undecided => "nobody could decide about the request",
         }
     }
 
@@ -108,7 +111,10 @@ impl Refusal {
 
     /// Whether it says nothing of the credential, which may be good in a moment.
     pub fn is_unavailability(self) -> bool {
-        matches!(self, Self::KeysUnavailable | Self::Busy | Self::MemoryFull)
+        matches!(
+            self,
+            Self::KeysUnavailable | Self::Busy | Self::MemoryFull | Self::Undecided
+        )
     }
 
     /// The value of `WWW-Authenticate` of bearer tokens (RFC 6750 §3). Without a credential there is no

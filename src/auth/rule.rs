@@ -54,7 +54,7 @@ impl Rule {
                 diagnostics,
             )],
             (None, Some(ways)) => {
-                check_ways(ways, diagnostics);
+                check_ways(ways, known, diagnostics);
                 let ways = ways.iter().map(|way| {
                     let requirements = (&rule.require, &way.0.require);
                     Way::compile(&way.0.provider, requirements, way.span, known, diagnostics)
@@ -72,6 +72,18 @@ impl Rule {
             }
         };
         let ways: Vec<Way> = ways.into_iter().collect::<Option<_>>()?;
+        let last = ways.last().map(|way| &way.provider);
+        if let Some(last) = last.filter(|it| rule.anonymous && it.always_decides()) {
+            diagnostics
+                .warning(
+                    span,
+                    format!(
+                        "`anonymous` has no effect: `{}` decides about every request",
+                        last.name()
+                    ),
+                )
+                .help("remove it, and let that service decide about requests without a credential");
+        }
         (!ways.is_empty()).then(|| Self {
             ways: ways.into(),
             is_open: rule.anonymous,
@@ -86,11 +98,15 @@ impl Rule {
     /// What a client is told that showed no credential: how each provider would like it to.
     pub fn challenges(&self) -> impl Iterator<Item = HeaderValue> {
         let providers = self.ways.iter().map(|way| &way.provider);
-        providers.map(|provider| provider.challenge(Refusal::Missing))
+        providers.filter_map(|provider| provider.challenge(Refusal::Missing))
     }
 }
 
-fn check_ways(ways: &Spanned<Vec<Spanned<config::AuthWay>>>, diagnostics: &mut Diagnostics) {
+fn check_ways(
+    ways: &Spanned<Vec<Spanned<config::AuthWay>>>,
+    known: Known<'_>,
+    diagnostics: &mut Diagnostics,
+) {
     if ways.is_empty() && !diagnostics.has_error_within(ways.span) {
         diagnostics
             .error(ways.span, "`any_of` is empty, so nobody could come in")
@@ -106,6 +122,16 @@ fn check_ways(ways: &Spanned<Vec<Spanned<config::AuthWay>>>, diagnostics: &mut D
                     format!("`{name}` is listed twice, and only the first could decide"),
                 )
                 .help("write what it may ask for as `require: { any: [...] }`");
+        }
+        let provider = known.providers.get(name.as_str());
+        if index + 1 < ways.len() && provider.is_some_and(|it| it.always_decides()) {
+            let next = &ways[index + 1].0.provider;
+            diagnostics
+                .error(
+                    next.span.or(ways[index + 1].span),
+                    format!("`{next}` is never asked: `{name}` decides about every request"),
+                )
+                .help(format!("list `{name}` last"));
         }
     }
 }

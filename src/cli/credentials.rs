@@ -51,6 +51,14 @@ pub(super) fn describe<'p>(
             describe_identity(rule, way, &identity, parameter, &mut out)
         }
         Admission::Throttled(seconds) => writeln!(out, "  429 for {seconds} s"),
+        Admission::Elsewhere(way, decider) => {
+            let name = rule.ways()[way].provider.name();
+            writeln!(
+                out,
+                "  {name:<11} is asked about the request at {}",
+                decider.target
+            )
+        }
         Admission::Refused(None, refusal) => {
             writeln!(
                 out,

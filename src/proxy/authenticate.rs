@@ -8,13 +8,16 @@ use std::time::Instant;
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 
+use super::ask::{Asked, ask};
 use super::content::Bound;
 use super::context::Context;
 use super::reply::Reply;
 use crate::auth::{
-    Arrival, Content, Credentials, Identity, Provider, Refusal, Rule, Verdict, Work,
+    Arrival, Content, Credentials, Decider, Identity, Provider, Refusal, Rule, Verdict, Work,
 };
 use crate::snapshot::{AuthFailures, Route};
+use crate::telemetry::Flag;
+use crate::upstream::Backends;
 
 /// When a client may come back whose credential could not be verified: seconds.
 const COME_BACK: HeaderValue = HeaderValue::from_static("5");
@@ -35,12 +38,15 @@ pub enum Admission {
     Refused(Option<usize>, Refusal),
     /// It may be asked again in so many seconds: too many bad credentials came from its address.
     Throttled(u64),
+    /// This service decides, the provider of this number.
+    Elsewhere(usize, Arc<Decider>),
 }
 
 /// Why a provider does not vouch.
 enum Denied {
     Refused(Refusal),
     Throttled(u64),
+    Elsewhere(Arc<Decider>),
 }
 
 /// When and whom a request comes from as far as the network knows, and the bad credentials from there.
@@ -57,6 +63,7 @@ pub struct Origin<'o> {
 pub(super) async fn authenticate(
     route: &Route,
     request: &RequestHeader,
+    backends: &Backends,
     context: &mut Context,
 ) -> Result<(), Box<Reply>> {
     let Some(rule) = &route.policies.auth else {
@@ -82,16 +89,7 @@ pub(super) async fn authenticate(
             context.bound = Bound::new(way, content);
             Ok(())
         }
-        Admission::Forbidden(way, identity) => {
-            let reply =
-                Reply::forbidden("the credential does not have the rights that this route needs");
-            let challenge = rule.ways()[way].challenge();
-            context.identity = Some(identity);
-            Err(challenge
-                .into_iter()
-                .fold(reply, |reply, it| reply.with(header::WWW_AUTHENTICATE, it))
-                .into())
-        }
+        Admission::Forbidden(way, identity) => Err(forbidden(rule, way, identity, context)),
         Admission::Refused(way, refusal) => Err(refused(rule, way, refusal).into()),
         Admission::Throttled(seconds) => {
             let reply = Reply::rate_limited(format!(
@@ -99,6 +97,28 @@ pub(super) async fn authenticate(
             ));
             let wait = HeaderValue::from(seconds);
             Err(reply.with(header::RETRY_AFTER, wait).into())
+        }
+        Admission::Elsewhere(way, decider) => {
+            match ask(&decider, request, backends, context).await {
+                Asked::Passed { identity, told } => {
+                    context.told = told;
+                    let parameter = |index| context.parameter(&request.uri, index);
+                    if !rule.ways()[way].admits(&identity, &parameter) {
+                        return Err(forbidden(rule, way, identity, context));
+                    }
+                    context.identity = Some(identity);
+                    Ok(())
+                }
+                Asked::Refused(reply) => Err(reply),
+                // Nobody has rights, so where some are asked for nobody comes in.
+                Asked::Failed
+                    if decider.is_open_on_failure && rule.ways()[way].requirement().is_none() =>
+                {
+                    context.note(Flag::AuthUnavailable);
+                    Ok(())
+                }
+                Asked::Failed => Err(refused(rule, Some(way), Refusal::Undecided).into()),
+            }
         }
     }
 }
@@ -118,6 +138,7 @@ pub async fn admission<'p>(
                 return Admission::Identified(number, identity, content);
             }
             Ok((identity, _)) => return Admission::Forbidden(number, identity),
+            Err(Denied::Elsewhere(decider)) => return Admission::Elsewhere(number, decider),
             Err(Denied::Throttled(seconds)) => return Admission::Throttled(seconds),
             Err(Denied::Refused(Refusal::Missing)) => {}
             Err(Denied::Refused(refusal)) => {
@@ -169,6 +190,7 @@ async fn identity(
         Verdict::Bound(identity, content) => Ok((identity, content)),
         Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
         Verdict::Costly(work) => Ok((origin.perform(work).await?, Content::Any)),
+        Verdict::Elsewhere(decider) => Err(Denied::Elsewhere(decider)),
     }
 }
 
@@ -192,6 +214,22 @@ impl Origin<'_> {
     }
 }
 
+/// The answer to who is known and lacks the rights.
+fn forbidden(
+    rule: &Rule,
+    way: usize,
+    identity: Arc<Identity>,
+    context: &mut Context,
+) -> Box<Reply> {
+    let reply = Reply::forbidden("the credential does not have the rights that this route needs");
+    let challenge = rule.ways()[way].challenge();
+    context.identity = Some(identity);
+    let challenge = challenge.into_iter();
+    challenge
+        .fold(reply, |reply, it| reply.with(header::WWW_AUTHENTICATE, it))
+        .into()
+}
+
 /// The answer to a request that is not let in, says the provider of this number.
 pub(super) fn refused(rule: &Rule, way: Option<usize>, refusal: Refusal) -> Reply {
     if refusal.is_unavailability() {
@@ -200,7 +238,10 @@ pub(super) fn refused(rule: &Rule, way: Option<usize>, refusal: Refusal) -> Repl
     let reply = Reply::unauthorized(refusal.description());
     let challenge = |reply: Reply, it| reply.with(header::WWW_AUTHENTICATE, it);
     match way {
-        Some(way) => challenge(reply, rule.ways()[way].provider.challenge(refusal)),
+        Some(way) => {
+            let challenges = rule.ways()[way].provider.challenge(refusal);
+            challenges.into_iter().fold(reply, challenge)
+        }
         None => rule.challenges().fold(reply, challenge),
     }
 }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderValue, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::connection::Connection;
 use super::content::Bound;
@@ -41,6 +41,8 @@ pub struct Context {
     pub(super) identity: Option<Arc<Identity>>,
     /// What its body must be for that.
     pub(super) bound: Option<Box<Bound>>,
+    /// What the client is told by the service that let it in.
+    pub(super) told: Vec<(HeaderName, HeaderValue)>,
     pub(super) nearest_limit: Option<Nearest>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
@@ -128,6 +130,7 @@ impl Context {
             matched: None,
             identity: None,
             bound: None,
+            told: Vec::new(),
             nearest_limit: None,
             preflight: Preflight::No,
             body_limit: None,

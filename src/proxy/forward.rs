@@ -20,6 +20,13 @@ const X_TOLLGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tollgate-attem
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// What trusted proxies say of where a request came from.
+pub(super) const ORIGIN_FIELDS: [HeaderName; 4] = [
+    X_FORWARDED_FOR,
+    header::FORWARDED,
+    X_FORWARDED_PROTO,
+    X_FORWARDED_HOST,
+];
 const HOP_BY_HOP: [HeaderName; 10] = [
     header::CONNECTION,
     HeaderName::from_static("keep-alive"),
@@ -129,7 +136,11 @@ fn target(sent: &Uri, prefix: &str, context: &Context) -> Option<String> {
 
 /// `X-Forwarded-*` and `Forwarded` (RFC 7239): appended to what a trusted proxy says, and in place
 /// of what anybody else says.
-fn set_origin_fields(headers: &mut HeaderMap, host: Option<&HeaderValue>, context: &Context) {
+pub(super) fn set_origin_fields(
+    headers: &mut HeaderMap,
+    host: Option<&HeaderValue>,
+    context: &Context,
+) {
     let Some(connection) = &context.connection else {
         return;
     };
@@ -238,8 +249,9 @@ fn set_identity(headers: &mut HeaderMap, context: &Context) {
         for name in &*identity.hidden {
             headers.remove(name);
         }
+        // What clients sent in them is gone.
         for (name, value) in &identity.forward {
-            headers.insert(name, value.clone());
+            headers.append(name, value.clone());
         }
     }
 }

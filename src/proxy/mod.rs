@@ -5,6 +5,7 @@
 
 mod affinity;
 mod arrival;
+mod ask;
 mod attempt;
 mod authenticate;
 mod connection;
@@ -131,7 +132,13 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.fit_client(session, context);
-        let admitted = pipeline::admit(session.req_header(), &self.pressure, context).await;
+        let admitted = pipeline::admit(
+            session.req_header(),
+            &self.pressure,
+            &self.backends,
+            context,
+        );
+        let admitted = admitted.await;
         match admitted.and_then(|()| content::check_bodiless(session, context)) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());

@@ -3,20 +3,19 @@
 //! request id → bounds → route → overload → addresses → rate limits by address → preflight → authentication →
 //! authorisation → rate limits by identity → body bound → redirect or direct answer → backend
 
-use http::{HeaderMap, HeaderName, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::authenticate::authenticate;
 use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
-use super::reply::{Body, Reply};
+use super::reply::{Body, PROXY_STATUS, Reply};
 use super::{arrival, limit};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
-
-const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+use crate::upstream::Backends;
 
 /// Takes a request through the pipeline.
 ///
@@ -25,6 +24,7 @@ const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
 pub(super) async fn admit(
     request: &RequestHeader,
     pressure: &Pressure,
+    backends: &Backends,
     context: &mut Context,
 ) -> Result<(), Box<Reply>> {
     arrival::identify(request, context);
@@ -38,7 +38,7 @@ pub(super) async fn admit(
     admit_address(route, context)?;
     limit::before_authentication(route, request, context)?;
     answer_preflight(route, preflight, context)?;
-    authenticate(route, request, context).await?;
+    authenticate(route, request, backends, context).await?;
     limit::after_authentication(route, request, context)?;
     bound_body(route, request, context)?;
     answer_directly(route, request, context)
@@ -46,6 +46,7 @@ pub(super) async fn admit(
 
 /// What responses say on their way back, whoever gave them.
 pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &Context) {
+    tell(response, context);
     let route = context.route();
     if let Some(route) = route {
         limit::tell(response, route, context);
@@ -62,6 +63,19 @@ pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &
         security.apply(is_over_tls, response);
     }
     response.insert(X_REQUEST_ID, context.id.clone());
+}
+
+/// What the service that let the request in says to the client, in place of what the backend says there;
+/// but each cookie is one of its own.
+fn tell(response: &mut HeaderMap, context: &Context) {
+    for (name, _) in &context.told {
+        if *name != header::SET_COOKIE {
+            response.remove(name);
+        }
+    }
+    for (name, value) in &context.told {
+        response.append(name, value.clone());
+    }
 }
 
 /// The route's own edits, which have the last word.

@@ -9,6 +9,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
 use crate::telemetry::Flag;
 
+/// Tells the gateway's own answers from a backend's (RFC 9209).
+pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
+const DENIED: HeaderValue = HeaderValue::from_static("tollgate; error=http_request_denied");
+
 /// An answer that does not come from a backend.
 #[derive(Debug)]
 pub(super) struct Reply {
@@ -69,6 +73,37 @@ impl Reply {
             headers: Vec::new(),
             body: Body::Fixed(Bytes::new()),
         }
+    }
+}
+
+impl Reply {
+    /// The refusal of another service that decides, of which a client sees its status and these fields.
+    /// Without a body of its own it has one that says what it is.
+    pub(super) fn refused_elsewhere(
+        status: StatusCode,
+        fields: Vec<(HeaderName, HeaderValue)>,
+        body: Option<Bytes>,
+    ) -> Self {
+        let flag = match status {
+            StatusCode::UNAUTHORIZED => Flag::Unauthorized,
+            status if status.is_redirection() => Flag::Unauthorized,
+            _ => Flag::Forbidden,
+        };
+        let problem = match flag {
+            Flag::Unauthorized => Self::unauthorized("the request has to prove who it comes from"),
+            _ => Self::forbidden("the request may not come in"),
+        };
+        let mut reply = Self {
+            status,
+            flag,
+            headers: fields,
+            body: problem.body,
+        };
+        if let Some(body) = body {
+            reply.body = Body::Fixed(body);
+            reply.headers.push((PROXY_STATUS, DENIED));
+        }
+        reply
     }
 }
 

@@ -11,7 +11,7 @@ use super::failures::AuthFailures;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, consumers, geoip, matching};
+use super::{Snapshot, State, consumers, deciders, geoip, matching};
 use crate::auth::{self, Consumers, Provider, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
@@ -42,12 +42,15 @@ pub fn compile(
     let settings = Settings::compile(config, diagnostics);
     let mut providers = HashMap::new();
     let consumers = Consumers::compile(config, diagnostics);
+    let mut deciding = Vec::new();
     for (name, section) in &config.auth_providers {
+        let base = base_of(&source.path);
         let surroundings = auth::Surroundings {
             consumers: &consumers,
             key_sets: &state.key_sets,
             workbenches: &state.workbenches,
-            base: base_of(&source.path),
+            base,
+            deciders: deciding.len(),
         };
         match Provider::compile(name, section, surroundings, diagnostics) {
             Some(provider) => {
@@ -61,6 +64,16 @@ pub fn compile(
                 providers.insert(name.value.clone(), provider);
             }
             None => diagnostics.lose_name(name),
+        }
+        if let Some(forward) = &section.forward {
+            let previous = previous.map(|it| it.snapshot);
+            deciding.extend(deciders::compile(
+                name,
+                forward,
+                base,
+                previous,
+                diagnostics,
+            ));
         }
     }
     let auth_failures = AuthFailures::compile(&config.auth_failures, &state.limits, diagnostics);
@@ -101,7 +114,8 @@ pub fn compile(
     Some(Snapshot {
         routes: routes.into(),
         table,
-        services: services.into_values().flatten().collect(),
+        deciders: deciding.len(),
+        services: services.into_values().flatten().chain(deciding).collect(),
         providers,
         consumers: consumer_policies,
         auth_failures,

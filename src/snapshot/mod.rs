@@ -10,6 +10,7 @@ mod action;
 mod changes;
 mod compile;
 mod consumers;
+mod deciders;
 mod explain;
 mod failures;
 mod fallback;
@@ -50,7 +51,9 @@ use crate::upstream::{Resolver, Service};
 pub struct Snapshot {
     routes: Box<[Route]>,
     table: RouteTable,
+    /// Behind those that requests are forwarded to, those that decide about them.
     services: Box<[Arc<Service>]>,
+    deciders: usize,
     providers: HashMap<String, Arc<Provider>>,
     /// By the consumers' numbers.
     consumers: Box<[ConsumerPolicy]>,
@@ -109,19 +112,26 @@ impl Snapshot {
         &self.routes
     }
 
-    /// The services that have backends.
+    /// The services that have backends, those that only decide included.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
     }
 
-    /// Whether requests are copied or hedged, which the framework has no way for.
+    /// The service of this number that decides about requests.
+    pub fn decider(&self, number: usize) -> Option<&Arc<Service>> {
+        self.services
+            .get(self.services.len() - self.deciders + number)
+    }
+
+    /// Whether requests are copied, hedged or asked about, which the framework has no way for.
     pub fn needs_exchanges(&self) -> bool {
-        self.routes.iter().any(|route| {
+        let is_needed = |route: &Route| {
             let retry = route.policies.retry.as_ref();
             let forward = route.forward();
             retry.is_some_and(|it| it.hedge.is_some())
                 || forward.is_some_and(|it| it.mirror.is_some())
-        })
+        };
+        self.deciders > 0 || self.routes.iter().any(is_needed)
     }
 
     /// What is particular to who comes, if it is a consumer.

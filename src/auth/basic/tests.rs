@@ -32,6 +32,7 @@ fn users(names: &[&str], more: &str) -> Arc<Users> {
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
         base: Path::new("."),
+        deciders: 0,
     };
     let section = loaded.config.auth_providers["staff"].basic.as_ref();
     let users = Users::compile(

@@ -93,6 +93,7 @@ fn compile(jwt: &str) -> (Option<Provider>, Diagnostics) {
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
         base: Path::new("."),
+        deciders: 0,
     };
     let provider = Provider::compile(name, section, surroundings, &mut diagnostics);
     (provider, diagnostics)

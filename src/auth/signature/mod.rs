@@ -30,8 +30,8 @@ use self::offered::Offered;
 use super::clock::Clock;
 use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
+use super::header::forwarded_header;
 use super::identity::{Identity, Likeness};
-use super::provider::forwarded_header;
 use super::refusal::Refusal;
 use crate::config::{self, Diagnostics, Replay, Secret, SignedBody, Spanned};
 

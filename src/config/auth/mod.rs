@@ -3,6 +3,7 @@
 mod api_key;
 mod basic;
 mod failures;
+mod forward;
 mod jwt;
 mod rule;
 mod signature;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
 pub use self::basic::Basic;
 pub use self::failures::{AuthFailures, AuthFailuresSlot};
+pub use self::forward::{ForwardAuth, OnFailure};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
 pub use self::rule::{AuthRule, AuthRuleFields, AuthWay, AuthWayFields, Requirement};
 pub use self::signature::{Replay, Signature, SignedBody};
@@ -31,16 +33,19 @@ pub struct AuthProvider {
     pub basic: Option<Spanned<Basic>>,
     /// Requests that are signed with a shared secret.
     pub signature: Option<Spanned<Signature>>,
+    /// Another service that is asked about each request.
+    pub forward: Option<Spanned<ForwardAuth>>,
 }
 
 impl AuthProvider {
     /// The mechanisms, each by its key and whether it is written.
-    pub fn mechanisms(&self) -> [(&'static str, bool); 4] {
+    pub fn mechanisms(&self) -> [(&'static str, bool); 5] {
         [
             ("jwt", self.jwt.is_some()),
             ("api_key", self.api_key.is_some()),
             ("basic", self.basic.is_some()),
             ("signature", self.signature.is_some()),
+            ("forward", self.forward.is_some()),
         ]
     }
 
@@ -73,9 +78,10 @@ impl AuthProvider {
     /// Files that are read when it is compiled.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let keys = self.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref());
-        keys.and_then(|keys| keys.ca.as_ref())
-            .map(|ca| ca.as_str())
-            .into_iter()
+        let of_keys = keys.and_then(|keys| keys.ca.as_ref());
+        let of_forward = self.forward.as_ref().and_then(|it| it.ca.as_ref());
+        let files = of_keys.into_iter().chain(of_forward);
+        files.map(|ca| ca.as_str())
     }
 }
 
