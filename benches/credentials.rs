@@ -1,5 +1,6 @@
 //! What a request pays for its credential: a token that is remembered, one that is verified, by each kind
-//! of key, bad ones of which no two are the same, an API key, and passwords that are remembered, good and bad.
+//! of key, bad ones of which no two are the same, an API key, passwords that are remembered, good and bad, and
+//! a client certificate.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::hint::black_box;
@@ -16,7 +17,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use serde_json::json;
 use tollgate::auth::{
-    Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
+    CLIENT_CERT, Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
 };
 use tollgate::config::{Diagnostics, Source, parse};
 
@@ -24,6 +25,11 @@ const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
 fn provider(section: &str) -> Provider {
+    provider_in(section, Path::new("."))
+}
+
+/// A provider whose files are in a folder.
+fn provider_in(section: &str, base: &Path) -> Provider {
     let text = format!("auth_providers: {{ m: {section} }}");
     let loaded = parse(Source::new("bench.yaml", text), &|_| None);
     let (name, section) = loaded.config.auth_providers.first().unwrap();
@@ -31,7 +37,7 @@ fn provider(section: &str) -> Provider {
         consumers: &Consumers::default(),
         key_sets: &KeySets::default(),
         workbenches: &Workbenches::default(),
-        base: Path::new("."),
+        base,
         deciders: 0,
     };
     Provider::compile(name, section, surroundings, &mut Diagnostics::default()).unwrap()
@@ -52,7 +58,7 @@ fn is_known(provider: &Provider, headers: &HeaderMap) -> bool {
         method: &Method::GET,
         uri: &Uri::from_static("/"),
         headers,
-        is_from_trusted_proxy: false,
+        is_from_trusted_proxy: true,
         now: NOW,
     };
     provider.authenticate(credentials).settle().is_ok()
@@ -184,5 +190,42 @@ fn passwords(criterion: &mut Criterion) {
     );
 }
 
-criterion_group!(benches, shared_secret, public_keys, api_keys, passwords);
+fn client_certificates(criterion: &mut Criterion) {
+    let mut params = rcgen::CertificateParams::default();
+    let name = &mut params.distinguished_name;
+    name.push(rcgen::DnType::CommonName, "authority");
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let authority =
+        rcgen::CertifiedIssuer::self_signed(params, rcgen::KeyPair::generate().unwrap()).unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let shown = |number: usize| {
+        let names = vec![format!("device-{number}.example.com")];
+        let params = rcgen::CertificateParams::new(names).unwrap();
+        let der = params.signed_by(&key, &authority).unwrap();
+        let encoded = STANDARD.encode(der.der());
+        with(CLIENT_CERT, &format!(":{encoded}:"))
+    };
+    // More than are remembered, so that one that comes again is new.
+    let all: Vec<_> = (0..20_000).map(shown).collect();
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
+    for (name, section, requests) in [
+        ("certificate, remembered", "ca: ca.pem,", &all[..100]),
+        ("certificate, read", "", &all[..]),
+        ("certificate, verified", "ca: ca.pem,", &all[..]),
+    ] {
+        let section = format!("{{ client_certificate: {{ {section} subject_is: san_dns }} }}");
+        let provider = provider_in(&section, directory.path());
+        measure(criterion, name, &provider, requests, true);
+    }
+}
+
+criterion_group!(
+    benches,
+    shared_secret,
+    public_keys,
+    api_keys,
+    passwords,
+    client_certificates
+);
 criterion_main!(benches);

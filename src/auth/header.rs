@@ -3,7 +3,7 @@
 use http::{HeaderName, header};
 
 use super::consumer::{X_CONSUMER, X_CONSUMER_GROUPS};
-use crate::config::{Diagnostics, Spanned};
+use crate::config::{Diagnostics, Dictionary, Spanned};
 
 /// What is about one message or one connection, and never copied from one to another.
 const OF_ONE_MESSAGE: [HeaderName; 14] = [
@@ -36,6 +36,30 @@ pub(super) fn forwarded_header(
         return None;
     }
     Some(name)
+}
+
+/// The headers in which claims are forwarded, or a report of what is wrong with them.
+pub(super) fn forwarded_claims(
+    written: &Dictionary<Spanned<String>>,
+    diagnostics: &mut Diagnostics,
+) -> Box<[(Box<str>, HeaderName)]> {
+    let mut forwarded: Vec<(Box<str>, HeaderName)> = Vec::new();
+    for (claim, header) in written {
+        let Some(name) = forwarded_header(header, diagnostics) else {
+            continue;
+        };
+        if forwarded.iter().any(|(_, known)| *known == name) {
+            diagnostics
+                .error(
+                    header.span,
+                    format!("two claims are forwarded in `{header}`"),
+                )
+                .help("give each a header of its own");
+            continue;
+        }
+        forwarded.push((claim.as_str().into(), name));
+    }
+    forwarded.into()
 }
 
 /// A header that is copied from one message to another, or a report that it can't be.

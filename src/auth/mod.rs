@@ -6,6 +6,7 @@
 mod api_key;
 mod basic;
 mod cache;
+mod certificate;
 mod clock;
 mod consumer;
 mod credentials;
@@ -23,6 +24,7 @@ mod work;
 
 pub use api_key::{hash_key, new_key};
 pub use basic::hash_password;
+pub use certificate::{CLIENT_CERT, CLIENT_CERT_CHAIN};
 pub use consumer::{Consumer, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 pub use credentials::{Credentials, Verdict};
 pub use decider::{Decider, Decision};

@@ -157,7 +157,8 @@ fn token(text: &str) -> Result<Option<&str>, Refusal> {
     }
 }
 
-fn only<T>(mut values: impl Iterator<Item = T>) -> Result<Option<T>, Refusal> {
+/// The only one, if there is one.
+pub(super) fn only<T>(mut values: impl Iterator<Item = T>) -> Result<Option<T>, Refusal> {
     let first = values.next();
     if values.next().is_some() {
         return Err(Refusal::SeveralCredentials);

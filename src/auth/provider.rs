@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::api_key::ApiKeys;
 use super::basic::Users;
+use super::certificate::{self, Certificates};
 use super::consumer::{Consumers, Members};
 use super::credentials::{Credentials, Verdict};
 use super::decider::Decider;
@@ -32,6 +33,7 @@ enum Mechanism {
     Basic(Arc<Users>),
     Signature(SignedRequests),
     Forward(Arc<Decider>),
+    ClientCertificate(Arc<Certificates>),
 }
 
 /// What providers share with each other and with their predecessors.
@@ -70,12 +72,15 @@ impl Provider {
         &self.name
     }
 
-    /// Whether it verifies with the keys that the other one does, as far as they are fetched, and asks
-    /// nobody else.
+    /// Whether it verifies with the keys that the other one does, as far as they are not a part of its
+    /// section, and asks nobody else.
     pub fn has_same_keys(&self, other: &Self) -> bool {
         match (&self.mechanism, &other.mechanism) {
             (Mechanism::Jwt(this), Mechanism::Jwt(that)) => this.has_same_keys(that),
             (Mechanism::Forward(this), Mechanism::Forward(that)) => this.number == that.number,
+            (Mechanism::ClientCertificate(this), Mechanism::ClientCertificate(that)) => {
+                this.has_same_authorities(that)
+            }
             _ => true,
         }
     }
@@ -98,6 +103,9 @@ impl Provider {
             Mechanism::Basic(users) => users.forwarded_header().cloned().into_iter().collect(),
             Mechanism::Signature(it) => it.forwarded_header().cloned().into_iter().collect(),
             Mechanism::Forward(decider) => decider.forwarded_headers().to_vec(),
+            Mechanism::ClientCertificate(certificates) => {
+                certificates.forwarded_headers().collect()
+            }
         }
     }
 
@@ -109,6 +117,7 @@ impl Provider {
             Mechanism::Basic(users) => users.authenticate(credentials),
             Mechanism::Signature(requests) => requests.authenticate(credentials),
             Mechanism::Forward(decider) => decider.authenticate(credentials),
+            Mechanism::ClientCertificate(certificates) => certificates.authenticate(credentials),
         }
     }
 
@@ -117,10 +126,7 @@ impl Provider {
     pub fn remedy(&self, refusal: Refusal, looked: Instant) -> Option<Awaited> {
         match &self.mechanism {
             Mechanism::Jwt(tokens) => tokens.remedy(refusal, looked),
-            Mechanism::ApiKey(_)
-            | Mechanism::Basic(_)
-            | Mechanism::Signature(_)
-            | Mechanism::Forward(_) => None,
+            _ => None,
         }
     }
 
@@ -132,6 +138,7 @@ impl Provider {
             Mechanism::Basic(users) => users.challenge(),
             Mechanism::Signature(_) => SIGNATURE_CHALLENGE,
             Mechanism::Forward(_) => return None,
+            Mechanism::ClientCertificate(_) => certificate::CHALLENGE,
         })
     }
 
@@ -169,10 +176,15 @@ impl Mechanism {
             let requests = SignedRequests::compile(name, signature, members, diagnostics);
             return requests.map(Self::Signature);
         }
-        let forward = section.forward.as_ref()?;
-        let number = surroundings.deciders;
-        let decider = Decider::compile(name, forward, members, number, diagnostics)?;
-        Some(Self::Forward(Arc::new(decider)))
+        if let Some(forward) = &section.forward {
+            let number = surroundings.deciders;
+            let decider = Decider::compile(name, forward, members, number, diagnostics)?;
+            return Some(Self::Forward(Arc::new(decider)));
+        }
+        let section = section.client_certificate.as_ref()?;
+        let certificates =
+            Certificates::compile(name, section, members, surroundings, diagnostics)?;
+        Some(Self::ClientCertificate(Arc::new(certificates)))
     }
 }
 

@@ -27,6 +27,8 @@ pub enum Refusal {
     WrongAudience,
     ClaimMissing,
     UnknownCredential,
+    UntrustedCertificate,
+    WrongCertificate,
     KeysUnavailable,
     Busy,
     NoCreation,
@@ -58,6 +60,8 @@ impl Refusal {
             Self::WrongAudience => "wrong_audience",
             Self::ClaimMissing => "claim_missing",
             Self::UnknownCredential => "unknown_credential",
+            Self::UntrustedCertificate => "untrusted_certificate",
+            Self::WrongCertificate => "wrong_certificate",
             Self::KeysUnavailable => "keys_unavailable",
             Self::Busy => "busy",
             Self::NoCreation => "no_creation",
@@ -89,6 +93,8 @@ impl Refusal {
             Self::WrongAudience => "the token is meant for another audience",
             Self::ClaimMissing => "the token lacks a required claim",
             Self::UnknownCredential => "the credential is not known",
+            Self::UntrustedCertificate => "nobody who is trusted vouches for the certificate",
+            Self::WrongCertificate => "the certificate is none of those that are let in",
             Self::KeysUnavailable => "the keys that the token would be verified with are not known",
             Self::Busy => "too many credentials are being verified",
             Self::NoCreation => "the signature does not say when it was created",
@@ -105,7 +111,11 @@ impl Refusal {
     pub fn leaves_it_to_others(self) -> bool {
         matches!(
             self,
-            Self::Missing | Self::WrongIssuer | Self::UnknownCredential
+            Self::Missing
+                | Self::WrongIssuer
+                | Self::UnknownCredential
+                | Self::UntrustedCertificate
+                | Self::WrongCertificate
         )
     }
 

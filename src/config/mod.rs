@@ -32,8 +32,8 @@ mod yaml;
 
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
-    AuthRuleFields, AuthWay, AuthWayFields, Basic, ForwardAuth, Jwt, JwtAlgorithm, JwtKeys,
-    OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
+    AuthRuleFields, AuthWay, AuthWayFields, Basic, CertificateName, ClientCertificate, ForwardAuth,
+    Jwt, JwtAlgorithm, JwtKeys, OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
 };
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};

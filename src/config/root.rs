@@ -87,8 +87,9 @@ pub struct Server {
     /// User that the process becomes once it listens, by name; only root can. Default: whoever
     /// started it.
     pub user: Option<Spanned<String>>,
-    /// Networks whose `X-Forwarded-For`, `Forwarded` and `X-Request-Id` are believed. Default:
-    /// nobody's. Too wide a range lets clients choose the address they are limited by.
+    /// Networks whose `X-Forwarded-For`, `Forwarded`, `X-Request-Id` and `Client-Cert` are believed.
+    /// Default: nobody's. Too wide a range lets clients choose the address they are limited by, and show
+    /// certificates that are not theirs.
     pub trusted_proxies: Vec<Spanned<Network>>,
     /// The name servers that are asked for the addresses of backends, such as `127.0.0.53` or
     /// `10.0.0.2:5353`. Default: those of `/etc/resolv.conf`.

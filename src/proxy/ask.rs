@@ -9,7 +9,7 @@ use pingora::RetryType;
 use pingora::http::RequestHeader;
 
 use super::context::Context;
-use super::forward::{self, ORIGIN_FIELDS, X_REQUEST_ID};
+use super::forward::{ORIGIN_FIELDS, X_REQUEST_ID, is_of_certificate, set_origin_fields};
 use super::reply::Reply;
 use crate::auth::{Decider, Decision, Identity};
 use crate::upstream::{
@@ -128,8 +128,9 @@ fn question(decider: &Decider, sent: &RequestHeader, context: &Context) -> Optio
     headers
         .try_reserve(decider.seen.len() + FIELDS_ADDED)
         .ok()?;
+    let is_believed = |name: &HeaderName| context.is_from_trusted_proxy || !is_of_certificate(name);
     let copy = |names: &[HeaderName], headers: &mut HeaderMap| {
-        for name in names {
+        for name in names.iter().filter(|name| is_believed(name)) {
             for value in sent.headers.get_all(name) {
                 headers.append(name, value.clone());
             }
@@ -139,7 +140,7 @@ fn question(decider: &Decider, sent: &RequestHeader, context: &Context) -> Optio
     if context.is_from_trusted_proxy {
         copy(&ORIGIN_FIELDS, headers);
     }
-    forward::set_origin_fields(headers, sent.headers.get(header::HOST), context);
+    set_origin_fields(headers, sent.headers.get(header::HOST), context);
     let method = match sent.method {
         Method::GET => HeaderValue::from_static("GET"),
         ref method => HeaderValue::from_str(method.as_str()).ok()?,

@@ -11,6 +11,7 @@ use pingora::{ErrorType, OrErr, Result};
 use super::connection::ForwardingMemo;
 use super::context::Context;
 use super::deadline;
+use crate::auth::{CLIENT_CERT, CLIENT_CERT_CHAIN};
 use crate::snapshot::{Action, Rewrite};
 use crate::upstream::{Endpoint, HostPolicy, Service};
 
@@ -231,14 +232,23 @@ fn via(version: Version) -> HeaderValue {
     }
 }
 
+/// Whether a header holds what only a proxy that ended TLS can know.
+pub(super) fn is_of_certificate(name: &HeaderName) -> bool {
+    *name == CLIENT_CERT || *name == CLIENT_CERT_CHAIN
+}
+
 /// What clients send in the headers that carry an identity inward never passes, whether or not this
-/// route asks for one.
+/// route asks for one. Certificates are a trusted proxy's to pass on (RFC 9440 §4).
 fn set_identity(headers: &mut HeaderMap, context: &Context) {
     let snapshot = &context.snapshot;
+    if !context.is_from_trusted_proxy {
+        headers.remove(CLIENT_CERT);
+        headers.remove(CLIENT_CERT_CHAIN);
+    }
     if !snapshot.identity_headers.is_empty() {
         let forged: Vec<HeaderName> = headers
             .keys()
-            .filter(|name| snapshot.carries_identity(name))
+            .filter(|name| snapshot.carries_identity(name) && !is_of_certificate(name))
             .cloned()
             .collect();
         for name in &forged {

@@ -99,6 +99,7 @@ pub fn compile(
     if !diagnostics.has_errors() {
         warn_about_unused_providers(config, diagnostics);
         geoip::warn_if_unused(config, diagnostics);
+        warn_about_unseen_certificates(config, diagnostics);
     }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {
@@ -424,6 +425,20 @@ fn warn_about_unused_providers(config: &Config, diagnostics: &mut Diagnostics) {
                 .help(format!(
                     "write `auth: {name}` at the top, in a service or in a route"
                 ));
+        }
+    }
+}
+
+/// Certificates are read from trusted proxies only.
+fn warn_about_unseen_certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    for (name, provider) in &config.auth_providers {
+        if provider.client_certificate.is_some() && config.server.trusted_proxies.is_empty() {
+            diagnostics
+                .warning(
+                    name.span,
+                    format!("nobody comes in by `{name}`: no proxy's word is believed"),
+                )
+                .help("name the proxy that ends TLS in `server.trusted_proxies`");
         }
     }
 }

@@ -25,7 +25,7 @@ use super::cache::{CredentialCache, Epoch};
 use super::clock::Clock;
 use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
-use super::header::forwarded_header;
+use super::header::forwarded_claims;
 use super::identity::{Identity, Likeness};
 use super::place::{Place, find_token};
 use super::provider::Surroundings;
@@ -103,7 +103,7 @@ impl Tokens {
             provider: provider.into(),
             subject: jwt.subject_claim.as_str().into(),
             roles: texts(&jwt.roles_from),
-            forwarded: forwarded_claims(jwt, diagnostics),
+            forwarded: forwarded_claims(&jwt.forward_claims, diagnostics),
             members,
             hidden: Arc::default(),
         };
@@ -222,29 +222,6 @@ impl Tokens {
 
 fn texts(list: &config::OneOrMany<Spanned<String>>) -> Box<[Box<str>]> {
     list.iter().map(|text| text.as_str().into()).collect()
-}
-
-fn forwarded_claims(
-    jwt: &config::Jwt,
-    diagnostics: &mut Diagnostics,
-) -> Box<[(Box<str>, HeaderName)]> {
-    let mut forwarded: Vec<(Box<str>, HeaderName)> = Vec::new();
-    for (claim, header) in &jwt.forward_claims {
-        let Some(name) = forwarded_header(header, diagnostics) else {
-            continue;
-        };
-        if forwarded.iter().any(|(_, known)| *known == name) {
-            diagnostics
-                .error(
-                    header.span,
-                    format!("two claims are forwarded in `{header}`"),
-                )
-                .help("give each a header of its own");
-            continue;
-        }
-        forwarded.push((claim.as_str().into(), name));
-    }
-    forwarded.into()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod api_key;
 mod basic;
+mod client_certificate;
 mod failures;
 mod forward;
 mod jwt;
@@ -13,6 +14,7 @@ use serde::Deserialize;
 
 pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
 pub use self::basic::Basic;
+pub use self::client_certificate::{CertificateName, ClientCertificate};
 pub use self::failures::{AuthFailures, AuthFailuresSlot};
 pub use self::forward::{ForwardAuth, OnFailure};
 pub use self::jwt::{Jwt, JwtAlgorithm, JwtKeys};
@@ -35,17 +37,20 @@ pub struct AuthProvider {
     pub signature: Option<Spanned<Signature>>,
     /// Another service that is asked about each request.
     pub forward: Option<Spanned<ForwardAuth>>,
+    /// Certificates that clients show to a proxy in front.
+    pub client_certificate: Option<Spanned<ClientCertificate>>,
 }
 
 impl AuthProvider {
     /// The mechanisms, each by its key and whether it is written.
-    pub fn mechanisms(&self) -> [(&'static str, bool); 5] {
+    pub fn mechanisms(&self) -> [(&'static str, bool); 6] {
         [
             ("jwt", self.jwt.is_some()),
             ("api_key", self.api_key.is_some()),
             ("basic", self.basic.is_some()),
             ("signature", self.signature.is_some()),
             ("forward", self.forward.is_some()),
+            ("client_certificate", self.client_certificate.is_some()),
         ]
     }
 
@@ -80,7 +85,9 @@ impl AuthProvider {
         let keys = self.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref());
         let of_keys = keys.and_then(|keys| keys.ca.as_ref());
         let of_forward = self.forward.as_ref().and_then(|it| it.ca.as_ref());
-        let files = of_keys.into_iter().chain(of_forward);
+        let certificates = self.client_certificate.as_ref();
+        let of_certificates = certificates.and_then(|it| it.ca.as_ref());
+        let files = of_keys.into_iter().chain(of_forward).chain(of_certificates);
         files.map(|ca| ca.as_str())
     }
 }
