@@ -20,6 +20,7 @@ mod refusal;
 mod requirement;
 mod rule;
 mod signature;
+mod surroundings;
 mod work;
 
 pub use api_key::{hash_key, new_key};
@@ -33,9 +34,10 @@ pub use jwt::{
     Arrival, Attempt, Awaited, Change, KeyPlace, KeySet, KeySets, KeySource, count_keys,
     is_safe_origin,
 };
-pub use provider::{Provider, Surroundings};
+pub use provider::Provider;
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};
 pub use rule::{Known, Rule, Way};
 pub use signature::Content;
+pub use surroundings::Surroundings;
 pub use work::{Labour, Work, Workbenches};

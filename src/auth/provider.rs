@@ -1,6 +1,5 @@
 //! A provider: a way in which requests prove who they are.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,13 +8,13 @@ use http::{HeaderName, HeaderValue};
 use super::api_key::ApiKeys;
 use super::basic::Users;
 use super::certificate::{self, Certificates};
-use super::consumer::{Consumers, Members};
+use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
 use super::decider::Decider;
-use super::jwt::{Awaited, KeySets, Tokens};
+use super::jwt::{Awaited, Tokens};
 use super::refusal::Refusal;
 use super::signature::SignedRequests;
-use super::work::Workbenches;
+use super::surroundings::Surroundings;
 use crate::config::{self, Diagnostics, Spanned};
 
 const API_KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"tollgate\"");
@@ -34,21 +33,6 @@ enum Mechanism {
     Signature(SignedRequests),
     Forward(Arc<Decider>),
     ClientCertificate(Arc<Certificates>),
-}
-
-/// What providers share with each other and with their predecessors.
-#[derive(Debug, Clone, Copy)]
-pub struct Surroundings<'s> {
-    /// The consumers that providers vouch for.
-    pub consumers: &'s Consumers,
-    /// The keys that are fetched.
-    pub key_sets: &'s KeySets,
-    /// Where costly credentials are verified.
-    pub workbenches: &'s Workbenches,
-    /// The folder from which files are looked for.
-    pub base: &'s Path,
-    /// How many services there are that decide.
-    pub deciders: usize,
 }
 
 impl Provider {

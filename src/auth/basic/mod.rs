@@ -25,8 +25,8 @@ use super::consumer::Members;
 use super::credentials::{Credentials, Verdict};
 use super::header::forwarded_header;
 use super::identity::{Identity, Likeness};
-use super::provider::Surroundings;
 use super::refusal::Refusal;
+use super::surroundings::Surroundings;
 use super::work::{Work, Workbench};
 use crate::config::{self, Diagnostics, Period, Spanned, Toggle};
 

@@ -13,7 +13,7 @@ use crate::auth::clock::Clock;
 use crate::auth::consumer::Members;
 use crate::auth::header::forwarded_claims;
 use crate::auth::identity::Likeness;
-use crate::auth::provider::Surroundings;
+use crate::auth::surroundings::Surroundings;
 use crate::config::{ClientCertificate, Diagnostics, Spanned};
 
 /// Certificates remembered. With what vouches for them they take a few KiB each.

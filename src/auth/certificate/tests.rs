@@ -15,7 +15,7 @@ use super::distinguished_name::DistinguishedName;
 use super::*;
 use crate::auth::consumer::Consumers;
 use crate::auth::jwt::KeySets;
-use crate::auth::provider::Surroundings;
+use crate::auth::surroundings::Surroundings;
 use crate::auth::work::Workbenches;
 use crate::config::{Diagnostics, Source, parse};
 

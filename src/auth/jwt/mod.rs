@@ -28,8 +28,8 @@ use super::credentials::{Credentials, Verdict};
 use super::header::forwarded_claims;
 use super::identity::{Identity, Likeness};
 use super::place::{Place, find_token};
-use super::provider::Surroundings;
 use super::refusal::Refusal;
+use super::surroundings::Surroundings;
 use super::work::{Work, Workbench};
 use crate::config::{self, Diagnostics, Spanned};
 
