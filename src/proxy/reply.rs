@@ -6,6 +6,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use serde::Serialize;
 
 use crate::telemetry::Flag;
 
@@ -46,6 +47,17 @@ pub(super) struct Problem {
     pub(super) detail: Cow<'static, str>,
     /// The error type of RFC 9209 §2.3, for `Proxy-Status`.
     pub(super) proxy_error: Option<&'static str>,
+}
+
+/// A problem as it is written (RFC 9457 §3.1).
+#[derive(Serialize)]
+struct Document<'p> {
+    #[serde(rename = "type")]
+    kind: &'p str,
+    title: &'p str,
+    status: u16,
+    detail: &'p str,
+    instance: &'p str,
 }
 
 impl Reply {
@@ -193,15 +205,16 @@ impl Problem {
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
         }
-        let body = serde_json::json!({
-            "type": self.kind,
-            "title": self.title,
-            "status": status.as_u16(),
-            "detail": self.detail,
-            "instance": id,
-        });
+        let document = Document {
+            kind: self.kind,
+            title: self.title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            instance: id,
+        };
         (
-            body.to_string().into(),
+            // Texts and a number can't fail to be written.
+            serde_json::to_vec(&document).unwrap_or_default().into(),
             HeaderValue::from_static("application/problem+json"),
         )
     }
