@@ -7,16 +7,13 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::algorithm::{Admitted, LARGEST_LIMIT, Rule};
+use super::algorithm::{Admitted, Rule};
+use super::check::{check_keys, check_numbers};
 use super::fields;
 use super::key::{KeyPart, KeySource};
 use super::overflow::Overflow;
 use super::store::Store;
-use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany};
-
-/// Shortest and longest windows, in microseconds.
-const SHORTEST_WINDOW: u64 = 100_000;
-const LONGEST_WINDOW: u64 = 86_400_000_000;
+use crate::config::{self, Diagnostics, OneOrMany};
 
 /// Where limits are written. It is part of every key, so that no place spends another's budget.
 #[derive(Debug, Clone, Copy)]
@@ -293,91 +290,6 @@ fn stable_hash(value: &impl Hash) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
 }
 
-fn check_numbers(limit: &config::RateLimit, window: u64, diagnostics: &mut Diagnostics) -> bool {
-    let mut is_sound = true;
-    if !(1..=LARGEST_LIMIT).contains(&limit.limit.value) {
-        diagnostics
-            .error(
-                limit.limit.span,
-                format!("a limit of {} is out of range", limit.limit),
-            )
-            .help(format!(
-                "limits are 1 to {LARGEST_LIMIT}; for more, shorten the window"
-            ));
-        is_sound = false;
-    }
-    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
-        diagnostics
-            .error(
-                limit.window.span,
-                format!("a window of {} is out of range", limit.window),
-            )
-            .help("windows are 100ms to 1d");
-        is_sound = false;
-    }
-    if let Some(burst) = &limit.burst {
-        if limit.algorithm.value != LimitAlgorithm::TokenBucket {
-            diagnostics
-                .error(burst.span, "`burst` needs `algorithm: token_bucket`")
-                .help("add that line, or remove `burst`");
-            is_sound = false;
-        } else if !(1..=LARGEST_LIMIT).contains(&burst.value) {
-            diagnostics
-                .error(burst.span, format!("a burst of {burst} is out of range"))
-                .help(format!("bursts are 1 to {LARGEST_LIMIT}"));
-            is_sound = false;
-        }
-    }
-    if !(1..=128).contains(&limit.ipv6_prefix.value) {
-        diagnostics
-            .error(
-                limit.ipv6_prefix.span,
-                format!("{} is not a prefix length", limit.ipv6_prefix),
-            )
-            .help("prefix lengths are 1 to 128; 64 is a customer's network");
-        is_sound = false;
-    }
-    is_sound
-}
-
-fn check_keys(limit: &config::RateLimit, scope: Scope<'_>, diagnostics: &mut Diagnostics) -> bool {
-    let mut is_sound = true;
-    let keys = &limit.by.0;
-    if keys.is_empty() {
-        diagnostics
-            .error(limit.limit.span, "`by` is an empty list")
-            .help("write `by: everyone` for one count for all");
-        return false;
-    }
-    for (index, key) in keys.iter().enumerate() {
-        if keys[..index].contains(key) {
-            diagnostics.warning(key.span, "this is listed twice in `by`");
-        }
-        match &key.value {
-            LimitKey::Everyone if keys.len() > 1 => {
-                diagnostics
-                    .warning(key.span, "`everyone` has no effect beside other keys")
-                    .help("remove it");
-            }
-            LimitKey::Claim(_) | LimitKey::Consumer if !scope.has_identity => {
-                let (what, why) = match key.value {
-                    LimitKey::Claim(_) => ("a claim", "there is no token"),
-                    _ => ("consumer", "nobody says who comes"),
-                };
-                diagnostics
-                    .error(
-                        key.span,
-                        format!("a limit by {what} needs `auth` here, for {why}"),
-                    )
-                    .help("set `auth: <provider>` where this limit applies, or use `header:NAME`");
-                is_sound = false;
-            }
-            _ => {}
-        }
-    }
-    is_sound
-}
-
 #[cfg(test)]
 mod tests {
     use std::borrow::Cow;
@@ -387,7 +299,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::config::Period;
+    use crate::config::{LimitAlgorithm, LimitKey, Period};
 
     struct Client {
         ip: IpAddr,

@@ -4,6 +4,7 @@
 //! too generously. Who the client is comes in through [`KeySource`]; nothing here knows of a proxy.
 
 mod algorithm;
+mod check;
 mod fields;
 mod key;
 mod limiter;

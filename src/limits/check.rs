@@ -1,0 +1,104 @@
+//! What is wrong with a limit as it is written.
+
+use super::algorithm::LARGEST_LIMIT;
+use super::limiter::Scope;
+use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey};
+
+/// Shortest and longest windows, in microseconds.
+const SHORTEST_WINDOW: u64 = 100_000;
+const LONGEST_WINDOW: u64 = 86_400_000_000;
+
+/// Whether the numbers of a limit are in range; what is not is reported.
+pub(super) fn check_numbers(
+    limit: &config::RateLimit,
+    window: u64,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let mut is_sound = true;
+    if !(1..=LARGEST_LIMIT).contains(&limit.limit.value) {
+        diagnostics
+            .error(
+                limit.limit.span,
+                format!("a limit of {} is out of range", limit.limit),
+            )
+            .help(format!(
+                "limits are 1 to {LARGEST_LIMIT}; for more, shorten the window"
+            ));
+        is_sound = false;
+    }
+    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
+        diagnostics
+            .error(
+                limit.window.span,
+                format!("a window of {} is out of range", limit.window),
+            )
+            .help("windows are 100ms to 1d");
+        is_sound = false;
+    }
+    if let Some(burst) = &limit.burst {
+        if limit.algorithm.value != LimitAlgorithm::TokenBucket {
+            diagnostics
+                .error(burst.span, "`burst` needs `algorithm: token_bucket`")
+                .help("add that line, or remove `burst`");
+            is_sound = false;
+        } else if !(1..=LARGEST_LIMIT).contains(&burst.value) {
+            diagnostics
+                .error(burst.span, format!("a burst of {burst} is out of range"))
+                .help(format!("bursts are 1 to {LARGEST_LIMIT}"));
+            is_sound = false;
+        }
+    }
+    if !(1..=128).contains(&limit.ipv6_prefix.value) {
+        diagnostics
+            .error(
+                limit.ipv6_prefix.span,
+                format!("{} is not a prefix length", limit.ipv6_prefix),
+            )
+            .help("prefix lengths are 1 to 128; 64 is a customer's network");
+        is_sound = false;
+    }
+    is_sound
+}
+
+/// Whether what a limit counts by makes sense where it stands; what does not is reported.
+pub(super) fn check_keys(
+    limit: &config::RateLimit,
+    scope: Scope<'_>,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let mut is_sound = true;
+    let keys = &limit.by.0;
+    if keys.is_empty() {
+        diagnostics
+            .error(limit.limit.span, "`by` is an empty list")
+            .help("write `by: everyone` for one count for all");
+        return false;
+    }
+    for (index, key) in keys.iter().enumerate() {
+        if keys[..index].contains(key) {
+            diagnostics.warning(key.span, "this is listed twice in `by`");
+        }
+        match &key.value {
+            LimitKey::Everyone if keys.len() > 1 => {
+                diagnostics
+                    .warning(key.span, "`everyone` has no effect beside other keys")
+                    .help("remove it");
+            }
+            LimitKey::Claim(_) | LimitKey::Consumer if !scope.has_identity => {
+                let (what, why) = match key.value {
+                    LimitKey::Claim(_) => ("a claim", "there is no token"),
+                    _ => ("consumer", "nobody says who comes"),
+                };
+                diagnostics
+                    .error(
+                        key.span,
+                        format!("a limit by {what} needs `auth` here, for {why}"),
+                    )
+                    .help("set `auth: <provider>` where this limit applies, or use `header:NAME`");
+                is_sound = false;
+            }
+            _ => {}
+        }
+    }
+    is_sound
+}
