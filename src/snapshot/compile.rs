@@ -9,10 +9,11 @@ use ahash::AHashSet;
 use super::action::{self, Lacking};
 use super::failures::AuthFailures;
 use super::policies::{Place, Policies, Surroundings, Written};
+use super::providers::Providers;
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, consumers, deciders, geoip, matching};
-use crate::auth::{self, Consumers, Provider, X_CONSUMER, X_CONSUMER_GROUPS};
+use super::{Snapshot, State, consumers, geoip, matching, providers};
+use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
     RouteFields, Source, Span, Spanned, Toggle, base_of,
@@ -40,42 +41,11 @@ pub fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
-    let mut providers = HashMap::new();
     let consumers = Consumers::compile(config, diagnostics);
-    let mut deciding = Vec::new();
-    for (name, section) in &config.auth_providers {
-        let base = base_of(&source.path);
-        let surroundings = auth::Surroundings {
-            consumers: &consumers,
-            key_sets: &state.key_sets,
-            workbenches: &state.workbenches,
-            base,
-            deciders: deciding.len(),
-        };
-        match Provider::compile(name, section, surroundings, diagnostics) {
-            Some(provider) => {
-                let known = previous.and_then(|previous| previous.provider(config, name));
-                let known = known.filter(|known| known.has_same_keys(&provider));
-                let before = previous.and_then(|it| it.snapshot.providers.get(name.as_str()));
-                let provider = known.unwrap_or_else(|| match before {
-                    Some(before) => Arc::new(provider.succeed(before)),
-                    None => Arc::new(provider),
-                });
-                providers.insert(name.value.clone(), provider);
-            }
-            None => diagnostics.lose_name(name),
-        }
-        if let Some(forward) = &section.forward {
-            let previous = previous.map(|it| it.snapshot);
-            deciding.extend(deciders::compile(
-                name,
-                forward,
-                base,
-                previous,
-                diagnostics,
-            ));
-        }
-    }
+    let Providers {
+        by_name: providers,
+        deciding,
+    } = Providers::compile(config, source, &consumers, (state, previous), diagnostics);
     let auth_failures = AuthFailures::compile(&config.auth_failures, &state.limits, diagnostics);
     let consumer_policies = consumers::compile(config, state, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
@@ -97,9 +67,9 @@ pub fn compile(
         routes, entries, ..
     } = compiler;
     if !diagnostics.has_errors() {
-        warn_about_unused_providers(config, diagnostics);
+        providers::warn_about_unused(config, diagnostics);
         geoip::warn_if_unused(config, diagnostics);
-        warn_about_unseen_certificates(config, diagnostics);
+        providers::warn_about_unseen_certificates(config, diagnostics);
     }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {
@@ -133,17 +103,6 @@ struct Compiler<'a> {
     diagnostics: &'a mut Diagnostics,
     routes: Vec<Route>,
     entries: Vec<Entry>,
-}
-
-impl Previous<'_> {
-    /// The provider of this name, with the tokens it has verified, unless its section or what it knows of
-    /// consumers has changed.
-    fn provider(&self, config: &Config, name: &str) -> Option<Arc<Provider>> {
-        let is_same = self.config.auth_providers.get(name) == config.auth_providers.get(name)
-            && self.config.consumers == config.consumers;
-        let known = self.snapshot.providers.get(name);
-        known.filter(|_| is_same).cloned()
-    }
 }
 
 fn known_services(previous: Previous<'_>) -> HashMap<&str, &Arc<Service>> {
@@ -407,40 +366,6 @@ fn short_rate_limit(
 
 fn asks_for_tokens(auth: &Policy<AuthRule>) -> bool {
     matches!(auth.as_deref(), Some(Toggle::On(_)))
-}
-
-fn warn_about_unused_providers(config: &Config, diagnostics: &mut Diagnostics) {
-    let services = config.services.values();
-    let rules = std::iter::once(&config.auth)
-        .chain(services.clone().map(|service| &service.auth))
-        .chain(services.flat_map(|service| service.routes.iter().map(|route| &route.auth)));
-    let used: std::collections::HashSet<&str> = rules
-        .filter_map(|rule| rule.as_deref()?.on())
-        .flat_map(|rule| rule.providers().map(|name| name.as_str()))
-        .collect();
-    for name in config.auth_providers.keys() {
-        if !used.contains(name.as_str()) {
-            diagnostics
-                .warning(name.span, format!("no route asks for `{name}`"))
-                .help(format!(
-                    "write `auth: {name}` at the top, in a service or in a route"
-                ));
-        }
-    }
-}
-
-/// Certificates are read from trusted proxies only.
-fn warn_about_unseen_certificates(config: &Config, diagnostics: &mut Diagnostics) {
-    for (name, provider) in &config.auth_providers {
-        if provider.client_certificate.is_some() && config.server.trusted_proxies.is_empty() {
-            diagnostics
-                .warning(
-                    name.span,
-                    format!("nobody comes in by `{name}`: no proxy's word is believed"),
-                )
-                .help("name the proxy that ends TLS in `server.trusted_proxies`");
-        }
-    }
 }
 
 /// What tells a route from all others of all services, whatever its place in the file.

@@ -18,6 +18,7 @@ mod geoip;
 mod matching;
 mod own;
 mod policies;
+mod providers;
 mod route;
 mod settings;
 mod store;
