@@ -436,7 +436,6 @@ async fn a_gigabyte_passes_both_ways_in_little_memory() {
     })
     .await;
     let gateway = gateway_to(upstream.address, "    body_limit: off\n").await;
-    let idle = gateway.resident();
     let mut stream = tokio::net::TcpStream::connect(gateway.address)
         .await
         .unwrap();
@@ -474,6 +473,5 @@ async fn a_gigabyte_passes_both_ways_in_little_memory() {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.ends_with(&format!("\r\n\r\n{SIZE}")), "{answer}");
-    let more = most.saturating_sub(idle);
-    assert!(more < 20 << 20, "{} MiB more than idle", more >> 20);
+    assert!(most < 60 << 20, "{} MiB resident", most >> 20);
 }

@@ -93,6 +93,15 @@ impl Provider {
         }
     }
 
+    /// Whether some of its credentials take long to verify.
+    pub fn may_be_costly(&self) -> bool {
+        match &self.mechanism {
+            Mechanism::Jwt(tokens) => tokens.may_be_costly(),
+            Mechanism::Basic(_) | Mechanism::ClientCertificate(_) => true,
+            Mechanism::ApiKey(_) | Mechanism::Signature(_) | Mechanism::Forward(_) => false,
+        }
+    }
+
     /// Whom a request comes from.
     pub fn authenticate(&self, credentials: Credentials<'_>) -> Verdict {
         match &self.mechanism {

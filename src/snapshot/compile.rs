@@ -46,7 +46,9 @@ pub fn compile(
         by_name: providers,
         deciding,
     } = Providers::compile(config, source, &consumers, (state, previous), diagnostics);
-    let auth_failures = AuthFailures::compile(&config.auth_failures, &state.limits, diagnostics);
+    let is_costly = providers.values().any(|it| it.may_be_costly());
+    let auth_failures =
+        AuthFailures::compile(&config.auth_failures, is_costly, &state.limits, diagnostics);
     let consumer_policies = consumers::compile(config, state, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
     let services = services(config, source, previous, diagnostics);

@@ -26,14 +26,20 @@ pub struct AuthFailures {
 }
 
 impl AuthFailures {
+    /// Compiles the section, or reports what is wrong with it. What is not written takes no memory where
+    /// nothing `is_costly` to verify.
     pub(super) fn compile(
         slot: &AuthFailuresSlot,
+        is_costly: bool,
         store: &Arc<Store>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let Toggle::On(section) = &slot.0 else {
             return None;
         };
+        if !is_costly && *section == config::AuthFailures::default() {
+            return None;
+        }
         let mut limit = |limit: &Spanned<u64>, identity| {
             // What is wrong with the window is said once.
             let is_reported = diagnostics.has_error_within(section.window.span);
@@ -118,7 +124,7 @@ mod tests {
         let store = Arc::new(Store::new(1000));
         let mut diagnostics = Diagnostics::default();
         let slot = AuthFailuresSlot::default();
-        let failures = AuthFailures::compile(&slot, &store, &mut diagnostics).unwrap();
+        let failures = AuthFailures::compile(&slot, true, &store, &mut diagnostics).unwrap();
         let now = Instant::now();
         let (mallory, alice) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         for _ in 0..20 {
@@ -132,5 +138,13 @@ mod tests {
         assert_eq!(failures.wait(Labour::Signature, now, mallory), None);
         let later = now + Duration::from_secs(wait);
         assert_eq!(failures.wait(Labour::Password, later, mallory), None);
+    }
+
+    #[test]
+    fn nothing_is_counted_where_nothing_is_costly() {
+        let store = Arc::new(Store::new(1000));
+        let mut diagnostics = Diagnostics::default();
+        let slot = AuthFailuresSlot::default();
+        assert!(AuthFailures::compile(&slot, false, &store, &mut diagnostics).is_none());
     }
 }

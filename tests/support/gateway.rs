@@ -325,13 +325,12 @@ impl Gateway {
         }
     }
 
-    /// Memory of its own that is resident, in bytes: without the program and its libraries, which are
-    /// the larger the less they are optimised.
+    /// Resident memory, in bytes.
     pub fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status
             .lines()
-            .find(|line| line.starts_with("RssAnon:"))
+            .find(|line| line.starts_with("VmRSS:"))
             .unwrap();
         line.split_whitespace()
             .nth(1)

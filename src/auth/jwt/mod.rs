@@ -137,6 +137,11 @@ impl Tokens {
         }
     }
 
+    /// Whether some take long to verify.
+    pub(super) fn may_be_costly(&self) -> bool {
+        self.verifier.may_be_costly()
+    }
+
     /// The headers in which claims are forwarded.
     pub(super) fn forwarded_headers(&self) -> impl Iterator<Item = &HeaderName> {
         self.verifier

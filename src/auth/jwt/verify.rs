@@ -43,14 +43,23 @@ pub(super) struct Verifier {
 impl Claimed {
     /// Whether its signature takes longer to verify than the rest of the request takes.
     pub(super) fn is_costly(&self) -> bool {
-        !matches!(
-            self.algorithm,
-            Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
-        )
+        is_costly(self.algorithm)
     }
 }
 
+fn is_costly(algorithm: Algorithm) -> bool {
+    !matches!(
+        algorithm,
+        Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512
+    )
+}
+
 impl Verifier {
+    /// Whether there are tokens whose signature is costly to verify.
+    pub(super) fn may_be_costly(&self) -> bool {
+        self.algorithms.iter().any(|it| is_costly(*it))
+    }
+
     /// Reads a token that one of these keys may have signed, at `now`, in seconds since 1970. Refuses what
     /// no signature could make good, whose token it is first of all.
     pub(super) fn read(&self, token: &str, keys: &Keys, now: u64) -> Result<Claimed, Refusal> {
