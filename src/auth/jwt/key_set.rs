@@ -53,6 +53,8 @@ struct Schedule {
     /// Somebody has asked for it since it was begun last.
     is_wanted: bool,
     is_under_way: bool,
+    /// When the last attempt began.
+    begun: Option<Instant>,
     /// When the last attempt ended.
     ended: Option<Instant>,
     failures: u32,
@@ -112,6 +114,7 @@ impl KeySet {
                 next: now,
                 is_wanted: false,
                 is_under_way: false,
+                begun: None,
                 ended: None,
                 failures: 0,
                 asked: 0,
@@ -176,6 +179,7 @@ impl KeySet {
         }
         schedule.is_wanted = false;
         schedule.is_under_way = true;
+        schedule.begun = Some(now);
         Some(Attempt {
             set: self.clone(),
             has_ended: false,
@@ -195,6 +199,8 @@ impl KeySet {
             return Some(awaited);
         }
         if schedule.ended.is_some_and(|ended| ended >= now) {
+            // What began before the look may be older than the key.
+            awaited.was_under_way = schedule.begun.is_some_and(|begun| begun < now);
             awaited.ended.mark_changed();
             return Some(awaited);
         }
@@ -439,6 +445,20 @@ mod tests {
         assert!(set.begin(now + 30 * SECOND).is_none());
         assert!(set.ask(now + 31 * SECOND).is_some());
         assert!(set.begin(now + 31 * SECOND).is_some());
+    }
+
+    #[tokio::test]
+    async fn what_began_before_the_look_and_ended_after_it_may_be_older_than_the_key() {
+        let now = Instant::now();
+        let set = set(now);
+        let attempt = set.begin(now).unwrap();
+        attempt.fetched("a", None, now + 2 * SECOND, 0.0);
+        let awaited = set.ask(now + SECOND).unwrap();
+        let arrival = tokio::time::timeout(PATIENCE / 2, awaited.come()).await;
+        assert_eq!(arrival, Ok(Arrival::Older));
+        // Whoever has looked again since has it fetched.
+        assert!(set.ask(now + 3 * SECOND).is_some());
+        assert!(set.begin(now + 3 * SECOND).is_some());
     }
 
     #[tokio::test]
