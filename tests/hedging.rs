@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use hyper::body::Frame;
 use hyper::{Method, Response};
 use support::{Fault, Gateway, Upstream, service_of};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::watch;
 
 /// The first of two backends gets the first request.
 const IN_TURN: &str =
@@ -245,29 +247,41 @@ const ANSWERS: [(&str, &[u8]); 12] = [
     ("short", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nbody"),
 ];
 
-/// Answers by the target's query; closes after each answer.
+/// Answers by the target's query; closes after each answer. What is to be hedged is answered when the
+/// second request for it has come, not before, however slow the machine is.
 async fn speaking() -> Upstream {
-    Upstream::raw(|mut stream| async move {
-        let mut request = [0; 8192];
-        let Ok(length @ 1..) = stream.read(&mut request).await else {
-            return;
-        };
-        let request = String::from_utf8_lossy(&request[..length]);
-        let query = request.split(['?', ' ']).nth(2).unwrap_or_default();
-        let answer = ANSWERS.iter().find(|(name, _)| *name == query);
-        let answer = answer.map_or(&b""[..], |(_, answer)| answer);
-        let is_head = request.starts_with("HEAD");
-        // Late enough for a second attempt; and the head comes a little before the body.
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let end = answer
-            .windows(4)
-            .rposition(|it| it == b"\r\n\r\n")
-            .map_or(0, |at| at + 4);
-        let head = if query == "chunked" { 47 } else { end };
-        let _ = stream.write_all(&answer[..head]).await;
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        if !is_head {
-            let _ = stream.write_all(&answer[head..]).await;
+    let asked = watch::Sender::new(HashMap::<String, u32>::new());
+    Upstream::raw(move |mut stream| {
+        let asked = asked.clone();
+        async move {
+            let mut request = [0; 8192];
+            let Ok(length @ 1..) = stream.read(&mut request).await else {
+                return;
+            };
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let query = request.split(['?', ' ']).nth(2).unwrap_or_default();
+            let answer = ANSWERS.iter().find(|(name, _)| *name == query);
+            let answer = answer.map_or(&b""[..], |(_, answer)| answer);
+            let case = request.lines().find_map(|it| it.strip_prefix("x-case: "));
+            if let Some(case) = case {
+                asked.send_modify(|asked| *asked.entry(case.to_owned()).or_default() += 1);
+                let is_hedged = |asked: &HashMap<String, u32>| asked[case] >= 2;
+                let mut asked = asked.subscribe();
+                // The other one comes to nothing if its kept connection was closed in that moment.
+                let second = asked.wait_for(is_hedged);
+                let _ = tokio::time::timeout(Duration::from_secs(1), second).await;
+            }
+            let end = answer
+                .windows(4)
+                .rposition(|it| it == b"\r\n\r\n")
+                .map_or(0, |at| at + 4);
+            let head = if query == "chunked" { 47 } else { end };
+            let _ = stream.write_all(&answer[..head]).await;
+            // The head comes a little before the body.
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            if !request.starts_with("HEAD") {
+                let _ = stream.write_all(&answer[head..]).await;
+            }
         }
     })
     .await
@@ -309,13 +323,14 @@ async fn clients_see_no_difference() {
     }
     let gateway = &gateway;
     let compared = futures_util::stream::iter(asked).map(|(name, method, version)| async move {
-        let request = |route: &str| {
+        let request = |route: &str, more: &str| {
             format!(
-                "{method} /{route}?{name} HTTP/{version}\r\nHost: a\r\nConnection: close\r\n\r\n"
+                "{method} /{route}?{name} HTTP/{version}\r\nHost: a\r\n{more}Connection: close\r\n\r\n"
             )
         };
-        let plain = gateway.exchange(request("plain").as_bytes()).await;
-        let hedged = gateway.exchange(request("hedged").as_bytes()).await;
+        let case = format!("X-Case: {method} {name} {version}\r\n");
+        let plain = gateway.exchange(request("plain", "").as_bytes()).await;
+        let hedged = gateway.exchange(request("hedged", &case).as_bytes()).await;
         assert_eq!(
             lasting(&plain),
             lasting(&hedged),
