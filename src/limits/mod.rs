@@ -9,6 +9,7 @@ mod fields;
 mod key;
 mod limiter;
 mod overflow;
+mod slots;
 mod store;
 mod table;
 

@@ -6,7 +6,8 @@ use std::time::Instant;
 use super::algorithm::{Admitted, Refused, Rule};
 use super::key::{Hashing, KeyHash};
 use super::overflow::Overflow;
-use super::table::{Full, Table};
+use super::slots::Full;
+use super::table::Table;
 
 /// Counts of all limits.
 #[derive(Debug)]

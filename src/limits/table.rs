@@ -1,60 +1,26 @@
-//! Counts by key in a table of fixed size: exact, without locks on the way of a request, and
-//! without a sweeper, since an entry that has expired is as good as free.
+//! Counts by key, exact: one state of a [`Rule`] for each key.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::algorithm::{Admitted, Refused, Rule};
 use super::key::KeyHash;
+use super::slots::{Full, Slot, Slots, is_of, keep};
 
-/// Entries of a bucket.
-const WAYS: usize = 5;
-/// Buckets that a key may be in.
-const CHOICES: usize = 3;
-const HALF: u64 = u32::MAX as u64;
-/// The fingerprint of an entry that is being filled.
-const CLAIMED: u64 = 1;
+/// Words of an entry: the table's own, and the state.
+const WORDS: usize = 3;
 
-/// Two cache lines: three words for each entry, and a lock that only insertions take. Plain words,
-/// so that a table of them can be had zeroed, without being written.
-type Bucket = [AtomicU64; 16];
-const LOCK: usize = 3 * WAYS;
-
-/// One key's count. All zero: free.
-#[derive(Debug, Clone, Copy)]
-struct Entry<'t> {
-    fingerprint: &'t AtomicU64,
-    expires: &'t AtomicU64,
-    state: &'t AtomicU64,
-}
-
-fn entries(bucket: &Bucket) -> impl Iterator<Item = Entry<'_>> {
-    bucket[..LOCK].chunks_exact(3).map(|words| Entry {
-        fingerprint: &words[0],
-        expires: &words[1],
-        state: &words[2],
-    })
-}
-
-/// The table. Memory is taken when it is first written.
+/// The counts.
 #[derive(Debug)]
-pub(super) struct Table {
-    buckets: Box<[Bucket]>,
-}
+pub(super) struct Table(Slots<WORDS>);
 
-/// None of a key's buckets has room.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Full;
+fn state(slot: &Slot<WORDS>) -> &AtomicU64 {
+    &slot[WORDS - 1]
+}
 
 impl Table {
     /// A table for at least `keys` keys at a time.
     pub(super) fn new(keys: usize) -> Self {
-        // With three choices of a bucket of five, about one key in 10^9 finds all of them full while
-        // the table is filled to 13 parts in 20 (fluid limit of Mitzenmacher, "The Power of Two
-        // Choices in Randomized Load Balancing").
-        let buckets = keys * 20 / 13 / WAYS + 1;
-        Self {
-            buckets: bytemuck::allocation::zeroed_slice_box(buckets),
-        }
+        Self(Slots::new(keys))
     }
 
     /// Decides on one request of a key and counts it if it is admitted.
@@ -65,23 +31,19 @@ impl Table {
         now: u64,
     ) -> Result<Result<Admitted, Refused>, Full> {
         loop {
-            let entry = match self.find(key) {
-                Some(entry) => entry,
-                None => self.insert(key, now)?,
-            };
-            let state = entry.state.load(Ordering::Acquire);
-            let admitted = match rule.decide(state, now) {
+            let slot = self.0.find_or_insert(key, now)?;
+            let before = state(slot).load(Ordering::Acquire);
+            let admitted = match rule.decide(before, now) {
                 Ok(admitted) => admitted,
                 // Refusals write nothing, so a flood on one key is only read.
                 Err(refused) => return Ok(Err(refused)),
             };
             // Before the count, so that nobody takes the entry for free in between.
-            entry.expires.fetch_max(admitted.expires, Ordering::AcqRel);
-            let is_counted = entry
-                .state
-                .compare_exchange(state, admitted.state, Ordering::AcqRel, Ordering::Relaxed)
+            keep(slot, admitted.expires);
+            let is_counted = state(slot)
+                .compare_exchange(before, admitted.state, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
-            if is_counted && entry.fingerprint.load(Ordering::Acquire) == key.fingerprint {
+            if is_counted && is_of(slot, key) {
                 return Ok(Ok(admitted));
             }
         }
@@ -89,78 +51,13 @@ impl Table {
 
     /// Takes one admitted request back; `false` if the key is not here.
     pub(super) fn refund(&self, key: KeyHash, rule: &Rule) -> bool {
-        self.find(key).is_some_and(|entry| {
+        self.0.find(key).is_some_and(|slot| {
             let refund = |state| Some(rule.refund(state));
-            entry
-                .state
+            state(slot)
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, refund)
                 .is_ok()
         })
     }
-
-    fn buckets_of(&self, key: KeyHash) -> [&Bucket; CHOICES] {
-        let count = self.buckets.len() as u64;
-        // Three independent halves of the key's two hashes, each scaled to the number of buckets.
-        [key.place & HALF, key.place >> 32, key.fingerprint >> 32]
-            .map(|half| &self.buckets[((half * count) >> 32) as usize])
-    }
-
-    fn find(&self, key: KeyHash) -> Option<Entry<'_>> {
-        self.buckets_of(key)
-            .into_iter()
-            .flat_map(entries)
-            .find(|entry| entry.fingerprint.load(Ordering::Acquire) == key.fingerprint)
-    }
-
-    /// Makes room for a key in one of its buckets. Insertions of one key follow each other, so that
-    /// a key never has two entries.
-    fn insert(&self, key: KeyHash, now: u64) -> Result<Entry<'_>, Full> {
-        let buckets = self.buckets_of(key);
-        let lock = &buckets[0][LOCK];
-        while lock
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            std::hint::spin_loop();
-        }
-        let entry = match self.find(key) {
-            Some(entry) => Ok(entry),
-            None => take_free(buckets, key, now).ok_or(Full),
-        };
-        lock.store(0, Ordering::Release);
-        entry
-    }
-}
-
-/// Fills a free or expired entry, of the bucket with most of them.
-fn take_free<'t>(mut buckets: [&'t Bucket; CHOICES], key: KeyHash, now: u64) -> Option<Entry<'t>> {
-    let is_free = |entry: &Entry<'_>| {
-        entry.fingerprint.load(Ordering::Relaxed) != CLAIMED
-            && entry.expires.load(Ordering::Acquire) <= now
-    };
-    buckets.sort_by_key(|bucket| entries(bucket).filter(|entry| !is_free(entry)).count());
-    for entry in buckets.into_iter().flat_map(entries) {
-        let fingerprint = entry.fingerprint.load(Ordering::Relaxed);
-        let is_mine = is_free(&entry)
-            && entry
-                .fingerprint
-                .compare_exchange(fingerprint, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-        if !is_mine {
-            continue;
-        }
-        if entry.expires.load(Ordering::Acquire) > now {
-            // Its key came back in this very moment.
-            entry.fingerprint.store(fingerprint, Ordering::Release);
-            continue;
-        }
-        entry.state.store(0, Ordering::Release);
-        // Kept for a moment, until the first request is counted.
-        entry.expires.store(now + 1, Ordering::Release);
-        entry.fingerprint.store(key.fingerprint, Ordering::Release);
-        return Some(entry);
-    }
-    None
 }
 
 #[cfg(test)]
