@@ -4,13 +4,12 @@
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderName;
-use tollgate::config::{Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Period, RateLimit};
-use tollgate::limits::{KeySource, Phase, RateLimits, Scope, Store};
+use tollgate::config::{Diagnostics, LimitAlgorithm, OneOrMany, Period, RateLimit};
+use tollgate::limits::{Counters, KeySource, Phase, RateLimits, Scope};
 
 struct Client(IpAddr);
 
@@ -27,7 +26,7 @@ impl KeySource for Client {
     fn consumer(&self) -> Option<(&str, &str)> {
         None
     }
-    fn route(&self) -> u32 {
+    fn route(&self) -> u64 {
         0
     }
 }
@@ -40,23 +39,19 @@ fn limits(criterion: &mut Criterion) {
         LimitAlgorithm::TokenBucket,
     ] {
         let limit = RateLimit {
-            limit: 1_000_000.into(),
-            window: Period::seconds(1).into(),
-            by: OneOrMany(vec![LimitKey::ClientIp.into()]),
-            ipv6_prefix: 64.into(),
             algorithm: algorithm.into(),
-            burst: None,
+            ..RateLimit::new(1_000_000, Period::seconds(1))
         };
         let scope = Scope {
             identity: "bench",
             name: "bench",
             has_identity: false,
         };
-        let store = Arc::new(Store::new(1 << 20));
+        let counters = Counters::local(1 << 20);
         let limits = RateLimits::compile(
             &OneOrMany(vec![limit]),
             scope,
-            &store,
+            &counters,
             &mut Diagnostics::default(),
         )
         .unwrap();

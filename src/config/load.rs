@@ -120,6 +120,14 @@ fn read_files(
         warn_if_exposed(token, (source, base), harm, diagnostics);
         read_file(&mut token.value.0, base, files, diagnostics);
     }
+    if let Some(redis) = &mut config.redis {
+        for secret in redis.value.secrets() {
+            let harm = "everyone who can read this file can change what is counted";
+            warn_if_exposed(secret, (source, base), harm, diagnostics);
+            read_file(&mut secret.value.0, base, files, diagnostics);
+        }
+        files.extend(redis.files().map(|file| base.join(file)));
+    }
     if let Some(geoip) = &config.geoip {
         files.push(base.join(geoip.database.as_str()));
     }

@@ -15,6 +15,7 @@ mod load;
 mod node;
 mod policy;
 mod rate_limit;
+mod redis;
 mod render;
 mod resilience;
 mod root;
@@ -43,7 +44,8 @@ pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
-pub use rate_limit::{LimitAlgorithm, LimitKey, RateLimit};
+pub use rate_limit::{LimitAlgorithm, LimitKey, LimitMode, LimitStore, OnStoreFailure, RateLimit};
+pub use redis::{Redis, RedisSentinel, RedisTls};
 pub use render::render;
 pub use resilience::{Adaptive, CircuitBreaker, HedgeAfter, OutlierDetection, Retry, RetryOn};
 pub use root::{

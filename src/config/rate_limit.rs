@@ -28,6 +28,50 @@ pub struct RateLimit {
     pub algorithm: Spanned<LimitAlgorithm>,
     /// With `token_bucket`: how many requests may come at once. Default: `limit`.
     pub burst: Option<Spanned<u64>>,
+    /// Where it is counted: `local` (the default), in this gateway alone, or `redis`, together with all
+    /// gateways that have the same limit.
+    #[serde(default)]
+    pub store: Spanned<LimitStore>,
+    /// With `store: redis`: whether requests wait for it. Default `fast`.
+    pub mode: Option<Spanned<LimitMode>>,
+    /// With `store: redis`: how requests are decided while it can't be asked. Default `local`.
+    pub on_store_failure: Option<Spanned<OnStoreFailure>>,
+}
+
+/// Where a limit is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitStore {
+    /// In this gateway.
+    #[default]
+    Local,
+    /// In the server that `redis` names.
+    Redis,
+}
+
+/// How a shared limit is decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitMode {
+    /// From what the gateway has taken ahead of the shared count, mostly without asking; all gateways
+    /// together may admit a little more than the limit.
+    #[default]
+    Fast,
+    /// Each request asks the store: never more than the limit is admitted, and each waits for the answer.
+    Strict,
+}
+
+/// How a shared limit is decided while the store can't be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStoreFailure {
+    /// By this gateway's share of the limit: one part for each gateway that was there.
+    #[default]
+    Local,
+    /// Every request is admitted.
+    Allow,
+    /// Every request is refused.
+    Deny,
 }
 
 /// How the window of a limit is kept.
@@ -60,6 +104,23 @@ pub enum LimitKey {
     Route,
     /// Nothing: one count for all.
     Everyone,
+}
+
+impl RateLimit {
+    /// A limit of which only the numbers are written.
+    pub fn new(limit: impl Into<Spanned<u64>>, window: impl Into<Spanned<Period>>) -> Self {
+        Self {
+            limit: limit.into(),
+            window: window.into(),
+            by: by_client_ip(),
+            ipv6_prefix: network_of_a_customer(),
+            algorithm: Spanned::default(),
+            burst: None,
+            store: Spanned::default(),
+            mode: None,
+            on_store_failure: None,
+        }
+    }
 }
 
 fn by_client_ip() -> OneOrMany<Spanned<LimitKey>> {

@@ -11,6 +11,7 @@ use super::country::GeoIp;
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
+use super::redis::Redis;
 use super::resilience::Retry;
 use super::secret::Secret;
 use super::security::SecurityHeaders;
@@ -39,6 +40,8 @@ pub struct Config {
     pub consumer_groups: Dictionary<Spanned<ConsumerGroup>>,
     /// Where the country of an address is looked up.
     pub geoip: Option<Spanned<GeoIp>>,
+    /// The server whose counts the limits with `store: redis` share with other gateways.
+    pub redis: Option<Spanned<Redis>>,
     /// The service map: what stands behind the gateway, by name.
     pub services: Dictionary<Spanned<Service>>,
 

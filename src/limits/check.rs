@@ -2,7 +2,7 @@
 
 use super::algorithm::LARGEST_LIMIT;
 use super::limiter::Scope;
-use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey};
+use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore};
 
 /// Shortest and longest windows, in microseconds.
 const SHORTEST_WINDOW: u64 = 100_000;
@@ -98,6 +98,38 @@ pub(super) fn check_keys(
                 is_sound = false;
             }
             _ => {}
+        }
+    }
+    is_sound
+}
+
+/// Whether a limit that is shared can be; what can't is reported.
+pub(super) fn check_store(
+    limit: &config::RateLimit,
+    has_store: bool,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let is_shared = limit.store.value == LimitStore::Redis;
+    if is_shared && !has_store {
+        diagnostics
+            .error(limit.store.span, "`store: redis` without a `redis` section")
+            .help("add `redis: { url: redis://127.0.0.1:6379 }` at the top");
+        return false;
+    }
+    let modes = [
+        ("mode", limit.mode.as_ref().map(|it| it.span)),
+        (
+            "on_store_failure",
+            limit.on_store_failure.as_ref().map(|it| it.span),
+        ),
+    ];
+    let mut is_sound = true;
+    for (name, span) in modes {
+        if let (Some(span), false) = (span, is_shared) {
+            diagnostics
+                .error(span, format!("`{name}` needs `store: redis`"))
+                .help("add that line, or remove this one");
+            is_sound = false;
         }
     }
     is_sound

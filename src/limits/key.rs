@@ -19,8 +19,8 @@ pub trait KeySource {
     fn claim(&self, name: &str) -> Option<Cow<'_, [u8]>>;
     /// Who comes: the provider and what it calls them, or nothing and the consumer's name.
     fn consumer(&self) -> Option<(&str, &str)>;
-    /// The route's number.
-    fn route(&self) -> u32;
+    /// A number of the route that is the same after a reload and on every gateway.
+    fn route(&self) -> u64;
 }
 
 /// One part of a key, ready to be asked for.
@@ -35,6 +35,18 @@ pub(super) enum KeyPart {
 }
 
 impl KeyPart {
+    /// What tells it from others, for digests.
+    pub(super) fn kind(&self) -> u8 {
+        match self {
+            Self::ClientIp { .. } => 1,
+            Self::Header(_) => 2,
+            Self::Claim(_) => 3,
+            Self::Consumer => 4,
+            Self::Route => 5,
+            Self::Everyone => 6,
+        }
+    }
+
     pub(super) fn new(key: &config::LimitKey, ipv6_prefix: u8) -> Self {
         match key {
             config::LimitKey::ClientIp => Self::ClientIp { ipv6_prefix },
@@ -50,7 +62,7 @@ impl KeyPart {
         }
     }
 
-    fn add(&self, source: &impl KeySource, parts: &mut Parts) {
+    pub(super) fn add(&self, source: &impl KeySource, parts: &mut impl Parts) {
         match self {
             Self::ClientIp { ipv6_prefix } => match source.client_ip().to_canonical() {
                 IpAddr::V4(address) => parts.number(u64::from(address.to_bits())),
@@ -66,14 +78,14 @@ impl KeyPart {
                 parts.bytes(provider.map(str::as_bytes));
                 parts.bytes(name.map(str::as_bytes));
             }
-            Self::Route => parts.number(u64::from(source.route())),
+            Self::Route => parts.number(source.route()),
             Self::Everyone => {}
         }
     }
 }
 
 /// A key: where it is looked for, and what it is known by there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct KeyHash {
     pub(super) place: u64,
     /// Never 0 or 1, which mark entries without a key.
@@ -87,17 +99,32 @@ pub(super) struct Hashing {
     fingerprint: RandomState,
 }
 
-/// The parts of a key on their way into both hashes. Each is marked with its kind and length, so
-/// that different parts never run into the same bytes.
-pub(super) struct Parts {
+/// Takes the parts of a key. Each is marked with its kind and length, so that different parts never run
+/// into the same bytes.
+pub(super) trait Parts {
+    fn number(&mut self, number: u64);
+    fn wide(&mut self, number: u128);
+    fn raw(&mut self, bytes: &[u8]);
+
+    fn bytes(&mut self, bytes: Option<&[u8]>) {
+        // Absent is not the same as empty.
+        self.number(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64));
+        if let Some(bytes) = bytes {
+            self.raw(bytes);
+        }
+    }
+}
+
+/// The parts of a key on their way into both hashes.
+pub(super) struct BothHashes {
     place: ahash::AHasher,
     fingerprint: ahash::AHasher,
 }
 
 impl Hashing {
     /// The key that `limit` counts a request by.
-    pub(super) fn key(&self, limit: u64, add: impl FnOnce(&mut Parts)) -> KeyHash {
-        let mut parts = Parts {
+    pub(super) fn key(&self, limit: u64, add: impl FnOnce(&mut BothHashes)) -> KeyHash {
+        let mut parts = BothHashes {
             place: self.place.build_hasher(),
             fingerprint: self.fingerprint.build_hasher(),
         };
@@ -118,8 +145,8 @@ impl Hashing {
     }
 }
 
-impl Parts {
-    pub(super) fn number(&mut self, number: u64) {
+impl Parts for BothHashes {
+    fn number(&mut self, number: u64) {
         self.place.write_u64(number);
         self.fingerprint.write_u64(number);
     }
@@ -129,13 +156,9 @@ impl Parts {
         self.fingerprint.write_u128(number);
     }
 
-    fn bytes(&mut self, bytes: Option<&[u8]>) {
-        // Absent is not the same as empty.
-        self.number(bytes.map_or(u64::MAX, |bytes| bytes.len() as u64));
-        if let Some(bytes) = bytes {
-            self.place.write(bytes);
-            self.fingerprint.write(bytes);
-        }
+    fn raw(&mut self, bytes: &[u8]) {
+        self.place.write(bytes);
+        self.fingerprint.write(bytes);
     }
 }
 
@@ -162,7 +185,7 @@ mod tests {
         fn consumer(&self) -> Option<(&str, &str)> {
             None
         }
-        fn route(&self) -> u32 {
+        fn route(&self) -> u64 {
             0
         }
     }

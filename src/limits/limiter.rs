@@ -8,12 +8,32 @@ use std::time::Instant;
 use http::HeaderValue;
 
 use super::algorithm::{Admitted, Rule};
-use super::check::{check_keys, check_numbers};
+use super::check::{check_keys, check_numbers, check_store};
 use super::fields;
 use super::key::{KeyPart, KeySource};
 use super::overflow::Overflow;
+use super::shared::{Shared, SharedLimit, stable_id};
 use super::store::Store;
-use crate::config::{self, Diagnostics, OneOrMany};
+use crate::config::{self, Diagnostics, LimitStore, OneOrMany};
+
+/// Where limits are counted.
+#[derive(Debug, Clone)]
+pub struct Counters {
+    /// In this gateway.
+    pub local: Arc<Store>,
+    /// Together with others, if a store for that is configured.
+    pub shared: Option<Arc<Shared>>,
+}
+
+impl Counters {
+    /// Only in this gateway, exactly for so many keys at a time.
+    pub fn local(keys: usize) -> Self {
+        Self {
+            local: Arc::new(Store::new(keys)),
+            shared: None,
+        }
+    }
+}
 
 /// Where limits are written. It is part of every key, so that no place spends another's budget.
 #[derive(Debug, Clone, Copy)]
@@ -38,23 +58,27 @@ pub enum Phase {
 /// The limits of one place.
 #[derive(Debug)]
 pub struct RateLimits {
-    limits: Box<[Limit]>,
+    pub(super) limits: Box<[Limit]>,
     /// How many of them, at the front, need no token.
     before: usize,
     policy: HeaderValue,
     /// The same without those that need to know who comes; `None` if there are no others.
     policy_before: Option<HeaderValue>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
+    /// Where those with `store: redis` are counted.
+    pub(super) shared: Option<Arc<Shared>>,
 }
 
 #[derive(Debug)]
-struct Limit {
+pub(super) struct Limit {
     /// Of place, settings and number in the list; equal after a reload that changed none of them.
-    id: u64,
+    pub(super) id: u64,
     name: Box<str>,
-    rule: Rule,
-    by: Box<[KeyPart]>,
-    overflow: Arc<Overflow>,
+    pub(super) rule: Rule,
+    pub(super) by: Box<[KeyPart]>,
+    pub(super) overflow: Arc<Overflow>,
+    /// If other gateways count with this one.
+    pub(super) shared: Option<SharedLimit>,
 }
 
 /// The limit that is nearest to refusing.
@@ -90,13 +114,14 @@ impl RateLimits {
     pub fn compile(
         section: &OneOrMany<config::RateLimit>,
         scope: Scope<'_>,
-        store: &Arc<Store>,
+        counters: &Counters,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
+        let store = &counters.local;
         let compiled: Vec<Option<Limit>> = section
             .iter()
             .enumerate()
-            .map(|(index, limit)| Limit::compile(limit, index, scope, store, diagnostics))
+            .map(|(index, limit)| Limit::compile(limit, index, scope, counters, diagnostics))
             .collect();
         let mut limits: Vec<Limit> = compiled.into_iter().collect::<Option<_>>()?;
         limits.sort_by_key(Limit::phase);
@@ -111,16 +136,25 @@ impl RateLimits {
             policy_before: (before > 0).then(|| policy(&limits[..before])),
             limits: limits.into(),
             store: store.clone(),
+            shared: counters.shared.clone(),
         })
     }
 
     /// Decides on one request and counts it if it is admitted.
     pub fn decide(&self, phase: Phase, now: Instant, source: &impl KeySource) -> Verdict {
-        let range = match phase {
+        self.decide_on(self.of_phase(phase), now, source)
+    }
+
+    /// Whether some of them are kept with other gateways, so that requests may have to wait for an answer.
+    pub fn is_shared(&self) -> bool {
+        self.limits.iter().any(|limit| limit.shared.is_some())
+    }
+
+    pub(super) fn of_phase(&self, phase: Phase) -> Range<usize> {
+        match phase {
             Phase::BeforeAuthentication => 0..self.before,
             Phase::AfterAuthentication => self.before..self.limits.len(),
-        };
-        self.decide_on(range, now, source)
+        }
     }
 
     /// Decides on one request by all limits at once.
@@ -137,7 +171,12 @@ impl RateLimits {
         verdict
     }
 
-    fn decide_on(&self, range: Range<usize>, now: Instant, source: &impl KeySource) -> Verdict {
+    pub(super) fn decide_on(
+        &self,
+        range: Range<usize>,
+        now: Instant,
+        source: &impl KeySource,
+    ) -> Verdict {
         if range.is_empty() {
             return Verdict::Admit(None);
         }
@@ -157,11 +196,7 @@ impl RateLimits {
                     self.take_back(range.start..index, source);
                     let retry_after = seconds(refused.retry);
                     return Verdict::Refuse(Refusal {
-                        tightest: Tightest {
-                            limit: index as u16,
-                            remaining: 0,
-                            reset: retry_after,
-                        },
+                        tightest: Tightest::spent(index, retry_after),
                         retry_after,
                     });
                 }
@@ -203,12 +238,13 @@ impl Limit {
         limit: &config::RateLimit,
         index: usize,
         scope: Scope<'_>,
-        store: &Store,
+        counters: &Counters,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let window = u64::try_from(limit.window.0.as_micros()).unwrap_or(u64::MAX);
         let mut is_sound = check_numbers(limit, window, diagnostics);
         is_sound &= check_keys(limit, scope, diagnostics);
+        is_sound &= check_store(limit, counters.shared.is_some(), diagnostics);
         if !is_sound {
             return None;
         }
@@ -244,7 +280,8 @@ impl Limit {
                 .iter()
                 .map(|key| KeyPart::new(key, limit.ipv6_prefix.value))
                 .collect(),
-            overflow: store.overflow_for(window),
+            overflow: counters.local.overflow_for(window),
+            shared: shared(limit, index, scope),
         })
     }
 
@@ -271,7 +308,16 @@ impl Ord for Phase {
 }
 
 impl Tightest {
-    fn new(limit: usize, admitted: &Admitted) -> Self {
+    /// A limit that refuses, for so many seconds.
+    pub(super) fn spent(limit: usize, reset: u64) -> Self {
+        Self {
+            limit: limit as u16,
+            remaining: 0,
+            reset,
+        }
+    }
+
+    pub(super) fn new(limit: usize, admitted: &Admitted) -> Self {
         Self {
             limit: limit as u16,
             remaining: admitted.remaining,
@@ -280,8 +326,34 @@ impl Tightest {
     }
 }
 
+/// What the store is to know of a limit. The same settings have the same number on every gateway.
+fn shared(limit: &config::RateLimit, index: usize, scope: Scope<'_>) -> Option<SharedLimit> {
+    if limit.store.value != LimitStore::Redis {
+        return None;
+    }
+    let by: Vec<_> = limit.by.iter().map(|key| &key.value).collect();
+    let identity = format!(
+        "{}|{index}|{}|{}|{:?}|{:?}|{}|{by:?}",
+        scope.identity,
+        limit.limit.value,
+        limit.window.0.as_micros(),
+        limit.algorithm.value,
+        limit.burst.as_ref().map(|burst| burst.value),
+        limit.ipv6_prefix.value,
+    );
+    Some(SharedLimit {
+        id: stable_id(&identity),
+        mode: limit.mode.as_deref().copied().unwrap_or_default(),
+        on_failure: limit
+            .on_store_failure
+            .as_deref()
+            .copied()
+            .unwrap_or_default(),
+    })
+}
+
 /// Whole seconds, rounded up: a client must not come back too early.
-fn seconds(micros: u64) -> u64 {
+pub(super) fn seconds(micros: u64) -> u64 {
     micros.div_ceil(1_000_000)
 }
 
@@ -320,7 +392,7 @@ mod tests {
         fn consumer(&self) -> Option<(&str, &str)> {
             self.subject.map(|subject| ("main", subject))
         }
-        fn route(&self) -> u32 {
+        fn route(&self) -> u64 {
             1
         }
     }
@@ -334,12 +406,9 @@ mod tests {
 
     fn limit(limit: u64, seconds: u64, by: LimitKey) -> config::RateLimit {
         config::RateLimit {
-            limit: limit.into(),
-            window: Period::seconds(seconds).into(),
             by: OneOrMany(vec![by.into()]),
-            ipv6_prefix: 64.into(),
             algorithm: LimitAlgorithm::FixedWindow.into(),
-            burst: None,
+            ..config::RateLimit::new(limit, Period::seconds(seconds))
         }
     }
 
@@ -351,7 +420,7 @@ mod tests {
         }
     }
 
-    fn compile(limits: Vec<config::RateLimit>, identity: &str, store: &Arc<Store>) -> RateLimits {
+    fn compile(limits: Vec<config::RateLimit>, identity: &str, store: &Counters) -> RateLimits {
         let mut diagnostics = Diagnostics::default();
         let limits =
             RateLimits::compile(&OneOrMany(limits), scope(identity), store, &mut diagnostics);
@@ -365,7 +434,7 @@ mod tests {
 
     #[test]
     fn ten_pass_the_eleventh_waits_and_another_address_is_untouched() {
-        let store = Arc::new(Store::new(1000));
+        let store = Counters::local(1000);
         let limits = compile(vec![limit(10, 300, LimitKey::ClientIp)], "top", &store);
         let now = Instant::now();
         let before = Phase::BeforeAuthentication;
@@ -385,7 +454,7 @@ mod tests {
 
     #[test]
     fn places_do_not_spend_each_others_budget_and_reloads_keep_counts() {
-        let store = Arc::new(Store::new(1000));
+        let store = Counters::local(1000);
         let one = || vec![limit(1, 60, LimitKey::ClientIp)];
         let now = Instant::now();
         let before = Phase::BeforeAuthentication;
@@ -411,7 +480,7 @@ mod tests {
 
     #[test]
     fn a_refusal_takes_back_what_other_limits_counted() {
-        let store = Arc::new(Store::new(1000));
+        let store = Counters::local(1000);
         let limits = vec![
             limit(5, 60, LimitKey::Everyone),
             limit(1, 60, LimitKey::ClientIp),
@@ -430,7 +499,7 @@ mod tests {
 
     #[test]
     fn limits_by_claim_are_decided_after_authentication() {
-        let store = Arc::new(Store::new(1000));
+        let store = Counters::local(1000);
         let limits = vec![
             limit(1, 60, LimitKey::Claim("sub".into())),
             limit(9, 60, LimitKey::ClientIp),
@@ -456,7 +525,7 @@ mod tests {
 
     #[test]
     fn every_mistake_is_reported() {
-        let store = Arc::new(Store::new(1000));
+        let store = Counters::local(1000);
         let mut wrong = limit(0, 0, LimitKey::Claim("sub".into()));
         wrong.burst = Some(5.into());
         wrong.ipv6_prefix = 129.into();

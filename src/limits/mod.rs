@@ -9,10 +9,13 @@ mod fields;
 mod key;
 mod limiter;
 mod overflow;
+mod shared;
 mod slots;
 mod store;
 mod table;
+mod together;
 
 pub use key::KeySource;
-pub use limiter::{Phase, RateLimits, Refusal, Scope, Tightest, Verdict};
+pub use limiter::{Counters, Phase, RateLimits, Refusal, Scope, Tightest, Verdict};
+pub use shared::{Shared, StoreState, Tallies, stable_id};
 pub use store::Store;

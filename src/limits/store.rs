@@ -115,6 +115,7 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::key::Parts;
     use super::*;
     use crate::config::LimitAlgorithm;
 

@@ -64,7 +64,7 @@ impl Table {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
-    use super::super::key::Hashing;
+    use super::super::key::{Hashing, Parts};
     use super::*;
     use crate::config::LimitAlgorithm;
 

@@ -27,7 +27,7 @@ pub(super) struct Nearest {
 type Decision = Result<Option<Nearest>, (Nearest, Box<Reply>)>;
 
 /// Counts a request by those limits that need not know who comes.
-pub(super) fn before_authentication(
+pub(super) async fn before_authentication(
     route: &Route,
     request: &RequestHeader,
     context: &mut Context,
@@ -35,24 +35,36 @@ pub(super) fn before_authentication(
     let Some(limits) = &route.policies.limits else {
         return Ok(());
     };
-    let facts = Facts::of(request, context);
-    let verdict = limits.decide(Phase::BeforeAuthentication, context.arrived, &facts);
+    let facts = Facts::of(request, route, context);
+    let phase = Phase::BeforeAuthentication;
+    let verdict = match limits.is_shared() {
+        false => limits.decide(phase, context.arrived, &facts),
+        true => limits.decide_shared(phase, context.arrived, &facts).await,
+    };
     let decision = judge(verdict, limits, false);
     note(decision, context)
 }
 
 /// Counts a request by who comes: by the consumer's own limits, if it has some, or else by the route's.
-pub(super) fn after_authentication(
+pub(super) async fn after_authentication(
     route: &Route,
     request: &RequestHeader,
     context: &mut Context,
 ) -> Result<(), Box<Reply>> {
-    let facts = Facts::of(request, context);
+    let facts = Facts::of(request, route, context);
     let consumer = context.snapshot.consumer(facts.identity);
     let decision = if let Some(limits) = consumer.and_then(|it| it.limits.as_deref()) {
-        judge(limits.decide_all(context.arrived, &facts), limits, true)
+        let verdict = match limits.is_shared() {
+            false => limits.decide_all(context.arrived, &facts),
+            true => limits.decide_all_shared(context.arrived, &facts).await,
+        };
+        judge(verdict, limits, true)
     } else if let Some(limits) = &route.policies.limits {
-        let verdict = limits.decide(Phase::AfterAuthentication, context.arrived, &facts);
+        let phase = Phase::AfterAuthentication;
+        let verdict = match limits.is_shared() {
+            false => limits.decide(phase, context.arrived, &facts),
+            true => limits.decide_shared(phase, context.arrived, &facts).await,
+        };
         judge(verdict, limits, false)
     } else {
         return Ok(());
@@ -131,16 +143,16 @@ struct Facts<'r> {
     client: IpAddr,
     headers: &'r HeaderMap,
     identity: Option<&'r Identity>,
-    route: u32,
+    route: u64,
 }
 
 impl<'r> Facts<'r> {
-    fn of(request: &'r RequestHeader, context: &'r Context) -> Self {
+    fn of(request: &'r RequestHeader, route: &Route, context: &'r Context) -> Self {
         Self {
             client: context.client(),
             headers: &request.headers,
             identity: context.identity.as_deref(),
-            route: context.matched.map_or(0, |matched| matched.route),
+            route: route.id,
         }
     }
 }
@@ -167,7 +179,7 @@ impl KeySource for Facts<'_> {
         }
     }
 
-    fn route(&self) -> u32 {
+    fn route(&self) -> u64 {
         self.route
     }
 }

@@ -36,10 +36,10 @@ pub(super) async fn admit(
     };
     pressure.admit(route, context)?;
     admit_address(route, context)?;
-    limit::before_authentication(route, request, context)?;
+    limit::before_authentication(route, request, context).await?;
     answer_preflight(route, preflight, context)?;
     authenticate(route, request, backends, context).await?;
-    limit::after_authentication(route, request, context)?;
+    limit::after_authentication(route, request, context).await?;
     bound_body(route, request, context)?;
     answer_directly(route, request, context)
 }

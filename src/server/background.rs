@@ -12,6 +12,8 @@ use crate::upstream::{Discovery, Prober};
 
 /// How soon what was found is used.
 const LOOKUP_TICK: Duration = Duration::from_millis(100);
+/// How soon another store is used.
+const STORE_TICK: Duration = Duration::from_millis(20);
 /// How exactly checks keep their time.
 const CHECK_TICK: Duration = Duration::from_millis(50);
 
@@ -20,6 +22,12 @@ pub(super) struct NameLookups(pub(super) Arc<Store>);
 
 /// Asks backends whether they are well.
 pub(super) struct HealthChecks(pub(super) Arc<Store>);
+
+/// Does the work for the store of shared limits.
+pub(super) struct SharedLimits {
+    pub(super) snapshots: Arc<Store>,
+    pub(super) state: State,
+}
 
 /// Begins new periods of the limits' estimates.
 pub(super) struct LimitPeriods(pub(super) State);
@@ -50,6 +58,20 @@ impl BackgroundService for HealthChecks {
                     prober.check(service);
                 }
             }
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for SharedLimits {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        loop {
+            let shared = self.snapshots.load().shared_limits.clone();
+            // The work for one that has been replaced ends by itself.
+            if let Some(work) = shared.and_then(|it| it.work(self.state.limits.clone())) {
+                tokio::spawn(work);
+            }
+            tokio::time::sleep(STORE_TICK).await;
         }
     }
 }

@@ -28,7 +28,7 @@ use pingora_proxy::http_proxy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use self::background::{HealthChecks, LimitPeriods, NameLookups};
+use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits};
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
@@ -186,6 +186,11 @@ pub fn run(start: Start) -> Result<(), StartError> {
         snapshots: snapshots.clone(),
     };
     server.add_service(background_service("pressure", measurement));
+    let shared = SharedLimits {
+        snapshots: snapshots.clone(),
+        state: start.state.clone(),
+    };
+    server.add_service(background_service("shared limits", shared));
     let periods = LimitPeriods(start.state.clone());
     server.add_service(background_service("limit periods", periods));
     let operations = Operations::new(Parts {

@@ -15,9 +15,10 @@ use super::settings::Settings;
 use super::{Snapshot, State, consumers, geoip, matching, providers};
 use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
-    AuthRule, Config, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Policy, RateLimit,
-    RouteFields, Source, Span, Spanned, Toggle, base_of,
+    AuthRule, Config, Diagnostics, LimitAlgorithm, OneOrMany, Policy, RateLimit, RouteFields,
+    Source, Span, Spanned, Toggle, base_of,
 };
+use crate::limits::{Counters, Shared, stable_id};
 use crate::routing::{Entry, RouteTable};
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
@@ -41,6 +42,7 @@ pub fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
+    let counters = counters(config, source, (state, previous), diagnostics);
     let consumers = Consumers::compile(config, diagnostics);
     let Providers {
         by_name: providers,
@@ -48,15 +50,15 @@ pub fn compile(
     } = Providers::compile(config, source, &consumers, (state, previous), diagnostics);
     let is_costly = providers.values().any(|it| it.may_be_costly());
     let auth_failures =
-        AuthFailures::compile(&config.auth_failures, is_costly, &state.limits, diagnostics);
-    let consumer_policies = consumers::compile(config, state, diagnostics);
+        AuthFailures::compile(&config.auth_failures, is_costly, &counters, diagnostics);
+    let consumer_policies = consumers::compile(config, state, &counters, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
             providers: &providers,
             consumers: &consumers,
-            store: &state.limits,
+            counters: &counters,
             geoip: geoip.as_ref(),
             services: &services,
         },
@@ -92,6 +94,7 @@ pub fn compile(
         providers,
         consumers: consumer_policies,
         auth_failures,
+        shared_limits: counters.shared,
         geoip,
         unrouted_security_headers: unrouted.security_headers,
         identity_headers,
@@ -105,6 +108,28 @@ struct Compiler<'a> {
     diagnostics: &'a mut Diagnostics,
     routes: Vec<Route>,
     entries: Vec<Entry>,
+}
+
+/// Where limits are counted. The way to a store that is the same as before lives on.
+fn counters(
+    config: &Config,
+    source: &Source,
+    (state, previous): (&State, Option<Previous<'_>>),
+    diagnostics: &mut Diagnostics,
+) -> Counters {
+    let base = base_of(&source.path);
+    let shared = config
+        .redis
+        .as_ref()
+        .and_then(|section| Shared::compile(section, base, diagnostics));
+    let known = previous.and_then(|it| it.snapshot.shared_limits.as_ref());
+    Counters {
+        local: state.limits.clone(),
+        shared: shared.map(|shared| match known {
+            Some(known) => shared.succeed(known),
+            None => Arc::new(shared),
+        }),
+    }
 }
 
 fn known_services(previous: Previous<'_>) -> HashMap<&str, &Arc<Service>> {
@@ -290,6 +315,7 @@ impl Compiler<'_> {
             name: (*text).into(),
             service: home.name.clone(),
             span,
+            id: stable_id(&identity),
             action,
             policies,
             place: (home.number, index),
@@ -356,12 +382,8 @@ fn short_rate_limit(
         return None;
     }
     let limit = RateLimit {
-        limit: count.clone(),
-        window: window.clone(),
-        by: OneOrMany(vec![LimitKey::ClientIp.into()]),
-        ipv6_prefix: 64.into(),
         algorithm: LimitAlgorithm::FixedWindow.into(),
-        burst: None,
+        ..RateLimit::new(count.clone(), window.clone())
     };
     Some(Spanned::new(Toggle::On(OneOrMany(vec![limit])), count.span))
 }

@@ -6,7 +6,7 @@ use super::State;
 use crate::config::{
     self, Config, ConsumerGroup, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
 };
-use crate::limits::{RateLimits, Scope, Store};
+use crate::limits::{Counters, RateLimits, Scope};
 use crate::telemetry::RequestCounters;
 
 /// What is particular to a consumer.
@@ -25,25 +25,20 @@ type OfGroup<'c> = (&'c str, Option<Arc<RateLimits>>);
 pub(super) fn compile(
     config: &Config,
     state: &State,
+    counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Box<[ConsumerPolicy]> {
     let groups: Vec<OfGroup<'_>> = config
         .consumer_groups
         .iter()
         .map(|(name, group)| {
-            let limits = of_group(name, group, &state.limits, diagnostics);
+            let limits = of_group(name, group, counters, diagnostics);
             (name.as_str(), limits)
         })
         .collect();
     let consumers = config.consumers.iter().enumerate();
     let policies = consumers.map(|(number, (name, consumer))| ConsumerPolicy {
-        limits: of_consumer(
-            name,
-            consumer,
-            &groups,
-            (config, &state.limits),
-            diagnostics,
-        ),
+        limits: of_consumer(name, consumer, &groups, (config, counters), diagnostics),
         requests: state.consumer_requests.of(name, number),
     });
     policies.collect()
@@ -53,7 +48,7 @@ fn of_consumer(
     name: &str,
     consumer: &config::Consumer,
     groups: &[OfGroup<'_>],
-    (config, store): (&Config, &Arc<Store>),
+    (config, counters): (&Config, &Counters),
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     for group in &consumer.groups {
@@ -61,7 +56,7 @@ fn of_consumer(
     }
     if let Some(section) = &consumer.rate_limit {
         let identity = format!("consumer:{name}");
-        return limits(section, (&identity, name), store, diagnostics);
+        return limits(section, (&identity, name), counters, diagnostics);
     }
     consumer.groups.iter().find_map(|group| {
         let known = groups.iter().find(|(name, _)| *name == group.as_str());
@@ -72,18 +67,18 @@ fn of_consumer(
 fn of_group(
     name: &str,
     group: &ConsumerGroup,
-    store: &Arc<Store>,
+    counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     let section = group.rate_limit.as_ref()?;
     let identity = format!("consumer_group:{name}");
-    limits(section, (&identity, name), store, diagnostics)
+    limits(section, (&identity, name), counters, diagnostics)
 }
 
 fn limits(
     section: &Spanned<OneOrMany<RateLimit>>,
     (identity, name): (&str, &str),
-    store: &Arc<Store>,
+    counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     if section.0.is_empty() {
@@ -105,7 +100,7 @@ fn limits(
         name,
         has_identity: true,
     };
-    RateLimits::compile(&section, scope, store, diagnostics).map(Arc::new)
+    RateLimits::compile(&section, scope, counters, diagnostics).map(Arc::new)
 }
 
 /// A group needs no section of its own, but one that nearly has one is probably misspelt.

@@ -3,17 +3,13 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::HeaderName;
 
 use crate::auth::Labour;
-use crate::config::{
-    self, AuthFailuresSlot, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, RateLimit, Spanned,
-    Toggle,
-};
-use crate::limits::{KeySource, RateLimits, Scope, Store, Verdict};
+use crate::config::{self, AuthFailuresSlot, Diagnostics, OneOrMany, RateLimit, Spanned, Toggle};
+use crate::limits::{Counters, KeySource, RateLimits, Scope, Verdict};
 
 /// The bound of an IPv6 customer.
 const IPV6_PREFIX: u8 = 64;
@@ -31,7 +27,7 @@ impl AuthFailures {
     pub(super) fn compile(
         slot: &AuthFailuresSlot,
         is_costly: bool,
-        store: &Arc<Store>,
+        counters: &Counters,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let Toggle::On(section) = &slot.0 else {
@@ -48,19 +44,15 @@ impl AuthFailures {
                 false => section.window.clone(),
             };
             let limit = RateLimit {
-                limit: limit.clone(),
-                window,
-                by: OneOrMany(vec![LimitKey::ClientIp.into()]),
                 ipv6_prefix: IPV6_PREFIX.into(),
-                algorithm: LimitAlgorithm::SlidingWindow.into(),
-                burst: None,
+                ..RateLimit::new(limit.clone(), window)
             };
             let scope = Scope {
                 identity,
                 name: "auth_failures",
                 has_identity: false,
             };
-            RateLimits::compile(&OneOrMany(vec![limit]), scope, store, diagnostics)
+            RateLimits::compile(&OneOrMany(vec![limit]), scope, counters, diagnostics)
         };
         let signatures = limit(&section.signatures, "auth_failures:signatures");
         let passwords = limit(&section.passwords, "auth_failures:passwords");
@@ -108,7 +100,7 @@ impl KeySource for Address {
     fn consumer(&self) -> Option<(&str, &str)> {
         None
     }
-    fn route(&self) -> u32 {
+    fn route(&self) -> u64 {
         0
     }
 }
@@ -121,10 +113,10 @@ mod tests {
 
     #[test]
     fn an_address_that_sends_many_bad_ones_has_to_wait_and_others_do_not() {
-        let store = Arc::new(Store::new(1000));
+        let counters = Counters::local(1000);
         let mut diagnostics = Diagnostics::default();
         let slot = AuthFailuresSlot::default();
-        let failures = AuthFailures::compile(&slot, true, &store, &mut diagnostics).unwrap();
+        let failures = AuthFailures::compile(&slot, true, &counters, &mut diagnostics).unwrap();
         let now = Instant::now();
         let (mallory, alice) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
         for _ in 0..20 {
@@ -142,9 +134,9 @@ mod tests {
 
     #[test]
     fn nothing_is_counted_where_nothing_is_costly() {
-        let store = Arc::new(Store::new(1000));
+        let counters = Counters::local(1000);
         let mut diagnostics = Diagnostics::default();
         let slot = AuthFailuresSlot::default();
-        assert!(AuthFailures::compile(&slot, false, &store, &mut diagnostics).is_none());
+        assert!(AuthFailures::compile(&slot, false, &counters, &mut diagnostics).is_none());
     }
 }

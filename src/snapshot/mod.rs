@@ -60,6 +60,8 @@ pub struct Snapshot {
     consumers: Box<[ConsumerPolicy]>,
     /// How many bad credentials an address may send.
     pub auth_failures: Option<AuthFailures>,
+    /// The store whose counts limits share with other gateways.
+    pub shared_limits: Option<Arc<limits::Shared>>,
     geoip: Option<Arc<GeoIp>>,
     /// What browsers are told in answers to requests that no route takes.
     pub unrouted_security_headers: Option<Arc<SecurityHeaders>>,

@@ -11,7 +11,7 @@ use crate::config::{
     self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, Priority, RateLimit,
     RouteFields, Span, Spanned, Toggle,
 };
-use crate::limits::{self, RateLimits, Scope};
+use crate::limits::{Counters, RateLimits, Scope};
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
 
@@ -116,7 +116,7 @@ impl<'c> From<&'c RouteFields> for Written<'c> {
 pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
     pub(super) consumers: &'s Consumers,
-    pub(super) store: &'s Arc<limits::Store>,
+    pub(super) counters: &'s Counters,
     pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -189,7 +189,7 @@ impl Policies {
                     .help("write `rate_limit: off` for no limit");
                 return None;
             }
-            RateLimits::compile(limits, scope, surroundings.store, diagnostics)
+            RateLimits::compile(limits, scope, surroundings.counters, diagnostics)
         });
         let (request_edits, response_edits) = match written.headers.as_deref() {
             None => (self.request_edits.clone(), self.response_edits.clone()),

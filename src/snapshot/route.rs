@@ -16,6 +16,8 @@ pub struct Route {
     pub service: Arc<str>,
     /// Where it is written.
     pub span: Span,
+    /// The same after a reload and on every gateway, wherever it stands in the file.
+    pub id: u64,
     /// What becomes of its requests.
     pub action: Action,
     /// What they must pass.

@@ -1,0 +1,122 @@
+//! Questions and answers as the server reads and writes them.
+
+use redis::{Cmd, RedisError, RedisResult, Script};
+
+use super::super::algorithm::Rule;
+use super::ask::{Ask, Grant, Need, SharedKey};
+use crate::config::LimitAlgorithm;
+
+/// What the server runs, at once and alone.
+const TAKE: &str = include_str!("take.lua");
+/// Tells who is there, and counts them.
+const FLEET: &str = include_str!("fleet.lua");
+/// Numbers of an answer for each key.
+const NUMBERS: usize = 5;
+
+/// The scripts, and what their keys begin with.
+#[derive(Debug)]
+pub(super) struct Scripts {
+    prefix: Box<str>,
+    take: Script,
+    fleet: Script,
+}
+
+impl Scripts {
+    pub(super) fn new(prefix: &str) -> Self {
+        Self {
+            prefix: prefix.into(),
+            take: Script::new(TAKE),
+            fleet: Script::new(FLEET),
+        }
+    }
+
+    /// The command that asks; by the script's text if the server does not know its digest.
+    pub(super) fn take(&self, asks: &[Ask], is_known: bool) -> Cmd {
+        let mut command = command(&self.take, TAKE, is_known);
+        command.arg(asks.len());
+        for ask in asks {
+            command.arg(self.name(ask.key));
+        }
+        for ask in asks {
+            for number in numbers(ask) {
+                command.arg(number);
+            }
+        }
+        command
+    }
+
+    /// The command that says that the gateway of this name is there.
+    pub(super) fn greet(&self, gateway: &str, is_known: bool) -> Cmd {
+        let mut command = command(&self.fleet, FLEET, is_known);
+        command.arg(1).arg(format!("{}:gateways", self.prefix));
+        command.arg(gateway);
+        command
+    }
+
+    /// What a key is called. The part in braces decides where a cluster keeps it.
+    pub(super) fn name(&self, key: SharedKey) -> String {
+        format!("{}:{{{:032x}}}:{:016x}", self.prefix, key.key, key.limit)
+    }
+}
+
+fn command(script: &Script, text: &str, is_known: bool) -> Cmd {
+    match is_known {
+        true => redis::cmd("EVALSHA").arg(script.get_hash()).to_owned(),
+        false => redis::cmd("EVAL").arg(text).to_owned(),
+    }
+}
+
+fn numbers(ask: &Ask) -> [i64; 11] {
+    let Rule {
+        algorithm,
+        limit,
+        window,
+        burst,
+    } = ask.rule;
+    let algorithm = match algorithm {
+        LimitAlgorithm::FixedWindow => 0,
+        LimitAlgorithm::SlidingWindow => 1,
+        LimitAlgorithm::TokenBucket => 2,
+    };
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let need = match ask.need {
+        Need::Tokens(tokens) => number(tokens),
+        Need::Nothing => -1,
+    };
+    [
+        algorithm,
+        number(limit),
+        number(window),
+        number(burst),
+        number(ask.owed),
+        number(ask.back),
+        number(ask.before),
+        need,
+        number(ask.urgent),
+        number(ask.want),
+        number(ask.share.max(1)),
+    ]
+}
+
+/// An answer: the server's time, and one grant for each question.
+pub(super) fn read(answer: &[i64], asks: usize) -> RedisResult<Vec<Grant>> {
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    let grants = answer.get(1..).unwrap_or_default();
+    let grants: Vec<Grant> = grants
+        .chunks_exact(NUMBERS)
+        .map(|numbers| Grant {
+            taken: number(numbers[0]),
+            left: number(numbers[1]),
+            reset: number(numbers[2]),
+            wait: number(numbers[3]),
+            ends: number(numbers[4]),
+        })
+        .collect();
+    match grants.len() == asks {
+        true => Ok(grants),
+        false => Err(RedisError::from((
+            redis::ErrorKind::UnexpectedReturnType,
+            "not as many answers as questions",
+        ))),
+    }
+}
