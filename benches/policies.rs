@@ -10,6 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderName;
 use tollgate::config::{Diagnostics, LimitAlgorithm, OneOrMany, Period, RateLimit};
 use tollgate::limits::{Counters, KeySource, Phase, RateLimits, Scope};
+use tollgate::telemetry::LimitDecisions;
 
 struct Client(IpAddr);
 
@@ -32,6 +33,7 @@ impl KeySource for Client {
 }
 
 fn limits(criterion: &mut Criterion) {
+    let decisions = LimitDecisions::default();
     let mut group = criterion.benchmark_group("rate limit");
     for algorithm in [
         LimitAlgorithm::FixedWindow,
@@ -46,6 +48,7 @@ fn limits(criterion: &mut Criterion) {
             identity: "bench",
             name: "bench",
             has_identity: false,
+            decisions: Some(&decisions),
         };
         let counters = Counters::local(1 << 20);
         let limits = RateLimits::compile(

@@ -36,6 +36,10 @@ pub struct RateLimit {
     pub mode: Option<Spanned<LimitMode>>,
     /// With `store: redis`: how requests are decided while it can't be asked. Default `local`.
     pub on_store_failure: Option<Spanned<OnStoreFailure>>,
+    /// `false` tries the limit out: it counts, the log and the metrics say what it would refuse, and nobody
+    /// else notices it. Default `true`.
+    #[serde(default = "enforced")]
+    pub enforce: bool,
 }
 
 /// Where a limit is counted.
@@ -119,6 +123,7 @@ impl RateLimit {
             store: Spanned::default(),
             mode: None,
             on_store_failure: None,
+            enforce: enforced(),
         }
     }
 }
@@ -129,4 +134,8 @@ fn by_client_ip() -> OneOrMany<Spanned<LimitKey>> {
 
 fn network_of_a_customer() -> Spanned<u8> {
     64.into()
+}
+
+fn enforced() -> bool {
+    true
 }

@@ -5,10 +5,10 @@ use bytes::Bytes;
 use http::HeaderValue;
 
 use super::algorithm::Rule;
-use super::limiter::Tightest;
+use super::verdict::Tightest;
 
-/// All policies: `"orders";q=10;w=300`.
-pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> HeaderValue {
+/// All policies: `"orders";q=10;w=300`. `None` if there are none.
+pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> Option<HeaderValue> {
     let policies: Vec<String> = limits
         .map(|(name, rule)| {
             let name = quoted(name);
@@ -21,8 +21,8 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> H
             }
         })
         .collect();
-    HeaderValue::from_maybe_shared(Bytes::from(policies.join(", ")))
-        .unwrap_or(HeaderValue::from_static(""))
+    let value = (!policies.is_empty()).then(|| Bytes::from(policies.join(", ")))?;
+    HeaderValue::from_maybe_shared(value).ok()
 }
 
 /// What is left of one policy: `"orders";r=9;t=300`.
@@ -69,6 +69,6 @@ mod tests {
         };
         let (minute, short) = (rule(10, 300_000_000), rule(5, 100_000));
         let policy = policy([("orders", &minute), ("a\"\\ä", &short)].into_iter());
-        assert_eq!(policy, "\"orders\";q=10;w=300, \"a\\\"\\\\?\";q=5");
+        assert_eq!(policy.unwrap(), "\"orders\";q=10;w=300, \"a\\\"\\\\?\";q=5");
     }
 }

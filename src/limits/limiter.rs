@@ -7,14 +7,16 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::algorithm::{Admitted, Rule};
+use super::algorithm::{Admitted, Refused, Rule};
 use super::check::{check_keys, check_numbers, check_store};
 use super::fields;
 use super::key::{KeyPart, KeySource};
 use super::overflow::Overflow;
 use super::shared::{Shared, SharedLimit, stable_id};
 use super::store::Store;
+use super::verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};
 use crate::config::{self, Diagnostics, LimitStore, OneOrMany};
+use crate::telemetry::{Decision, DecisionCounters, LimitDecisions};
 
 /// Where limits are counted.
 #[derive(Debug, Clone)]
@@ -44,6 +46,8 @@ pub struct Scope<'a> {
     pub name: &'a str,
     /// Whether requests here may have proved who they are.
     pub has_identity: bool,
+    /// Where what the limits decide is counted, if it is.
+    pub decisions: Option<&'a LimitDecisions>,
 }
 
 /// When a limit is decided.
@@ -61,7 +65,8 @@ pub struct RateLimits {
     pub(super) limits: Box<[Limit]>,
     /// How many of them, at the front, need no token.
     before: usize,
-    policy: HeaderValue,
+    /// `None` if all limits are only tried out.
+    policy: Option<HeaderValue>,
     /// The same without those that need to know who comes; `None` if there are no others.
     policy_before: Option<HeaderValue>,
     pub(super) store: Arc<Store>,
@@ -79,34 +84,9 @@ pub(super) struct Limit {
     pub(super) overflow: Arc<Overflow>,
     /// If other gateways count with this one.
     pub(super) shared: Option<SharedLimit>,
-}
-
-/// The limit that is nearest to refusing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Tightest {
-    limit: u16,
-    /// Requests left.
-    pub remaining: u64,
-    /// Whole seconds until more are left.
-    pub reset: u64,
-}
-
-/// A request that is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refusal {
-    /// The limit that refuses.
-    pub tightest: Tightest,
-    /// Whole seconds until a request may be admitted.
-    pub retry_after: u64,
-}
-
-/// What becomes of a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// All limits of the phase admit it.
-    Admit(Option<Tightest>),
-    /// One does not; those that did have taken it back.
-    Refuse(Refusal),
+    /// If not, it is only tried out: no client notices it.
+    pub(super) is_enforced: bool,
+    decisions: Option<DecisionCounters>,
 }
 
 impl RateLimits {
@@ -117,7 +97,6 @@ impl RateLimits {
         counters: &Counters,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
-        let store = &counters.local;
         let compiled: Vec<Option<Limit>> = section
             .iter()
             .enumerate()
@@ -126,16 +105,17 @@ impl RateLimits {
         let mut limits: Vec<Limit> = compiled.into_iter().collect::<Option<_>>()?;
         limits.sort_by_key(Limit::phase);
         let policy = |limits: &[Limit]| {
-            fields::policy(limits.iter().map(|limit| (&*limit.name, &limit.rule)))
+            let told = limits.iter().filter(|limit| limit.is_enforced);
+            fields::policy(told.map(|limit| (&*limit.name, &limit.rule)))
         };
         let is_before = |limit: &&Limit| limit.phase() == Phase::BeforeAuthentication;
         let before = limits.iter().filter(is_before).count();
         Some(Self {
             before,
             policy: policy(&limits),
-            policy_before: (before > 0).then(|| policy(&limits[..before])),
+            policy_before: policy(&limits[..before]),
             limits: limits.into(),
-            store: store.clone(),
+            store: counters.local.clone(),
             shared: counters.shared.clone(),
         })
     }
@@ -178,35 +158,77 @@ impl RateLimits {
         source: &impl KeySource,
     ) -> Verdict {
         if range.is_empty() {
-            return Verdict::Admit(None);
+            return Verdict::Admit(Passed::default());
         }
         let now = self.store.clock(now);
         let mut tightest: Option<Tightest> = None;
-        for index in range.clone() {
-            let limit = &self.limits[index];
-            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
-            match self.store.decide(key, &limit.rule, &limit.overflow, now) {
+        for (number, limit) in self.enforced(range.clone()) {
+            match self.ask(limit, now, source) {
                 Ok(admitted) => {
-                    let candidate = Tightest::new(index, &admitted);
+                    let candidate = Tightest::new(number, &admitted);
                     if tightest.is_none_or(|tightest| candidate.remaining < tightest.remaining) {
                         tightest = Some(candidate);
                     }
                 }
                 Err(refused) => {
-                    self.take_back(range.start..index, source);
-                    let retry_after = seconds(refused.retry);
-                    return Verdict::Refuse(Refusal {
-                        tightest: Tightest::spent(index, retry_after),
-                        retry_after,
-                    });
+                    self.take_back(range.start..number.index(), source);
+                    limit.count(Decision::Refused);
+                    return Verdict::Refuse(Refusal::new(number, refused));
                 }
             }
         }
-        Verdict::Admit(tightest)
+        for (_, limit) in self.enforced(range.clone()) {
+            limit.count(Decision::Admitted);
+        }
+        Verdict::Admit(Passed {
+            tightest,
+            would_refuse: self.try_out(range, now, source),
+        })
     }
 
-    /// The value of `RateLimit-Policy`.
-    pub fn policy(&self) -> HeaderValue {
+    /// Counts a request that passes by the limits that are only tried out. The first that would have
+    /// refused it.
+    fn try_out(
+        &self,
+        range: Range<usize>,
+        now: u64,
+        source: &impl KeySource,
+    ) -> Option<LimitNumber> {
+        let mut would_refuse = None;
+        for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
+            let decision = match self.ask(limit, now, source) {
+                Ok(_) => Decision::Admitted,
+                Err(_) => {
+                    would_refuse.get_or_insert(number);
+                    Decision::WouldRefuse
+                }
+            };
+            limit.count(decision);
+        }
+        would_refuse
+    }
+
+    fn ask(&self, limit: &Limit, now: u64, source: &impl KeySource) -> Result<Admitted, Refused> {
+        let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+        self.store.decide(key, &limit.rule, &limit.overflow, now)
+    }
+
+    pub(super) fn numbered(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (LimitNumber, &Limit)> {
+        range.map(|number| (LimitNumber::new(number), &self.limits[number]))
+    }
+
+    pub(super) fn enforced(
+        &self,
+        range: Range<usize>,
+    ) -> impl Iterator<Item = (LimitNumber, &Limit)> {
+        self.numbered(range).filter(|(_, limit)| limit.is_enforced)
+    }
+
+    /// The value of `RateLimit-Policy`, if there is a limit that clients are told of.
+    pub fn policy(&self) -> Option<HeaderValue> {
         self.policy.clone()
     }
 
@@ -217,16 +239,20 @@ impl RateLimits {
 
     /// The value of `RateLimit`.
     pub fn state(&self, tightest: &Tightest) -> HeaderValue {
-        fields::state(&self.limits[usize::from(tightest.limit)].name, tightest)
+        fields::state(self.name(tightest.limit), tightest)
     }
 
     /// The name of a limit, as in the fields.
-    pub fn name(&self, tightest: &Tightest) -> &str {
-        &self.limits[usize::from(tightest.limit)].name
+    pub fn name(&self, limit: LimitNumber) -> &str {
+        &self.limit(limit).name
+    }
+
+    fn limit(&self, number: LimitNumber) -> &Limit {
+        &self.limits[number.index()]
     }
 
     fn take_back(&self, range: Range<usize>, source: &impl KeySource) {
-        for limit in &self.limits[range] {
+        for (_, limit) in self.enforced(range) {
             let key = self.store.hashing.key_of(limit.id, &limit.by, source);
             self.store.refund(key, &limit.rule, &limit.overflow);
         }
@@ -265,6 +291,7 @@ impl Limit {
         );
         Some(Self {
             id: stable_hash(&identity),
+            decisions: scope.decisions.map(|decisions| decisions.of(&name)),
             name: name.into(),
             rule: Rule {
                 algorithm: limit.algorithm.value,
@@ -282,7 +309,14 @@ impl Limit {
                 .collect(),
             overflow: counters.local.overflow_for(window),
             shared: shared(limit, index, scope),
+            is_enforced: limit.enforce,
         })
+    }
+
+    pub(super) fn count(&self, decision: Decision) {
+        if let Some(decisions) = &self.decisions {
+            decisions.count(decision);
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -304,25 +338,6 @@ impl PartialOrd for Phase {
 impl Ord for Phase {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (*self == Self::AfterAuthentication).cmp(&(*other == Self::AfterAuthentication))
-    }
-}
-
-impl Tightest {
-    /// A limit that refuses, for so many seconds.
-    pub(super) fn spent(limit: usize, reset: u64) -> Self {
-        Self {
-            limit: limit as u16,
-            remaining: 0,
-            reset,
-        }
-    }
-
-    pub(super) fn new(limit: usize, admitted: &Admitted) -> Self {
-        Self {
-            limit: limit as u16,
-            remaining: admitted.remaining,
-            reset: seconds(admitted.reset),
-        }
     }
 }
 
@@ -352,11 +367,6 @@ fn shared(limit: &config::RateLimit, index: usize, scope: Scope<'_>) -> Option<S
     })
 }
 
-/// Whole seconds, rounded up: a client must not come back too early.
-pub(super) fn seconds(micros: u64) -> u64 {
-    micros.div_ceil(1_000_000)
-}
-
 /// The same number for the same settings in every process, so that an upgrade can hand counts over.
 fn stable_hash(value: &impl Hash) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
@@ -372,6 +382,7 @@ mod tests {
 
     use super::*;
     use crate::config::{LimitAlgorithm, LimitKey, Period};
+    use crate::telemetry::{ConsumerRequests, Metrics};
 
     struct Client {
         ip: IpAddr,
@@ -417,6 +428,7 @@ mod tests {
             identity,
             name: "orders",
             has_identity: true,
+            decisions: None,
         }
     }
 
@@ -521,6 +533,97 @@ mod tests {
             now,
             &client(2)
         ));
+    }
+
+    #[test]
+    fn a_limit_that_is_tried_out_counts_and_nobody_notices() {
+        let store = Counters::local(1000);
+        let tried = config::RateLimit {
+            enforce: false,
+            ..limit(2, 60, LimitKey::ClientIp)
+        };
+        let limits = vec![tried.clone(), limit(8, 60, LimitKey::ClientIp)];
+        let limits = compile(limits, "top", &store);
+        let now = Instant::now();
+        for round in 1..3 {
+            let now = now + Duration::from_secs(60 * round);
+            let verdicts = (0..9).map(|_| limits.decide_all(now, &client(1)));
+            let passed: Vec<Passed> = verdicts
+                .filter_map(|verdict| match verdict {
+                    Verdict::Admit(passed) => Some(passed),
+                    Verdict::Refuse(_) => None,
+                })
+                .collect();
+            // What it would refuse it does not count, so the next window is as good as this one.
+            let refused = passed.iter().map(|it| it.would_refuse.is_some());
+            let expected = [false, false, true, true, true, true, true, true];
+            assert!(refused.eq(expected), "{passed:?}");
+            let left = passed.iter().map(|it| it.tightest.unwrap().remaining);
+            assert!(left.eq((0..8).rev()), "{passed:?}");
+        }
+        assert_eq!(limits.policy().unwrap(), "\"orders-2\";q=8;w=60");
+        assert_eq!(compile(vec![tried], "top", &store).policy(), None);
+    }
+
+    #[test]
+    fn what_is_given_back_was_not_counted_by_a_limit_that_is_tried_out() {
+        let store = Counters::local(1000);
+        let tried = config::RateLimit {
+            enforce: false,
+            ..limit(3, 60, LimitKey::Everyone)
+        };
+        let limits = vec![tried, limit(1, 60, LimitKey::ClientIp)];
+        let limits = compile(limits, "top", &store);
+        let now = Instant::now();
+        let would_refuse = |client: &Client| match limits.decide_all(now, client) {
+            Verdict::Admit(passed) => passed.would_refuse.is_some(),
+            Verdict::Refuse(_) => false,
+        };
+        (0..10).for_each(|_| assert!(!would_refuse(&client(1))));
+        assert!(!would_refuse(&client(2)) && !would_refuse(&client(3)));
+        assert!(would_refuse(&client(4)));
+    }
+
+    #[test]
+    fn each_decision_is_counted_once_and_only_where_it_stands() {
+        let store = Counters::local(1000);
+        let decisions = LimitDecisions::default();
+        let metrics = Metrics::new(&ConsumerRequests::default(), &decisions);
+        let scope = Scope {
+            decisions: Some(&decisions),
+            ..scope("top")
+        };
+        let tried = config::RateLimit {
+            enforce: false,
+            ..limit(2, 60, LimitKey::Everyone)
+        };
+        let list = vec![
+            limit(9, 60, LimitKey::Everyone),
+            limit(4, 60, LimitKey::Everyone),
+            tried,
+        ];
+        let mut diagnostics = Diagnostics::default();
+        let limits = RateLimits::compile(&OneOrMany(list), scope, &store, &mut diagnostics);
+        let limits = limits.unwrap();
+        let now = Instant::now();
+        for _ in 0..6 {
+            let _ = limits.decide_all(now, &client(1));
+        }
+        let text = metrics.text();
+        for (limit, decision, count) in [
+            ("orders", "admitted", 4),
+            ("orders", "refused", 0),
+            ("orders-2", "admitted", 4),
+            ("orders-2", "refused", 2),
+            ("orders-3", "admitted", 2),
+            ("orders-3", "would_refuse", 2),
+            ("orders-3", "refused", 0),
+        ] {
+            let line = format!(
+                r#"tollgate_rate_limit_decisions_total{{decision="{decision}",limit="{limit}"}} {count}"#
+            );
+            assert!(text.lines().any(|it| it == line), "{line}: {text}");
+        }
     }
 
     #[test]

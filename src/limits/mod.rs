@@ -14,8 +14,10 @@ mod slots;
 mod store;
 mod table;
 mod together;
+mod verdict;
 
 pub use key::KeySource;
-pub use limiter::{Counters, Phase, RateLimits, Refusal, Scope, Tightest, Verdict};
+pub use limiter::{Counters, Phase, RateLimits, Scope};
 pub use shared::{Shared, StoreState, Tallies, stable_id};
 pub use store::Store;
+pub use verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};

@@ -6,20 +6,22 @@ use std::time::Instant;
 
 use super::algorithm::{Admitted, Refused};
 use super::key::KeySource;
-use super::limiter::{Limit, Phase, RateLimits, Refusal, Tightest, Verdict, seconds};
+use super::limiter::{Limit, Phase, RateLimits};
 use super::shared::{Candidate, Shared, SharedKey, SharedLimit, Word, part_of, uncounted};
+use super::verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};
 use crate::config::{LimitMode, OnStoreFailure};
+use crate::telemetry::Decision;
 
 /// Where an admitted request was counted.
 enum Taken {
-    Local(usize),
+    Local(LimitNumber),
     Lease(Candidate),
-    Part(usize, Candidate),
+    Part(LimitNumber, Candidate),
 }
 
 /// A request that the store itself has to decide.
 struct Strict {
-    index: usize,
+    number: LimitNumber,
     candidate: Candidate,
     key: SharedKey,
 }
@@ -29,6 +31,7 @@ struct Passage<'l, K> {
     limits: &'l RateLimits,
     shared: &'l Shared,
     source: &'l K,
+    now: u64,
     taken: Vec<Taken>,
     tightest: Option<Tightest>,
 }
@@ -71,34 +74,63 @@ impl RateLimits {
             limits: self,
             shared,
             source,
+            now: self.store.clock(now),
             taken: Vec::new(),
             tightest: None,
         };
-        let mut strict = Vec::new();
-        let now = self.store.clock(now);
-        for index in range {
-            let decision = match &self.limits[index].shared {
-                None => passage.decide_here(index, now),
-                Some(limit) if limit.mode == LimitMode::Strict => {
-                    strict.push(passage.strict(index, limit));
-                    continue;
+        let enforced = self.enforced(range.clone());
+        if let Err((number, refused)) = passage.decide(enforced).await {
+            return passage.refuse(number, refused);
+        }
+        for (_, limit) in self.enforced(range.clone()) {
+            limit.count(Decision::Admitted);
+        }
+        let tightest = passage.tightest;
+        let mut would_refuse = None;
+        for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
+            let decision = match passage.decide([(number, limit)].into_iter()).await {
+                Ok(()) => Decision::Admitted,
+                Err(_) => {
+                    would_refuse.get_or_insert(number);
+                    Decision::WouldRefuse
                 }
-                Some(limit) => passage.decide_ahead(index, limit, now).await,
             };
-            if let Err(refused) = decision {
-                return passage.refuse(index, refused);
-            }
+            limit.count(decision);
         }
-        match passage.decide_strictly(&strict).await {
-            Err((index, refused)) => passage.refuse(index, refused),
-            Ok(()) => Verdict::Admit(passage.tightest),
-        }
+        Verdict::Admit(Passed {
+            tightest,
+            would_refuse,
+        })
     }
 }
 
-impl<K: KeySource + Sync> Passage<'_, K> {
-    fn candidate(&self, index: usize) -> Candidate {
-        let limit = &self.limits.limits[index];
+impl<'l, K: KeySource + Sync> Passage<'l, K> {
+    /// Decides by these limits, by all that the store itself decides at once.
+    async fn decide(
+        &mut self,
+        limits: impl Iterator<Item = (LimitNumber, &'l Limit)>,
+    ) -> Result<(), (LimitNumber, Refused)> {
+        let mut strict = Vec::new();
+        for (number, limit) in limits {
+            let decision = match &limit.shared {
+                None => self.decide_here(number),
+                Some(shared) if shared.mode == LimitMode::Strict => {
+                    strict.push(self.strict(number, shared));
+                    continue;
+                }
+                Some(shared) => self.decide_ahead(number, shared).await,
+            };
+            decision.map_err(|refused| (number, refused))?;
+        }
+        self.decide_strictly(&strict).await
+    }
+
+    fn limit(&self, number: LimitNumber) -> &'l Limit {
+        &self.limits.limits[number.index()]
+    }
+
+    fn candidate(&self, number: LimitNumber) -> Candidate {
+        let limit = self.limit(number);
         let hashing = &self.limits.store.hashing;
         Candidate {
             key: hashing.key_of(limit.id, &limit.by, self.source),
@@ -107,78 +139,72 @@ impl<K: KeySource + Sync> Passage<'_, K> {
         }
     }
 
-    fn key(&self, index: usize, shared: &SharedLimit) -> SharedKey {
-        SharedKey::of(shared.id, &self.limits.limits[index].by, self.source)
+    fn key(&self, number: LimitNumber, shared: &SharedLimit) -> SharedKey {
+        SharedKey::of(shared.id, &self.limit(number).by, self.source)
     }
 
     /// By this gateway's own counts.
-    fn decide_here(&mut self, index: usize, now: u64) -> Result<(), Refused> {
-        let limit = &self.limits.limits[index];
-        let key = self.candidate(index).key;
+    fn decide_here(&mut self, number: LimitNumber) -> Result<(), Refused> {
+        let limit = self.limit(number);
+        let key = self.candidate(number).key;
         let store = &self.limits.store;
-        let admitted = store.decide(key, &limit.rule, &limit.overflow, now)?;
-        self.admit(index, &admitted, Taken::Local(index));
+        let admitted = store.decide(key, &limit.rule, &limit.overflow, self.now)?;
+        self.admit(number, &admitted, Taken::Local(number));
         Ok(())
     }
 
     /// From what was taken ahead, or by waiting for more of it.
     async fn decide_ahead(
         &mut self,
-        index: usize,
+        number: LimitNumber,
         shared: &SharedLimit,
-        now: u64,
     ) -> Result<(), Refused> {
-        let candidate = self.candidate(index);
-        let mut word = self
-            .shared
-            .spend(&candidate, now, || self.key(index, shared));
+        let candidate = self.candidate(number);
+        let key = || self.key(number, shared);
+        let mut word = self.shared.spend(&candidate, self.now, key);
         if let Word::Unknown = word {
             let store = &self.limits.store;
-            let key = self.key(index, shared);
             let clock = || store.clock(Instant::now());
-            word = self.shared.await_tokens(&candidate, key, clock).await;
+            word = self.shared.await_tokens(&candidate, key(), clock).await;
         }
         match word {
-            Word::Decided(decision) => self.admit(index, &decision?, Taken::Lease(candidate)),
-            Word::Unknown | Word::Alone => self.decide_alone(index, shared, candidate)?,
+            Word::Decided(decision) => self.admit(number, &decision?, Taken::Lease(candidate)),
+            Word::Unknown | Word::Alone => self.decide_alone(number, shared, candidate)?,
         }
         Ok(())
     }
 
-    fn strict(&self, index: usize, shared: &SharedLimit) -> Strict {
+    fn strict(&self, number: LimitNumber, shared: &SharedLimit) -> Strict {
         Strict {
-            index,
-            candidate: self.candidate(index),
-            key: self.key(index, shared),
+            number,
+            candidate: self.candidate(number),
+            key: self.key(number, shared),
         }
     }
 
     /// By the store, all at once.
-    async fn decide_strictly(&mut self, strict: &[Strict]) -> Result<(), (usize, Refused)> {
+    async fn decide_strictly(&mut self, strict: &[Strict]) -> Result<(), (LimitNumber, Refused)> {
         if strict.is_empty() {
             return Ok(());
         }
         let asks: Vec<_> = strict.iter().map(|it| (it.candidate, it.key)).collect();
-        match self.shared.ask(&asks).await {
-            Ok(verdicts) => {
-                for (it, verdict) in strict.iter().zip(&verdicts) {
-                    if let Err(refused) = verdict {
-                        return Err((it.index, *refused));
-                    }
-                }
-                for (it, verdict) in strict.iter().zip(verdicts) {
-                    if let Ok(admitted) = verdict {
-                        self.note(it.index, &admitted);
-                    }
+        let Ok(verdicts) = self.shared.ask(&asks).await else {
+            for it in strict {
+                if let Some(shared) = &self.limit(it.number).shared {
+                    let decision = self.decide_alone(it.number, shared, it.candidate);
+                    decision.map_err(|refused| (it.number, refused))?;
                 }
             }
-            Err(_) => {
-                for it in strict {
-                    if let Some(shared) = &self.limits.limits[it.index].shared {
-                        let decision = self.decide_alone(it.index, shared, it.candidate);
-                        decision.map_err(|refused| (it.index, refused))?;
-                    }
-                }
+            return Ok(());
+        };
+        for (it, verdict) in strict.iter().zip(&verdicts) {
+            if let Err(refused) = verdict {
+                return Err((it.number, *refused));
+            }
+        }
+        for (it, verdict) in strict.iter().zip(verdicts) {
+            if let Ok(admitted) = verdict {
+                self.note(it.number, &admitted);
             }
         }
         Ok(())
@@ -187,37 +213,35 @@ impl<K: KeySource + Sync> Passage<'_, K> {
     /// Without the store, as the limit says.
     fn decide_alone(
         &mut self,
-        index: usize,
+        number: LimitNumber,
         shared: &SharedLimit,
         candidate: Candidate,
     ) -> Result<(), Refused> {
         self.shared.tallies().alone.fetch_add(1, Ordering::Relaxed);
         if shared.on_failure != OnStoreFailure::Local {
             let admitted = uncounted(shared.on_failure, &candidate.rule)?;
-            self.note(index, &admitted);
+            self.note(number, &admitted);
             return Ok(());
         }
-        let limits = self.limits;
-        let limit = &limits.limits[index];
         let part = Candidate {
             rule: part_of(&candidate.rule, self.shared.gateways()),
             ..candidate
         };
-        let now = limits.store.clock(Instant::now());
-        let store = &limits.store;
-        let admitted = store.decide(part.key, &part.rule, &limit.overflow, now)?;
-        self.shared.owe(&candidate, self.key(index, shared));
-        self.admit(index, &admitted, Taken::Part(index, part));
+        let store = &self.limits.store;
+        let overflow = &self.limit(number).overflow;
+        let admitted = store.decide(part.key, &part.rule, overflow, store.clock(Instant::now()))?;
+        self.shared.owe(&candidate, self.key(number, shared));
+        self.admit(number, &admitted, Taken::Part(number, part));
         Ok(())
     }
 
-    fn admit(&mut self, index: usize, admitted: &Admitted, taken: Taken) {
+    fn admit(&mut self, number: LimitNumber, admitted: &Admitted, taken: Taken) {
         self.taken.push(taken);
-        self.note(index, admitted);
+        self.note(number, admitted);
     }
 
-    fn note(&mut self, index: usize, admitted: &Admitted) {
-        let candidate = Tightest::new(index, admitted);
+    fn note(&mut self, number: LimitNumber, admitted: &Admitted) {
+        let candidate = Tightest::new(number, admitted);
         let is_tighter = |it: Tightest| candidate.remaining < it.remaining;
         if self.tightest.is_none_or(is_tighter) {
             self.tightest = Some(candidate);
@@ -225,26 +249,22 @@ impl<K: KeySource + Sync> Passage<'_, K> {
     }
 
     /// Takes back what the others have counted.
-    fn refuse(self, index: usize, refused: Refused) -> Verdict {
-        let limits = self.limits;
+    fn refuse(self, number: LimitNumber, refused: Refused) -> Verdict {
+        let store = &self.limits.store;
         for taken in &self.taken {
             match taken {
-                Taken::Local(index) => {
-                    let limit = &limits.limits[*index];
-                    let key = self.candidate(*index).key;
-                    limits.store.refund(key, &limit.rule, &limit.overflow);
+                Taken::Local(number) => {
+                    let limit = self.limit(*number);
+                    let key = self.candidate(*number).key;
+                    store.refund(key, &limit.rule, &limit.overflow);
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
-                Taken::Part(index, part) => {
-                    let overflow = &limits.limits[*index].overflow;
-                    limits.store.refund(part.key, &part.rule, overflow);
+                Taken::Part(number, part) => {
+                    store.refund(part.key, &part.rule, &self.limit(*number).overflow);
                 }
             }
         }
-        let retry_after = seconds(refused.retry);
-        Verdict::Refuse(Refusal {
-            tightest: Tightest::spent(index, retry_after),
-            retry_after,
-        })
+        self.limit(number).count(Decision::Refused);
+        Verdict::Refuse(Refusal::new(number, refused))
     }
 }

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, StatusCode, Uri};
 use super::connection::Connection;
 use super::content::Bound;
 use super::handshake::Handshake;
-use super::limit::Nearest;
+use super::limit::{Nearest, Noted};
 use super::mirror::Copy;
 use super::pressure::Counted;
 use super::reply::Reply;
@@ -44,6 +44,8 @@ pub struct Context {
     /// What the client is told by the service that let it in.
     pub(super) told: Vec<(HeaderName, HeaderValue)>,
     pub(super) nearest_limit: Option<Nearest>,
+    /// The limit that refused it, or would have.
+    pub(super) noted_limit: Option<Noted>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
     /// How long the client gives it.
@@ -132,6 +134,7 @@ impl Context {
             bound: None,
             told: Vec::new(),
             nearest_limit: None,
+            noted_limit: None,
             preflight: Preflight::No,
             body_limit: None,
             client_deadline: None,

@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
+use super::limit;
 use crate::auth::Identity;
 use crate::telemetry::Record;
 
@@ -69,6 +70,7 @@ impl Gateway {
                 .as_ref()
                 .map(|choice| choice.endpoint.as_str()),
             consumer: consumer.map(|it| &*it.name),
+            limit: limit::noted(context),
             status,
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,

@@ -9,8 +9,9 @@ use pingora::http::RequestHeader;
 use super::context::Context;
 use super::reply::Reply;
 use crate::auth::Identity;
-use crate::limits::{KeySource, Phase, RateLimits, Tightest, Verdict};
+use crate::limits::{KeySource, LimitNumber, Phase, RateLimits, Tightest, Verdict};
 use crate::snapshot::Route;
+use crate::telemetry::Flag;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -23,8 +24,20 @@ pub(super) struct Nearest {
     tightest: Tightest,
 }
 
-/// What the limits say, and which of them is nearest to refusing.
-type Decision = Result<Option<Nearest>, (Nearest, Box<Reply>)>;
+/// The limit that the log names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Noted {
+    is_of_consumer: bool,
+    limit: LimitNumber,
+}
+
+/// What the limits say.
+#[derive(Default)]
+struct Decision {
+    nearest: Option<Nearest>,
+    noted: Option<Noted>,
+    refusal: Option<Box<Reply>>,
+}
 
 /// Counts a request by those limits that need not know who comes.
 pub(super) async fn before_authentication(
@@ -52,8 +65,7 @@ pub(super) async fn after_authentication(
     context: &mut Context,
 ) -> Result<(), Box<Reply>> {
     let facts = Facts::of(request, route, context);
-    let consumer = context.snapshot.consumer(facts.identity);
-    let decision = if let Some(limits) = consumer.and_then(|it| it.limits.as_deref()) {
+    let decision = if let Some(limits) = of_consumer(context) {
         let verdict = match limits.is_shared() {
             false => limits.decide_all(context.arrived, &facts),
             true => limits.decide_all_shared(context.arrived, &facts).await,
@@ -72,69 +84,103 @@ pub(super) async fn after_authentication(
     note(decision, context)
 }
 
+/// The limits of the consumer's own, if one comes that has some.
+fn of_consumer(context: &Context) -> Option<&RateLimits> {
+    let consumer = context.snapshot.consumer(context.identity.as_deref())?;
+    consumer.limits.as_deref()
+}
+
 fn judge(verdict: Verdict, limits: &RateLimits, is_of_consumer: bool) -> Decision {
     let nearest = |tightest| Nearest {
         is_of_consumer,
         tightest,
     };
+    let noted = |limit| Noted {
+        is_of_consumer,
+        limit,
+    };
     match verdict {
-        Verdict::Admit(tightest) => Ok(tightest.map(nearest)),
+        Verdict::Admit(passed) => Decision {
+            nearest: passed.tightest.map(nearest),
+            noted: passed.would_refuse.map(noted),
+            refusal: None,
+        },
         Verdict::Refuse(refusal) => {
+            let limit = refusal.tightest.limit;
             let seconds = refusal.retry_after;
             let reply = Reply::rate_limited(format!(
                 "the limit `{}` is spent: try again in {seconds} s",
-                limits.name(&refusal.tightest)
+                limits.name(limit)
             ));
             let reply = reply.with(header::RETRY_AFTER, HeaderValue::from(seconds));
-            Err((nearest(refusal.tightest), reply.into()))
+            Decision {
+                nearest: Some(nearest(refusal.tightest)),
+                noted: Some(noted(limit)),
+                refusal: Some(reply.into()),
+            }
         }
     }
 }
 
-/// Remembers the nearest limit, for the client to be told.
+/// Remembers the nearest limit, for the client to be told, and the one that the log names.
 fn note(decision: Decision, context: &mut Context) -> Result<(), Box<Reply>> {
-    match decision {
-        Ok(candidate) => {
-            let left = |nearest: &Nearest| nearest.tightest.remaining;
-            let known = context.nearest_limit.as_ref().map(left);
-            if candidate.is_some_and(|it| known.is_none_or(|known| left(&it) < known)) {
-                context.nearest_limit = candidate;
-            }
-            Ok(())
-        }
-        Err((nearest, reply)) => {
-            context.nearest_limit = Some(nearest);
-            Err(reply)
-        }
+    if decision.noted.is_some() {
+        context.noted_limit = decision.noted;
     }
+    if let Some(reply) = decision.refusal {
+        context.nearest_limit = decision.nearest;
+        return Err(reply);
+    }
+    if decision.noted.is_some() {
+        context.note(Flag::RateLimitWouldRefuse);
+    }
+    let left = |nearest: &Nearest| nearest.tightest.remaining;
+    let known = context.nearest_limit.as_ref().map(left);
+    let is_nearer = |it: &Nearest| known.is_none_or(|known| left(it) < known);
+    if decision.nearest.as_ref().is_some_and(is_nearer) {
+        context.nearest_limit = decision.nearest;
+    }
+    Ok(())
+}
+
+/// The name of the limit that refused the request, or would have.
+pub(super) fn noted(context: &Context) -> Option<&str> {
+    let noted = context.noted_limit?;
+    let limits = match noted.is_of_consumer {
+        true => of_consumer(context)?,
+        false => context.route()?.policies.limits.as_deref()?,
+    };
+    Some(limits.name(noted.limit))
 }
 
 /// Tells the client of the limits in force, and of the nearest one.
 pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
     let of_route = route.policies.limits.as_deref();
-    let consumer = context.snapshot.consumer(context.identity.as_deref());
-    let of_consumer = consumer.and_then(|it| it.limits.as_deref());
-    match (of_route, of_consumer) {
+    let of_consumer = of_consumer(context);
+    let policies = match (of_route, of_consumer) {
         (None, None) => return,
-        (Some(limits), None) => {
-            response.insert(RATE_LIMIT_POLICY, limits.policy());
+        (Some(rates), None) => [rates.policy(), None],
+        (of_route, Some(rates)) => {
+            let before = of_route.and_then(RateLimits::policy_before);
+            [rates.policy(), before]
         }
-        (of_route, Some(limits)) => {
-            response.insert(RATE_LIMIT_POLICY, limits.policy());
-            if let Some(policy) = of_route.and_then(RateLimits::policy_before) {
-                response.append(RATE_LIMIT_POLICY, policy);
-            }
-        }
+    };
+    let mut policies = policies.into_iter().flatten();
+    if let Some(policy) = policies.next() {
+        response.insert(RATE_LIMIT_POLICY, policy);
+    }
+    for policy in policies {
+        response.append(RATE_LIMIT_POLICY, policy);
     }
     let Some(nearest) = &context.nearest_limit else {
         return;
     };
-    let limits = match nearest.is_of_consumer {
+    let rates = match nearest.is_of_consumer {
         true => of_consumer,
         false => of_route,
     };
-    if let Some(limits) = limits {
-        response.insert(RATE_LIMIT, limits.state(&nearest.tightest));
+    if let Some(rates) = rates {
+        response.insert(RATE_LIMIT, rates.state(&nearest.tightest));
     }
 }
 

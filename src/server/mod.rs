@@ -130,7 +130,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
     }
     let snapshots = Arc::new(Store::new(start.snapshot));
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
-    let metrics = Metrics::new(&start.state.consumer_requests);
+    let state = &start.state;
+    let metrics = Metrics::new(&state.consumer_requests, &state.limit_decisions);
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
     let access_log = start.access_log.map(Arc::new);

@@ -59,6 +59,7 @@ pub fn compile(
             providers: &providers,
             consumers: &consumers,
             counters: &counters,
+            decisions: &state.limit_decisions,
             geoip: geoip.as_ref(),
             services: &services,
         },

@@ -7,7 +7,7 @@ use crate::config::{
     self, Config, ConsumerGroup, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
 };
 use crate::limits::{Counters, RateLimits, Scope};
-use crate::telemetry::RequestCounters;
+use crate::telemetry::{LimitDecisions, RequestCounters};
 
 /// What is particular to a consumer.
 #[derive(Debug)]
@@ -17,6 +17,9 @@ pub struct ConsumerPolicy {
     /// Its requests.
     pub requests: RequestCounters,
 }
+
+/// Where requests are counted, and what becomes of them.
+type Counting<'c> = (&'c Counters, &'c LimitDecisions);
 
 /// The limits of a group, by its name.
 type OfGroup<'c> = (&'c str, Option<Arc<RateLimits>>);
@@ -28,17 +31,18 @@ pub(super) fn compile(
     counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Box<[ConsumerPolicy]> {
+    let counting = (counters, &state.limit_decisions);
     let groups: Vec<OfGroup<'_>> = config
         .consumer_groups
         .iter()
         .map(|(name, group)| {
-            let limits = of_group(name, group, counters, diagnostics);
+            let limits = of_group(name, group, counting, diagnostics);
             (name.as_str(), limits)
         })
         .collect();
     let consumers = config.consumers.iter().enumerate();
     let policies = consumers.map(|(number, (name, consumer))| ConsumerPolicy {
-        limits: of_consumer(name, consumer, &groups, (config, counters), diagnostics),
+        limits: of_consumer(name, consumer, &groups, (config, counting), diagnostics),
         requests: state.consumer_requests.of(name, number),
     });
     policies.collect()
@@ -48,7 +52,7 @@ fn of_consumer(
     name: &str,
     consumer: &config::Consumer,
     groups: &[OfGroup<'_>],
-    (config, counters): (&Config, &Counters),
+    (config, counting): (&Config, Counting<'_>),
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     for group in &consumer.groups {
@@ -56,7 +60,7 @@ fn of_consumer(
     }
     if let Some(section) = &consumer.rate_limit {
         let identity = format!("consumer:{name}");
-        return limits(section, (&identity, name), counters, diagnostics);
+        return limits(section, (&identity, name), counting, diagnostics);
     }
     consumer.groups.iter().find_map(|group| {
         let known = groups.iter().find(|(name, _)| *name == group.as_str());
@@ -67,18 +71,18 @@ fn of_consumer(
 fn of_group(
     name: &str,
     group: &ConsumerGroup,
-    counters: &Counters,
+    counting: Counting<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     let section = group.rate_limit.as_ref()?;
     let identity = format!("consumer_group:{name}");
-    limits(section, (&identity, name), counters, diagnostics)
+    limits(section, (&identity, name), counting, diagnostics)
 }
 
 fn limits(
     section: &Spanned<OneOrMany<RateLimit>>,
     (identity, name): (&str, &str),
-    counters: &Counters,
+    (counters, decisions): Counting<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<RateLimits>> {
     if section.0.is_empty() {
@@ -99,6 +103,7 @@ fn limits(
         identity,
         name,
         has_identity: true,
+        decisions: Some(decisions),
     };
     RateLimits::compile(&section, scope, counters, diagnostics).map(Arc::new)
 }

@@ -51,6 +51,8 @@ impl AuthFailures {
                 identity,
                 name: "auth_failures",
                 has_identity: false,
+                // What it counts are no requests.
+                decisions: None,
             };
             RateLimits::compile(&OneOrMany(vec![limit]), scope, counters, diagnostics)
         };

@@ -41,9 +41,9 @@ pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::{Identity, KeySets, Provider, Workbenches};
-use crate::limits;
+use crate::limits::{self, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
-use crate::telemetry::ConsumerRequests;
+use crate::telemetry::{ConsumerRequests, LimitDecisions};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
@@ -61,7 +61,7 @@ pub struct Snapshot {
     /// How many bad credentials an address may send.
     pub auth_failures: Option<AuthFailures>,
     /// The store whose counts limits share with other gateways.
-    pub shared_limits: Option<Arc<limits::Shared>>,
+    pub shared_limits: Option<Arc<Shared>>,
     geoip: Option<Arc<GeoIp>>,
     /// What browsers are told in answers to requests that no route takes.
     pub unrouted_security_headers: Option<Arc<SecurityHeaders>>,
@@ -84,6 +84,8 @@ pub struct State {
     pub workbenches: Workbenches,
     /// What is counted of consumers.
     pub consumer_requests: ConsumerRequests,
+    /// What is counted of limits.
+    pub limit_decisions: LimitDecisions,
 }
 
 impl State {
@@ -95,6 +97,7 @@ impl State {
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),
+            limit_decisions: LimitDecisions::default(),
         }
     }
 }

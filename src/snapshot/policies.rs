@@ -12,6 +12,7 @@ use crate::config::{
     RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{Counters, RateLimits, Scope};
+use crate::telemetry::LimitDecisions;
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
 
@@ -117,6 +118,7 @@ pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
     pub(super) consumers: &'s Consumers,
     pub(super) counters: &'s Counters,
+    pub(super) decisions: &'s LimitDecisions,
     pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -181,6 +183,7 @@ impl Policies {
             has_identity: auth.is_some()
                 || place.is_token_asked_below
                 || matches!(written.auth.as_deref(), Some(Toggle::On(_))),
+            decisions: Some(surroundings.decisions),
         };
         let limits = inherit(written.rate_limit, &self.limits, |limits, span| {
             if limits.0.is_empty() {

@@ -4,16 +4,16 @@
 //! takes a buffer by swapping it for an empty one. A full disk or a stuck pipe fills the buffers;
 //! from then on lines are dropped and counted, and no worker ever blocks.
 
-use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use super::record::{LoggedHeaders, Record};
+use super::thread::number_of_this_thread;
 use crate::config;
 
 /// Buffers; at least as many as worker threads on common machines. More threads share.
@@ -109,7 +109,7 @@ impl AccessLog {
 
     /// Writes a record, or counts it as dropped. Never blocks on the output.
     pub fn write(&self, record: &Record<'_>) {
-        let shard = &self.buffers.shards[shard_of_this_thread()];
+        let shard = &self.buffers.shards[number_of_this_thread() % SHARDS];
         let mut lines = shard.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() >= SHARD_BYTES {
             drop(lines);
@@ -240,14 +240,6 @@ fn logged_headers(config: &config::AccessLog) -> LoggedHeaders {
     }
 }
 
-fn shard_of_this_thread() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static SHARD: Cell<usize> = Cell::new(NEXT.fetch_add(1, Ordering::Relaxed) % SHARDS);
-    }
-    SHARD.get()
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::UNIX_EPOCH;
@@ -270,6 +262,7 @@ mod tests {
             service: None,
             endpoint: None,
             consumer: None,
+            limit: None,
             status: 200,
             request_bytes: 0,
             response_bytes: 0,

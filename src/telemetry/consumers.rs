@@ -55,12 +55,12 @@ impl RequestCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::Metrics;
+    use crate::telemetry::{LimitDecisions, Metrics};
 
     #[test]
     fn each_is_counted_by_class_and_the_many_are_one() {
         let requests = ConsumerRequests::default();
-        let metrics = Metrics::new(&requests);
+        let metrics = Metrics::new(&requests, &LimitDecisions::default());
         let acme = requests.of("acme", 0);
         for status in [200, 204, 404, 0, 999] {
             acme.count(status);

@@ -3,6 +3,7 @@
 use prometheus::{Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::consumers::ConsumerRequests;
+use super::decisions::LimitDecisions;
 
 /// The counters. Their names are part of what users rely on.
 #[derive(Debug)]
@@ -15,8 +16,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Counters at zero, beside those of the consumers.
-    pub fn new(consumers: &ConsumerRequests) -> Self {
+    /// Counters at zero, beside those of the consumers and the limits.
+    pub fn new(consumers: &ConsumerRequests, limits: &LimitDecisions) -> Self {
         let counter = |name: &str, help: &str, first: &str, second: &str| {
             let counter = IntCounterVec::new(Opts::new(name, help), &["outcome"])
                 .expect("the name is a metric's");
@@ -53,8 +54,9 @@ impl Metrics {
                 "failed",
             ),
         };
-        let collectors: [Box<dyn prometheus::core::Collector>; 5] = [
+        let collectors: [Box<dyn prometheus::core::Collector>; 6] = [
             consumers.collector(),
+            limits.collector(),
             Box::new(metrics.reloads.clone()),
             Box::new(metrics.is_last_reload_applied.clone()),
             Box::new(metrics.generation.clone()),

@@ -2,10 +2,13 @@
 
 mod access_log;
 mod consumers;
+mod decisions;
 mod metrics;
 mod record;
+mod thread;
 
 pub use access_log::{AccessLog, OpenError};
 pub use consumers::{ConsumerRequests, RequestCounters};
+pub use decisions::{Decision, DecisionCounters, LimitDecisions};
 pub use metrics::Metrics;
 pub use record::{Flag, Flags, Record};

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, Method, Version};
 
 /// Why the gateway did what it did: the words of the `flags` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
+#[repr(u64)]
 pub enum Flag {
     /// The request could not be understood.
     BadRequest = 1,
@@ -71,10 +71,12 @@ pub enum Flag {
     Hedged = 1 << 29,
     /// What the credential would be verified with is not known.
     AuthUnavailable = 1 << 30,
+    /// A rate limit would have refused the request if it were enforced.
+    RateLimitWouldRefuse = 1 << 31,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 31] = [
+    const ALL: [(Self, &'static str); 32] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -106,22 +108,23 @@ impl Flag {
         (Self::Shed, "shed"),
         (Self::Hedged, "hedged"),
         (Self::AuthUnavailable, "auth_unavailable"),
+        (Self::RateLimitWouldRefuse, "rate_limit_would_refuse"),
     ];
 }
 
 /// A set of [`Flag`]s.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Flags(u32);
+pub struct Flags(u64);
 
 impl Flags {
     /// Adds a flag.
     pub fn insert(&mut self, flag: Flag) {
-        self.0 |= flag as u32;
+        self.0 |= flag as u64;
     }
 
     /// Whether a flag is set.
     pub fn contains(self, flag: Flag) -> bool {
-        self.0 & flag as u32 != 0
+        self.0 & flag as u64 != 0
     }
 
     /// The words of the flags that are set.
@@ -153,6 +156,8 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// The name of the consumer that it comes from.
     pub consumer: Option<&'a str>,
+    /// The name of the limit that refused it, or would have.
+    pub limit: Option<&'a str>,
     pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -202,9 +207,14 @@ impl Record<'_> {
         write_optional(self.service, out);
         out.extend_from_slice(b",\"endpoint\":");
         write_optional(self.endpoint, out);
-        if let Some(consumer) = self.consumer {
-            out.extend_from_slice(b",\"consumer\":");
-            write_text(consumer, out);
+        for (name, text) in [
+            (&b",\"consumer\":"[..], self.consumer),
+            (b",\"limit\":", self.limit),
+        ] {
+            if let Some(text) = text {
+                out.extend_from_slice(name);
+                write_text(text, out);
+            }
         }
         write_number(b",\"status\":", u64::from(self.status), out);
         write_number(b",\"request_bytes\":", self.request_bytes, out);
@@ -350,6 +360,7 @@ mod tests {
             service: None,
             endpoint: None,
             consumer: Some("acme"),
+            limit: Some("/a/{id}"),
             status: 429,
             request_bytes: 1,
             response_bytes: 2,
@@ -389,6 +400,7 @@ mod tests {
         );
         assert_eq!(json["first_byte_us"], 5);
         assert_eq!(json["consumer"], "acme");
+        assert_eq!(json["limit"], "/a/{id}");
         assert_eq!(
             json["headers"],
             serde_json::json!({"authorization": "[redacted]", "user-agent": "curl"})

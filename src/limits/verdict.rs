@@ -1,0 +1,85 @@
+//! What becomes of a request, and what is left of the limits that it passed.
+
+use super::algorithm::{Admitted, Refused};
+
+/// One of the limits of a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitNumber(u16);
+
+/// The limit that is nearest to refusing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tightest {
+    /// Which it is.
+    pub limit: LimitNumber,
+    /// Requests left.
+    pub remaining: u64,
+    /// Whole seconds until more are left.
+    pub reset: u64,
+}
+
+/// A request that is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// The limit that refuses.
+    pub tightest: Tightest,
+    /// Whole seconds until a request may be admitted.
+    pub retry_after: u64,
+}
+
+/// A request that may pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// The limit that is nearest to refusing, if clients are told of any.
+    pub tightest: Option<Tightest>,
+    /// The first limit that would refuse it, but is only tried out.
+    pub would_refuse: Option<LimitNumber>,
+}
+
+/// What becomes of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All limits of the phase admit it.
+    Admit(Passed),
+    /// One does not; those that did have taken it back.
+    Refuse(Refusal),
+}
+
+impl LimitNumber {
+    pub(super) fn new(index: usize) -> Self {
+        Self(index as u16)
+    }
+
+    pub(super) fn index(self) -> usize {
+        self.0.into()
+    }
+}
+
+impl Tightest {
+    pub(super) fn new(limit: LimitNumber, admitted: &Admitted) -> Self {
+        Self {
+            limit,
+            remaining: admitted.remaining,
+            reset: seconds(admitted.reset),
+        }
+    }
+}
+
+impl Refusal {
+    /// The refusal of a limit.
+    pub(super) fn new(limit: LimitNumber, refused: Refused) -> Self {
+        let retry_after = seconds(refused.retry);
+        Self {
+            tightest: Tightest {
+                limit,
+                remaining: 0,
+                reset: retry_after,
+            },
+            retry_after,
+        }
+    }
+}
+
+/// Whole seconds, rounded up: a client must not come back too early.
+fn seconds(micros: u64) -> u64 {
+    micros.div_ceil(1_000_000)
+}
