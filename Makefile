@@ -11,7 +11,7 @@ run: tools
 	@scripts/quickstart target/debug/tollgate
 
 test: tools
-	@scripts/need curl:curl wrk:wrk openssl:openssl
+	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server
 	cargo test --all-targets
 
 # Two minutes under load while everything changes; see tests/soak.

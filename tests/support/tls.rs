@@ -37,17 +37,23 @@ impl Authority {
         &self.pem
     }
 
-    /// Signs a certificate for a name.
-    pub fn certify(&self, name: &str) -> Secure {
+    /// Signs a certificate for a name or an address; returns it and its key.
+    pub fn sign(&self, name: &str) -> (String, String) {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        (certificate, key.serialize_pem())
+    }
+
+    /// Who takes connections by a certificate for a name.
+    pub fn certify(&self, name: &str) -> Secure {
+        let (certificate, key) = self.sign(name);
         let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls()).unwrap();
         acceptor
             .set_certificate(&X509::from_pem(certificate.as_bytes()).unwrap())
             .unwrap();
-        let key = PKey::private_key_from_pem(key.serialize_pem().as_bytes()).unwrap();
+        let key = PKey::private_key_from_pem(key.as_bytes()).unwrap();
         acceptor.set_private_key(&key).unwrap();
         Secure(acceptor.build())
     }
