@@ -1,6 +1,6 @@
 //! What is wrong with a limit as it is written.
 
-use super::algorithm::LARGEST_LIMIT;
+use super::algorithm::{LARGEST_LIMIT, Rule};
 use super::limiter::Scope;
 use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore};
 
@@ -58,6 +58,24 @@ pub(super) fn check_numbers(
         is_sound = false;
     }
     is_sound
+}
+
+/// Whether a bucket is filled in a time that anybody would wait for; if not, it is reported.
+pub(super) fn check_bucket(
+    limit: &config::RateLimit,
+    rule: &Rule,
+    diagnostics: &mut Diagnostics,
+) -> bool {
+    let Some(burst) = limit.burst.as_ref().filter(|_| rule.is_filled_too_slowly()) else {
+        return true;
+    };
+    diagnostics
+        .error(
+            burst.span,
+            format!("at this rate, a burst of {burst} takes more than a year to come back"),
+        )
+        .help("write a smaller burst");
+    false
 }
 
 /// Whether what a limit counts by makes sense where it stands; what does not is reported.

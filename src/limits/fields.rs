@@ -56,13 +56,13 @@ fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::algorithm::Algorithm;
     use super::*;
-    use crate::config::LimitAlgorithm;
 
     #[test]
     fn names_are_structured_strings_and_windows_whole_seconds() {
         let rule = |limit, window| Rule {
-            algorithm: LimitAlgorithm::FixedWindow,
+            algorithm: Algorithm::FixedWindow,
             limit,
             window,
             burst: limit,

@@ -8,7 +8,7 @@ use std::time::Instant;
 use http::HeaderValue;
 
 use super::algorithm::{Admitted, Refused, Rule};
-use super::check::{check_keys, check_numbers, check_store};
+use super::check::{check_bucket, check_keys, check_numbers, check_store};
 use super::fields;
 use super::key::{KeyPart, KeySource};
 use super::overflow::Overflow;
@@ -144,11 +144,15 @@ impl RateLimits {
 
     /// What would be decided on one request by all limits at once, which is not counted.
     pub fn look(&self, now: Instant, source: &impl KeySource) -> Verdict {
-        let verdict = self.decide_all(now, source);
-        if let Verdict::Admit(_) = verdict {
-            self.take_back(0..self.limits.len(), source);
+        let now = self.store.clock(now);
+        for (number, limit) in self.enforced(0..self.limits.len()) {
+            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+            let looked = self.store.look(key, &limit.rule, &limit.overflow, now);
+            if let Err(refused) = looked {
+                return Verdict::Refuse(Refusal::new(number, refused));
+            }
         }
-        verdict
+        Verdict::Admit(Passed::default())
     }
 
     pub(super) fn decide_on(
@@ -210,7 +214,7 @@ impl RateLimits {
 
     fn ask(&self, limit: &Limit, now: u64, source: &impl KeySource) -> Result<Admitted, Refused> {
         let key = self.store.hashing.key_of(limit.id, &limit.by, source);
-        self.store.decide(key, &limit.rule, &limit.overflow, now)
+        self.store.decide(key, &limit.rule, &limit.overflow, now, 1)
     }
 
     pub(super) fn numbered(
@@ -254,7 +258,7 @@ impl RateLimits {
     fn take_back(&self, range: Range<usize>, source: &impl KeySource) {
         for (_, limit) in self.enforced(range) {
             let key = self.store.hashing.key_of(limit.id, &limit.by, source);
-            self.store.refund(key, &limit.rule, &limit.overflow);
+            self.store.refund(key, &limit.rule, &limit.overflow, 1);
         }
     }
 }
@@ -271,6 +275,16 @@ impl Limit {
         let mut is_sound = check_numbers(limit, window, diagnostics);
         is_sound &= check_keys(limit, scope, diagnostics);
         is_sound &= check_store(limit, counters.shared.is_some(), diagnostics);
+        let rule = Rule {
+            algorithm: limit.algorithm.value.into(),
+            limit: limit.limit.value,
+            window,
+            burst: limit
+                .burst
+                .as_ref()
+                .map_or(limit.limit.value, |burst| burst.value),
+        };
+        is_sound = is_sound && check_bucket(limit, &rule, diagnostics);
         if !is_sound {
             return None;
         }
@@ -293,15 +307,7 @@ impl Limit {
             id: stable_hash(&identity),
             decisions: scope.decisions.map(|decisions| decisions.of(&name)),
             name: name.into(),
-            rule: Rule {
-                algorithm: limit.algorithm.value,
-                limit: limit.limit.value,
-                window,
-                burst: limit
-                    .burst
-                    .as_ref()
-                    .map_or(limit.limit.value, |burst| burst.value),
-            },
+            rule,
             by: limit
                 .by
                 .iter()
@@ -454,7 +460,7 @@ mod tests {
         let Verdict::Refuse(refusal) = limits.decide(before, now, &client(1)) else {
             unreachable!()
         };
-        assert_eq!(refusal.retry_after, 300);
+        assert_eq!(refusal.retry_after, Some(300));
         assert!(admits(&limits, before, now, &client(2)));
         assert!(admits(
             &limits,

@@ -43,6 +43,15 @@ pub(super) fn keep<const WORDS: usize>(slot: &Slot<WORDS>, until: u64) {
     slot[EXPIRES].fetch_max(until, Ordering::AcqRel);
 }
 
+/// When an entry is as good as free.
+pub(super) fn expires<const WORDS: usize>(slot: &Slot<WORDS>) -> u64 {
+    slot[EXPIRES].load(Ordering::Acquire)
+}
+
+fn is_free<const WORDS: usize>(slot: &Slot<WORDS>, now: u64) -> bool {
+    slot[FINGERPRINT].load(Ordering::Relaxed) != CLAIMED && expires(slot) <= now
+}
+
 /// Whether an entry is still that of the key.
 pub(super) fn is_of<const WORDS: usize>(slot: &Slot<WORDS>, key: KeyHash) -> bool {
     slot[FINGERPRINT].load(Ordering::Acquire) == key.fingerprint
@@ -78,6 +87,12 @@ impl<const WORDS: usize> Slots<WORDS> {
             .find(|slot| is_of(slot, key))
     }
 
+    /// Whether a key that has no entry could have one.
+    pub(super) fn has_room(&self, key: KeyHash, now: u64) -> bool {
+        let buckets = self.buckets_of(key).into_iter();
+        buckets.flat_map(slots::<WORDS>).any(|it| is_free(it, now))
+    }
+
     /// The entry of a key, or a new one in one of its buckets. Insertions of one key follow each other,
     /// so that a key never has two entries. A new one is free again after `now` unless it is kept.
     pub(super) fn find_or_insert(&self, key: KeyHash, now: u64) -> Result<&Slot<WORDS>, Full> {
@@ -111,21 +126,22 @@ fn take_free<const WORDS: usize>(
     key: KeyHash,
     now: u64,
 ) -> Option<&Slot<WORDS>> {
-    let is_free = |slot: &Slot<WORDS>| {
-        slot[FINGERPRINT].load(Ordering::Relaxed) != CLAIMED
-            && slot[EXPIRES].load(Ordering::Acquire) <= now
-    };
-    buckets.sort_by_key(|bucket| slots(bucket).iter().filter(|it| !is_free(it)).count());
+    buckets.sort_by_key(|bucket| {
+        slots::<WORDS>(bucket)
+            .iter()
+            .filter(|it| !is_free(it, now))
+            .count()
+    });
     for slot in buckets.into_iter().flat_map(slots) {
         let fingerprint = slot[FINGERPRINT].load(Ordering::Relaxed);
-        let is_mine = is_free(slot)
+        let is_mine = is_free(slot, now)
             && slot[FINGERPRINT]
                 .compare_exchange(fingerprint, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok();
         if !is_mine {
             continue;
         }
-        if slot[EXPIRES].load(Ordering::Acquire) > now {
+        if expires(slot) > now {
             // Its key came back in this very moment.
             slot[FINGERPRINT].store(fingerprint, Ordering::Release);
             continue;

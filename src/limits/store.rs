@@ -77,32 +77,68 @@ impl Store {
         overflow
     }
 
-    /// Decides on one request and counts it if it is admitted.
+    /// Decides on one request that costs `cost` and counts it if it is admitted.
     pub(super) fn decide(
         &self,
         key: KeyHash,
         rule: &Rule,
         overflow: &Overflow,
         now: u64,
+        cost: u64,
     ) -> Result<Admitted, Refused> {
-        match self.table.decide(key, rule, now) {
+        match self.table.decide(key, rule, now, cost) {
             Ok(decision) => decision,
-            Err(Full) => match overflow.admit(key.fingerprint, rule.limit) {
-                Some(count) => Ok(Admitted {
+            Err(Full) if cost > rule.limit => Err(Refused {
+                remaining: rule.limit.saturating_sub(overflow.count(key.fingerprint)),
+                retry: None,
+            }),
+            Err(Full) => match overflow.admit(key.fingerprint, rule.limit, cost) {
+                Ok(count) => Ok(Admitted {
                     state: 0,
                     expires: now,
                     remaining: rule.limit - count,
                     reset: rule.window,
                 }),
-                None => Err(Refused { retry: rule.window }),
+                Err(count) => Err(Refused {
+                    remaining: rule.limit.saturating_sub(count),
+                    retry: Some(rule.window),
+                }),
             },
         }
     }
 
-    /// Takes one admitted request back, wherever it was counted.
-    pub(super) fn refund(&self, key: KeyHash, rule: &Rule, overflow: &Overflow) {
-        if !self.table.refund(key, rule) {
-            overflow.refund(key.fingerprint);
+    /// What would be decided on one request that costs nothing.
+    pub(super) fn look(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        overflow: &Overflow,
+        now: u64,
+    ) -> Result<Admitted, Refused> {
+        match self.table.look(key, rule, now) {
+            Ok(decision) => decision,
+            Err(Full) => {
+                let remaining = rule.limit.saturating_sub(overflow.count(key.fingerprint));
+                match remaining > 0 {
+                    true => Ok(Admitted {
+                        state: 0,
+                        expires: now,
+                        remaining,
+                        reset: rule.window,
+                    }),
+                    false => Err(Refused {
+                        remaining,
+                        retry: Some(rule.window),
+                    }),
+                }
+            }
+        }
+    }
+
+    /// Takes back what one admitted request cost, wherever it was counted.
+    pub(super) fn refund(&self, key: KeyHash, rule: &Rule, overflow: &Overflow, cost: u64) {
+        if !self.table.refund(key, rule, cost) {
+            overflow.refund(key.fingerprint, cost);
         }
     }
 
@@ -115,12 +151,12 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
+    use super::super::algorithm::Algorithm;
     use super::super::key::Parts;
     use super::*;
-    use crate::config::LimitAlgorithm;
 
     const RULE: Rule = Rule {
-        algorithm: LimitAlgorithm::SlidingWindow,
+        algorithm: Algorithm::SlidingWindow,
         limit: 3,
         window: 60_000_000,
         burst: 3,
@@ -135,7 +171,7 @@ mod tests {
         let mut admitted = vec![0; hashes.len()];
         for _ in 0..each {
             for (index, key) in hashes.iter().enumerate() {
-                admitted[index] += usize::from(store.decide(*key, &RULE, &overflow, 1).is_ok());
+                admitted[index] += usize::from(store.decide(*key, &RULE, &overflow, 1, 1).is_ok());
             }
         }
         admitted
@@ -166,7 +202,7 @@ mod tests {
         // λ = 6,250 keys in 62,500 columns: (1 − e^−0.1)^4 = 8e-5 of them collide in all rows.
         let refused = (0..6_250u64)
             .map(|key| store.hashing.key(1, |parts| parts.number(key)).fingerprint)
-            .filter(|key| (0..3).any(|_| overflow.admit(*key, RULE.limit).is_none()))
+            .filter(|key| (0..3).any(|_| overflow.admit(*key, RULE.limit, 1).is_err()))
             .count();
         assert!(refused <= 12, "{refused}");
     }

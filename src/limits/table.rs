@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::algorithm::{Admitted, Refused, Rule};
 use super::key::KeyHash;
-use super::slots::{Full, Slot, Slots, is_of, keep};
+use super::slots::{Full, Slot, Slots, expires, is_of, keep};
 
 /// Words of an entry: the table's own, and the state.
 const WORDS: usize = 3;
@@ -17,23 +17,31 @@ fn state(slot: &Slot<WORDS>) -> &AtomicU64 {
     &slot[WORDS - 1]
 }
 
+/// The state as it is, and what it says at `now`.
+fn state_of(slot: &Slot<WORDS>, rule: &Rule, now: u64) -> (u64, u64) {
+    // In this order: whoever replaces a state prolongs it first.
+    let before = state(slot).load(Ordering::Acquire);
+    (before, rule.unless_expired(before, expires(slot), now))
+}
+
 impl Table {
     /// A table for at least `keys` keys at a time.
     pub(super) fn new(keys: usize) -> Self {
         Self(Slots::new(keys))
     }
 
-    /// Decides on one request of a key and counts it if it is admitted.
+    /// Decides on one request of a key that costs `cost` and counts it if it is admitted.
     pub(super) fn decide(
         &self,
         key: KeyHash,
         rule: &Rule,
         now: u64,
+        cost: u64,
     ) -> Result<Result<Admitted, Refused>, Full> {
         loop {
             let slot = self.0.find_or_insert(key, now)?;
-            let before = state(slot).load(Ordering::Acquire);
-            let admitted = match rule.decide(before, now) {
+            let (before, live) = state_of(slot, rule, now);
+            let admitted = match rule.decide(live, now, cost) {
                 Ok(admitted) => admitted,
                 // Refusals write nothing, so a flood on one key is only read.
                 Err(refused) => return Ok(Err(refused)),
@@ -49,10 +57,25 @@ impl Table {
         }
     }
 
-    /// Takes one admitted request back; `false` if the key is not here.
-    pub(super) fn refund(&self, key: KeyHash, rule: &Rule) -> bool {
+    /// What would be decided on one request that costs nothing.
+    pub(super) fn look(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        now: u64,
+    ) -> Result<Result<Admitted, Refused>, Full> {
+        let state = match self.0.find(key) {
+            Some(slot) => state_of(slot, rule, now).1,
+            None if self.0.has_room(key, now) => 0,
+            None => return Err(Full),
+        };
+        Ok(rule.decide(state, now, 0))
+    }
+
+    /// Takes `cost` counted units back; `false` if the key is not here.
+    pub(super) fn refund(&self, key: KeyHash, rule: &Rule, cost: u64) -> bool {
         self.0.find(key).is_some_and(|slot| {
-            let refund = |state| Some(rule.refund(state));
+            let refund = |state| Some(rule.refund(state, cost));
             state(slot)
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, refund)
                 .is_ok()
@@ -64,13 +87,13 @@ impl Table {
 mod tests {
     use std::sync::atomic::AtomicUsize;
 
+    use super::super::algorithm::Algorithm;
     use super::super::key::{Hashing, Parts};
     use super::*;
-    use crate::config::LimitAlgorithm;
 
     fn rule(limit: u64) -> Rule {
         Rule {
-            algorithm: LimitAlgorithm::FixedWindow,
+            algorithm: Algorithm::FixedWindow,
             limit,
             window: 1_000_000,
             burst: limit,
@@ -91,7 +114,7 @@ mod tests {
         let mut full = 0;
         for key in keys(10_000) {
             for attempt in 0..5 {
-                match table.decide(key, &rule, 5) {
+                match table.decide(key, &rule, 5, 1) {
                     Ok(verdict) => assert_eq!(verdict.is_ok(), attempt < 3),
                     Err(Full) => full += 1,
                 }
@@ -107,8 +130,8 @@ mod tests {
         for round in 0..50 {
             let now = round * 2_000_000;
             for key in &keys(100) {
-                assert!(table.decide(*key, &rule, now).unwrap().is_ok());
-                assert!(table.decide(*key, &rule, now).unwrap().is_err());
+                assert!(table.decide(*key, &rule, now, 1).unwrap().is_ok());
+                assert!(table.decide(*key, &rule, now, 1).unwrap().is_err());
             }
         }
     }
@@ -118,7 +141,7 @@ mod tests {
         let table = Table::new(100);
         let refused = keys(10_000)
             .into_iter()
-            .filter(|key| table.decide(*key, &rule(1), 5) == Err(Full));
+            .filter(|key| table.decide(*key, &rule(1), 5, 1) == Err(Full));
         assert!(refused.count() > 9_000);
     }
 
@@ -132,7 +155,7 @@ mod tests {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         for key in keys.iter().cycle().take(50 * 100) {
-                            if table.decide(*key, &rule(77), 5).unwrap().is_ok() {
+                            if table.decide(*key, &rule(77), 5, 1).unwrap().is_ok() {
                                 admitted.fetch_add(1, Ordering::Relaxed);
                             }
                         }

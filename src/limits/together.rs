@@ -114,6 +114,10 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         for (number, limit) in limits {
             let decision = match &limit.shared {
                 None => self.decide_here(number),
+                Some(_) if self.candidate(number).cost > limit.rule.most() => Err(Refused {
+                    remaining: 0,
+                    retry: None,
+                }),
                 Some(shared) if shared.mode == LimitMode::Strict => {
                     strict.push(self.strict(number, shared));
                     continue;
@@ -148,7 +152,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         let limit = self.limit(number);
         let key = self.candidate(number).key;
         let store = &self.limits.store;
-        let admitted = store.decide(key, &limit.rule, &limit.overflow, self.now)?;
+        let admitted = store.decide(key, &limit.rule, &limit.overflow, self.now, 1)?;
         self.admit(number, &admitted, Taken::Local(number));
         Ok(())
     }
@@ -229,7 +233,8 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         };
         let store = &self.limits.store;
         let overflow = &self.limit(number).overflow;
-        let admitted = store.decide(part.key, &part.rule, overflow, store.clock(Instant::now()))?;
+        let now = store.clock(Instant::now());
+        let admitted = store.decide(part.key, &part.rule, overflow, now, part.cost)?;
         self.shared.owe(&candidate, self.key(number, shared));
         self.admit(number, &admitted, Taken::Part(number, part));
         Ok(())
@@ -256,11 +261,12 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 Taken::Local(number) => {
                     let limit = self.limit(*number);
                     let key = self.candidate(*number).key;
-                    store.refund(key, &limit.rule, &limit.overflow);
+                    store.refund(key, &limit.rule, &limit.overflow, 1);
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
                 Taken::Part(number, part) => {
-                    store.refund(part.key, &part.rule, &self.limit(*number).overflow);
+                    let overflow = &self.limit(*number).overflow;
+                    store.refund(part.key, &part.rule, overflow, part.cost);
                 }
             }
         }

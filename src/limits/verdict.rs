@@ -22,8 +22,8 @@ pub struct Tightest {
 pub struct Refusal {
     /// The limit that refuses.
     pub tightest: Tightest,
-    /// Whole seconds until a request may be admitted.
-    pub retry_after: u64,
+    /// Whole seconds until the request may be admitted; `None` if it costs more than there ever is.
+    pub retry_after: Option<u64>,
 }
 
 /// A request that may pass.
@@ -67,12 +67,12 @@ impl Tightest {
 impl Refusal {
     /// The refusal of a limit.
     pub(super) fn new(limit: LimitNumber, refused: Refused) -> Self {
-        let retry_after = seconds(refused.retry);
+        let retry_after = refused.retry.map(seconds);
         Self {
             tightest: Tightest {
                 limit,
-                remaining: 0,
-                reset: retry_after,
+                remaining: refused.remaining,
+                reset: retry_after.unwrap_or_default(),
             },
             retry_after,
         }

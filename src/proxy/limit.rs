@@ -107,12 +107,16 @@ fn judge(verdict: Verdict, limits: &RateLimits, is_of_consumer: bool) -> Decisio
         },
         Verdict::Refuse(refusal) => {
             let limit = refusal.tightest.limit;
-            let seconds = refusal.retry_after;
-            let reply = Reply::rate_limited(format!(
-                "the limit `{}` is spent: try again in {seconds} s",
-                limits.name(limit)
-            ));
-            let reply = reply.with(header::RETRY_AFTER, HeaderValue::from(seconds));
+            let name = limits.name(limit);
+            let reply = match refusal.retry_after {
+                Some(seconds) => Reply::rate_limited(format!(
+                    "the limit `{name}` is spent: try again in {seconds} s"
+                ))
+                .with(header::RETRY_AFTER, HeaderValue::from(seconds)),
+                None => Reply::rate_limited(format!(
+                    "one request here costs more than the limit `{name}` ever allows"
+                )),
+            };
             Decision {
                 nearest: Some(nearest(refusal.tightest)),
                 noted: Some(noted(limit)),

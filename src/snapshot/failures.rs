@@ -75,7 +75,7 @@ impl AuthFailures {
     pub fn wait(&self, labour: Labour, now: Instant, client: IpAddr) -> Option<u64> {
         match self.of(labour).look(now, &Address(client)) {
             Verdict::Admit(_) => None,
-            Verdict::Refuse(refusal) => Some(refusal.retry_after),
+            Verdict::Refuse(refusal) => refusal.retry_after,
         }
     }
 

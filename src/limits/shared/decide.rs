@@ -2,14 +2,14 @@
 
 use tokio::sync::oneshot;
 
-use super::super::algorithm::{Admitted, Refused, Rule};
+use super::super::algorithm::{Admitted, Algorithm, Refused, Rule};
 use super::super::key::KeyHash;
 use super::Shared;
 use super::ask::{Ask, Grant, SharedKey};
 use super::desk::Demand;
 use super::lease::{Lending, Spending};
 use super::link::Silence;
-use crate::config::{LimitAlgorithm, LimitMode, OnStoreFailure};
+use crate::config::{LimitMode, OnStoreFailure};
 
 /// One part in so many of a limit may be spent on credit by all gateways together.
 const CREDIT_OF_LIMIT: u64 = 100;
@@ -81,7 +81,7 @@ impl Shared {
                 }
                 Word::Decided(Ok(admitted(remaining, reset)))
             }
-            Ok(Spending::Denied { wait }) => Word::Decided(Err(Refused { retry: wait })),
+            Ok(Spending::Denied { wait }) => Word::Decided(Err(refused(wait))),
             // Without room for a lease each request asks for itself.
             Ok(Spending::Dry) | Err(_) => Word::Unknown,
         }
@@ -223,7 +223,10 @@ impl Shared {
         Lending {
             window: rule.window,
             credit: credit.clamp(1, MOST_CREDIT),
-            is_for_window: rule.algorithm == LimitAlgorithm::FixedWindow,
+            is_for_window: matches!(
+                rule.algorithm,
+                Algorithm::FixedWindow | Algorithm::Calendar(_)
+            ),
         }
     }
 }
@@ -247,9 +250,7 @@ pub(in super::super) fn uncounted(
     rule: &Rule,
 ) -> Result<Admitted, Refused> {
     match on_failure {
-        OnStoreFailure::Deny => Err(Refused {
-            retry: UNTIL_NEXT_TRY,
-        }),
+        OnStoreFailure::Deny => Err(refused(UNTIL_NEXT_TRY)),
         OnStoreFailure::Allow | OnStoreFailure::Local => Ok(admitted(rule.limit, rule.window)),
     }
 }
@@ -257,7 +258,14 @@ pub(in super::super) fn uncounted(
 fn verdict(grant: &Grant) -> Result<Admitted, Refused> {
     match grant.wait {
         0 => Ok(admitted(grant.left, grant.reset)),
-        wait => Err(Refused { retry: wait }),
+        wait => Err(refused(wait)),
+    }
+}
+
+fn refused(wait: u64) -> Refused {
+    Refused {
+        remaining: 0,
+        retry: Some(wait),
     }
 }
 

@@ -2,9 +2,8 @@
 
 use redis::{Cmd, RedisError, RedisResult, Script};
 
-use super::super::algorithm::Rule;
+use super::super::algorithm::{Algorithm, Rule};
 use super::ask::{Ask, Grant, Need, SharedKey};
-use crate::config::LimitAlgorithm;
 
 /// What the server runs, at once and alone.
 const TAKE: &str = include_str!("take.lua");
@@ -73,12 +72,13 @@ fn numbers(ask: &Ask) -> [i64; 11] {
         window,
         burst,
     } = ask.rule;
-    let algorithm = match algorithm {
-        LimitAlgorithm::FixedWindow => 0,
-        LimitAlgorithm::SlidingWindow => 1,
-        LimitAlgorithm::TokenBucket => 2,
-    };
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let (algorithm, window) = match algorithm {
+        Algorithm::FixedWindow => (0, window),
+        Algorithm::SlidingWindow => (1, window),
+        Algorithm::TokenBucket => (2, window),
+        Algorithm::Calendar(period) => (3, period.number),
+    };
     let need = match ask.need {
         Need::Tokens(tokens) => number(tokens),
         Need::Nothing => -1,
