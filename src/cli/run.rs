@@ -58,7 +58,8 @@ fn start_log(level: LogLevel) {
         LogLevel::Debug => "debug",
     };
     let framework = if level == "debug" { "debug" } else { "error" };
-    let filter = format!("{level},pingora_core={framework},pingora_proxy=off,pingora_pool=off");
+    let filter =
+        format!("{level},pingora_core={framework},pingora_proxy=off,pingora_pool=off,redis=off");
     let environment = env_logger::Env::default().default_filter_or(filter);
     let mut logger = env_logger::Builder::from_env(environment);
     if is_journal() {

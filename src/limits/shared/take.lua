@@ -3,7 +3,7 @@
 --
 -- KEYS: one for each limit. ARGV: eleven numbers for each:
 --   algorithm (0 fixed, 1 sliding, 2 bucket, 3 calendar), limit, window, burst
---     (calendar: the ends of this period and of the next one in place of window and burst),
+--     (calendar: the number of the period, and how long it lasts from now, in place of window and burst),
 --   owed: spent already, counted even above the limit,
 --   back, before: returned unspent, if it is not yet that late,
 --   need: less is of no use (0: anything left will do, but take nothing for it; -1: count only),
@@ -23,19 +23,37 @@ local function store(key, text, micros)
   redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil(micros / 1000) + 1))
 end
 
--- A window with an end: the key's first request begins it, or the calendar does.
-local function window(key, limit, length, ends, back, owed)
-  local last, count = numbers(redis.call('GET', key))
-  if not last or now >= last or (ends and ends ~= last) then
-    last, count, back = ends or now + length, 0, 0
+-- A window with an end, that the key's first request begins.
+local function fixed(key, limit, length, back, owed)
+  local ends, count = numbers(redis.call('GET', key))
+  if not ends or now >= ends then
+    ends, count, back = now + length, 0, 0
   end
   count = math.max(0, count - back) + owed
   return {
-    room = limit - count, reset = last - now, ends = last,
-    wait = function() return last - now end,
+    room = limit - count, reset = ends - now, ends = ends,
+    wait = function() return ends - now end,
     take = function(taken)
       if count + taken > 0 or back > 0 then
-        store(key, string.format('%.0f:%.0f', last, count + taken), last - now)
+        store(key, string.format('%.0f:%.0f', ends, count + taken), ends - now)
+      end
+    end,
+  }
+end
+
+-- A period of the calendar. The first gateway whose clock says so begins the next one, for all.
+local function calendar(key, limit, number, rest, back, owed)
+  local last, count = numbers(redis.call('GET', key))
+  if not last or last < number then
+    last, count, back = number, 0, 0
+  end
+  count = math.max(0, count - back) + owed
+  return {
+    room = limit - count, reset = rest, ends = now + rest,
+    wait = function() return rest end,
+    take = function(taken)
+      if count + taken > 0 or back > 0 then
+        store(key, string.format('%.0f:%.0f', last, count + taken), rest + 60000000)
       end
     end,
   }
@@ -99,13 +117,13 @@ for number, key in ipairs(KEYS) do
   if now >= argument(7) then back = 0 end
   local count
   if algorithm == 0 then
-    count = window(key, limit, length, nil, back, owed)
+    count = fixed(key, limit, length, back, owed)
   elseif algorithm == 1 then
     count = sliding(key, limit, length, back, owed)
   elseif algorithm == 2 then
     count = bucket(key, limit, length, burst, back, owed)
   else
-    count = window(key, limit, nil, now < length and length or burst, back, owed)
+    count = calendar(key, limit, length, burst, back, owed)
   end
   count.least = need < 0 and -math.huge or math.max(need, 1)
   count.is_met = count.room >= count.least
