@@ -2,7 +2,7 @@
 
 use super::algorithm::{LARGEST_LIMIT, Rule};
 use super::limiter::Scope;
-use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore};
+use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore, Span, Spanned};
 
 /// Shortest and longest windows, in microseconds.
 const SHORTEST_WINDOW: u64 = 100_000;
@@ -48,14 +48,16 @@ pub(super) fn check_numbers(
             is_sound = false;
         }
     }
-    if !(1..=128).contains(&limit.ipv6_prefix.value) {
+    is_sound & check_prefix(&limit.ipv6_prefix, diagnostics)
+}
+
+/// Whether networks of IPv6 clients have a length that they can have; if not, that is reported.
+pub(super) fn check_prefix(prefix: &Spanned<u8>, diagnostics: &mut Diagnostics) -> bool {
+    let is_sound = (1..=128).contains(&prefix.value);
+    if !is_sound {
         diagnostics
-            .error(
-                limit.ipv6_prefix.span,
-                format!("{} is not a prefix length", limit.ipv6_prefix),
-            )
+            .error(prefix.span, format!("{prefix} is not a prefix length"))
             .help("prefix lengths are 1 to 128; 64 is a customer's network");
-        is_sound = false;
     }
     is_sound
 }
@@ -78,17 +80,17 @@ pub(super) fn check_bucket(
     false
 }
 
-/// Whether what a limit counts by makes sense where it stands; what does not is reported.
+/// Whether what the limit at a place counts by makes sense where it stands; what does not is reported.
 pub(super) fn check_keys(
-    limit: &config::RateLimit,
+    keys: &[Spanned<LimitKey>],
+    place: Span,
     scope: Scope<'_>,
     diagnostics: &mut Diagnostics,
 ) -> bool {
     let mut is_sound = true;
-    let keys = &limit.by.0;
     if keys.is_empty() {
         diagnostics
-            .error(limit.limit.span, "`by` is an empty list")
+            .error(place, "`by` is an empty list")
             .help("write `by: everyone` for one count for all");
         return false;
     }

@@ -62,6 +62,11 @@ impl KeyPart {
         }
     }
 
+    /// Whether it asks who comes.
+    pub(super) fn needs_identity(&self) -> bool {
+        matches!(self, Self::Claim(_) | Self::Consumer)
+    }
+
     pub(super) fn add(&self, source: &impl KeySource, parts: &mut impl Parts) {
         match self {
             Self::ClientIp { ipv6_prefix } => match source.client_ip().to_canonical() {

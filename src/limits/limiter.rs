@@ -273,7 +273,7 @@ impl Limit {
     ) -> Option<Self> {
         let window = u64::try_from(limit.window.0.as_micros()).unwrap_or(u64::MAX);
         let mut is_sound = check_numbers(limit, window, diagnostics);
-        is_sound &= check_keys(limit, scope, diagnostics);
+        is_sound &= check_keys(&limit.by.0, limit.limit.span, scope, diagnostics);
         is_sound &= check_store(limit, counters.shared.is_some(), diagnostics);
         let rule = Rule {
             algorithm: limit.algorithm.value.into(),
@@ -326,8 +326,7 @@ impl Limit {
     }
 
     fn phase(&self) -> Phase {
-        let needs_identity = |part: &KeyPart| matches!(part, KeyPart::Claim(_) | KeyPart::Consumer);
-        if self.by.iter().any(needs_identity) {
+        if self.by.iter().any(KeyPart::needs_identity) {
             Phase::AfterAuthentication
         } else {
             Phase::BeforeAuthentication
@@ -374,7 +373,7 @@ fn shared(limit: &config::RateLimit, index: usize, scope: Scope<'_>) -> Option<S
 }
 
 /// The same number for the same settings in every process, so that an upgrade can hand counts over.
-fn stable_hash(value: &impl Hash) -> u64 {
+pub(super) fn stable_hash(value: &impl Hash) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
 }
 
