@@ -1,15 +1,20 @@
-//! What a request pays for a rate limit.
+//! What a request pays for limits.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark")]
 
 use std::borrow::Cow;
 use std::hint::black_box;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderName;
-use tollgate::config::{Diagnostics, LimitAlgorithm, OneOrMany, Period, RateLimit};
-use tollgate::limits::{Counters, KeySource, Phase, RateLimits, Scope};
+use tollgate::config::{
+    ConcurrencyLimit, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Period, RateLimit,
+};
+use tollgate::limits::{
+    ConcurrencyLimits, Counters, Held, Holding, KeySource, Phase, RateLimits, Scope,
+};
 use tollgate::telemetry::LimitDecisions;
 
 struct Client(IpAddr);
@@ -32,6 +37,14 @@ impl KeySource for Client {
     }
 }
 
+const SCOPE: Scope<'_> = Scope {
+    identity: "bench",
+    name: "bench",
+    has_identity: false,
+    decisions: None,
+};
+const CLIENTS: [(&str, u32); 2] = [("one client", 1), ("100,000 clients", 100_000)];
+
 fn limits(criterion: &mut Criterion) {
     let decisions = LimitDecisions::default();
     let mut group = criterion.benchmark_group("rate limit");
@@ -45,10 +58,8 @@ fn limits(criterion: &mut Criterion) {
             ..RateLimit::new(1_000_000, Period::seconds(1))
         };
         let scope = Scope {
-            identity: "bench",
-            name: "bench",
-            has_identity: false,
             decisions: Some(&decisions),
+            ..SCOPE
         };
         let counters = Counters::local(1 << 20);
         let limits = RateLimits::compile(
@@ -58,7 +69,7 @@ fn limits(criterion: &mut Criterion) {
             &mut Diagnostics::default(),
         )
         .unwrap();
-        for (name, clients) in [("one client", 1), ("100,000 clients", 100_000_u32)] {
+        for (name, clients) in CLIENTS {
             let mut number = 0_u32;
             group.bench_function(format!("{algorithm:?}, {name}"), |bencher| {
                 bencher.iter(|| {
@@ -72,5 +83,36 @@ fn limits(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, limits);
+/// From a request's begin to its end.
+fn concurrency(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("concurrency limit");
+    let limit = ConcurrencyLimit {
+        limit: 100.into(),
+        by: OneOrMany(vec![LimitKey::ClientIp.into()]),
+        ipv6_prefix: 64.into(),
+        enforce: true,
+    };
+    let limits = ConcurrencyLimits::compile(
+        &OneOrMany(vec![limit]),
+        SCOPE,
+        &Arc::default(),
+        &mut Diagnostics::default(),
+    )
+    .unwrap();
+    for (name, clients) in CLIENTS {
+        let mut number = 0_u32;
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                number = number.wrapping_add(7919);
+                let client = Client(IpAddr::from((number % clients).to_be_bytes()));
+                let mut held = Held::default();
+                black_box(limits.enter(Holding::All, &client, &mut held));
+                black_box(held)
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, limits, concurrency);
 criterion_main!(benches);

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::concurrency_limit::ConcurrencyLimit;
 use super::rate_limit::RateLimit;
 use super::shape::{Dictionary, OneOrMany};
 use super::source::Spanned;
@@ -19,6 +20,9 @@ pub struct Consumer {
     /// Limits on its traffic, in place of those limits of routes that count by who comes
     /// (`consumer`, `claim:NAME`). Default: those of the first of its groups that has some.
     pub rate_limit: Option<Spanned<OneOrMany<RateLimit>>>,
+    /// How many of its requests may be under way at once, in place of those limits of routes that count
+    /// by who comes. Default: as the first of its groups says that says something.
+    pub concurrency_limit: Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
 }
 
 /// What consumers of a group have in common.
@@ -27,4 +31,6 @@ pub struct Consumer {
 pub struct ConsumerGroup {
     /// Limits on the traffic of each consumer in it that has none of its own.
     pub rate_limit: Option<Spanned<OneOrMany<RateLimit>>>,
+    /// How many requests of each consumer in it may be under way at once, unless that says so itself.
+    pub concurrency_limit: Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
 }

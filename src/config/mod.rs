@@ -4,6 +4,7 @@
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
 mod auth;
+mod concurrency_limit;
 mod consumer;
 mod country;
 mod de;
@@ -36,6 +37,7 @@ pub use auth::{
     AuthRuleFields, AuthWay, AuthWayFields, Basic, CertificateName, ClientCertificate, ForwardAuth,
     Jwt, JwtAlgorithm, JwtKeys, OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
 };
+pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};

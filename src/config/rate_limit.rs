@@ -128,11 +128,11 @@ impl RateLimit {
     }
 }
 
-fn by_client_ip() -> OneOrMany<Spanned<LimitKey>> {
+pub(super) fn by_client_ip() -> OneOrMany<Spanned<LimitKey>> {
     OneOrMany(vec![LimitKey::ClientIp.into()])
 }
 
-fn network_of_a_customer() -> Spanned<u8> {
+pub(super) fn network_of_a_customer() -> Spanned<u8> {
     64.into()
 }
 

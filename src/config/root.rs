@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
+use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
 use super::fallback::Fallback;
@@ -55,6 +56,8 @@ pub struct Config {
 
     /// Limits on all traffic; a service or route that has its own replaces them.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// How many requests of a client may be under way at once, on all routes.
+    pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// Who may come in, on all routes.
     pub auth: Policy<AuthRule>,
     /// How long upstreams may take, on all routes.

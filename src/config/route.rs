@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -62,6 +63,8 @@ pub struct RouteFields {
 
     /// Limits on this route's traffic; replaces the outer ones.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// How many requests of a client may be under way at once.
+    pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// Who may come in.
     pub auth: Policy<AuthRule>,
     /// How long the upstream may take.

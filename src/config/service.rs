@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::health::HealthCheck;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
@@ -47,6 +48,8 @@ pub struct Service {
 
     /// Limits on this service's traffic; replaces the top level's.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// How many requests of a client may be under way at once, on this service's routes.
+    pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// Who may come in, on this service's routes.
     pub auth: Policy<AuthRule>,
     /// How long this service's upstreams may take.

@@ -25,6 +25,18 @@ pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> O
     HeaderValue::from_maybe_shared(value).ok()
 }
 
+/// The policies of limits on requests under way: `"orders-concurrent";q=200;qu="concurrent-requests"`.
+pub(super) fn concurrency_policy<'a>(
+    limits: impl Iterator<Item = (&'a str, u64)>,
+) -> Option<HeaderValue> {
+    let policies: Vec<String> = limits
+        .map(|(name, limit)| format!("{};q={limit};qu=\"concurrent-requests\"", quoted(name)))
+        .collect();
+    let is_any = !policies.is_empty();
+    let policies = HeaderValue::from_maybe_shared(Bytes::from(policies.join(", ")));
+    policies.ok().filter(|_| is_any)
+}
+
 /// What is left of one policy: `"orders";r=9;t=300`.
 pub(super) fn state(name: &str, tightest: &Tightest) -> HeaderValue {
     let mut number = itoa::Buffer::new();

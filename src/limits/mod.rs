@@ -1,11 +1,14 @@
-//! Rate limits: how many requests a client may make, and what it is told when it has made them.
+//! Limits: how many requests a client may make, how many of them at once, and what it is told when it
+//! has made them.
 //!
 //! Counting is exact, in a table of bounded size; when the table is full a sketch counts on, never
 //! too generously. Who the client is comes in through [`KeySource`]; nothing here knows of a proxy.
 
 mod algorithm;
 mod check;
+mod concurrency;
 mod fields;
+mod in_flight;
 mod key;
 mod limiter;
 mod overflow;
@@ -16,6 +19,8 @@ mod table;
 mod together;
 mod verdict;
 
+pub use concurrency::{ConcurrencyLimits, Entry, Held, Holding};
+pub use in_flight::InFlight;
 pub use key::KeySource;
 pub use limiter::{Counters, Phase, RateLimits, Scope};
 pub use shared::{Shared, StoreState, Tallies, stable_id};

@@ -16,6 +16,7 @@ use super::pressure::Counted;
 use super::reply::Reply;
 use crate::auth::Identity;
 use crate::config::FallbackOn;
+use crate::limits::Held;
 use crate::routing::Parameters;
 use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
@@ -46,6 +47,8 @@ pub struct Context {
     pub(super) nearest_limit: Option<Nearest>,
     /// The limit that refused it, or would have.
     pub(super) noted_limit: Option<Noted>,
+    /// What it holds of concurrency limits as long as it is under way.
+    pub(super) held: Held,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
     /// How long the client gives it.
@@ -135,6 +138,7 @@ impl Context {
             told: Vec::new(),
             nearest_limit: None,
             noted_limit: None,
+            held: Held::default(),
             preflight: Preflight::No,
             body_limit: None,
             client_deadline: None,

@@ -14,7 +14,7 @@ use crate::snapshot::Route;
 use crate::telemetry::Flag;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 /// The limit that is nearest to refusing.
 #[derive(Debug, Clone, Copy)]
@@ -188,16 +188,16 @@ pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
     }
 }
 
-/// What rate limits may ask of a request.
-struct Facts<'r> {
+/// What limits may ask of a request.
+pub(super) struct Facts<'r> {
     client: IpAddr,
     headers: &'r HeaderMap,
-    identity: Option<&'r Identity>,
+    pub(super) identity: Option<&'r Identity>,
     route: u64,
 }
 
 impl<'r> Facts<'r> {
-    fn of(request: &'r RequestHeader, route: &Route, context: &'r Context) -> Self {
+    pub(super) fn of(request: &'r RequestHeader, route: &Route, context: &'r Context) -> Self {
         Self {
             client: context.client(),
             headers: &request.headers,

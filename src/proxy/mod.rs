@@ -8,6 +8,7 @@ mod arrival;
 mod ask;
 mod attempt;
 mod authenticate;
+mod concurrency;
 mod connection;
 mod content;
 mod context;
@@ -252,6 +253,9 @@ impl ProxyHttp for Gateway {
             );
         }
         respond::prepare(session.req_header(), response, context);
+        if concurrency::is_whole(session.req_header(), response) {
+            concurrency::ended(context);
+        }
         Ok(())
     }
 
@@ -266,6 +270,19 @@ impl ProxyHttp for Gateway {
             attempt::ended(context);
         } else {
             attempt::progressed(Instant::now(), context);
+        }
+        Ok(None)
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _chunk: &mut Option<Bytes>,
+        is_end: bool,
+        context: &mut Context,
+    ) -> Result<Option<Duration>> {
+        if is_end {
+            concurrency::ended(context);
         }
         Ok(None)
     }

@@ -1,7 +1,7 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
 //! request id → bounds → route → overload → addresses → rate limits by address → preflight → authentication →
-//! authorisation → rate limits by identity → body bound → redirect or direct answer → backend
+//! authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer → backend
 
 use http::{HeaderMap, StatusCode, header};
 use pingora::http::RequestHeader;
@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, limit};
+use super::{arrival, concurrency, limit};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
@@ -40,6 +40,7 @@ pub(super) async fn admit(
     answer_preflight(route, preflight, context)?;
     authenticate(route, request, backends, context).await?;
     limit::after_authentication(route, request, context).await?;
+    concurrency::enter(route, request, context)?;
     bound_body(route, request, context)?;
     answer_directly(route, request, context)
 }
@@ -50,6 +51,7 @@ pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &
     let route = context.route();
     if let Some(route) = route {
         limit::tell(response, route, context);
+        concurrency::tell(response, route, context);
         if let Some(cors) = &route.policies.cors {
             cors.apply(request, context.preflight, response);
         }

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, Result};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::{attempt, respond};
+use super::{attempt, concurrency, respond};
 use crate::upstream::{Answer, Outcome};
 
 /// Passes an answer on to the client as it comes, and gives it back when it was read to its end.
@@ -47,7 +47,9 @@ async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context)
     let mut header = answer.header.clone();
     respond::prepare(session.req_header(), &mut header, context);
     let is_end = answer.session.response_done();
-    if !is_end {
+    if is_end {
+        concurrency::ended(context);
+    } else {
         frame(session.req_header(), &mut header)?;
     }
     write(header, is_end, session).await?;
@@ -60,6 +62,9 @@ async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context)
         let is_end = part.is_none();
         if !is_end {
             attempt::progressed(Instant::now(), context);
+        }
+        if is_end || answer.session.response_done() {
+            concurrency::ended(context);
         }
         session
             .write_response_body(part, is_end)

@@ -157,6 +157,8 @@ problems! {
     uri_too_long = URI_TOO_LONG, UriTooLong, "urn:tollgate:problem:uri-too-long", "URI too long", Some("http_request_error");
     /// 429: a rate limit is spent.
     rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", Some("http_request_denied");
+    /// 429: too many requests of the client are under way. Needs `Retry-After`.
+    concurrency_limited = TOO_MANY_REQUESTS, ConcurrencyLimited, "urn:tollgate:problem:concurrency-limited", "Too many requests at once", Some("http_request_denied");
     /// 431: the header is too large.
     headers_too_large = REQUEST_HEADER_FIELDS_TOO_LARGE, HeadersTooLarge, "urn:tollgate:problem:headers-too-large", "Request header fields too large", Some("http_request_error");
     /// 500: a fault of the gateway.

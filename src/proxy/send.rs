@@ -50,6 +50,7 @@ pub(super) async fn send(
     pipeline::mark_own(&reply, &mut parts.headers);
     pipeline::edit(session.req_header(), &mut parts.headers, context);
     let response = ResponseHeader::from(parts);
+    context.held.release();
     let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session
         .write_response_header(Box::new(response), !has_body)

@@ -345,6 +345,7 @@ fn compare_route(
         "mirror": it => it.route.mirror.as_ref(),
         "access": it => it.nearest(|place| place.access),
         "rate_limit": it => it.nearest(|place| place.rate_limit),
+        "concurrency_limit": it => it.nearest(|place| place.concurrency_limit),
         "cors": it => it.nearest(|place| place.cors),
         "auth": it => it.nearest(|place| place.auth),
         "security_headers": it => it.nearest(|place| place.security_headers),

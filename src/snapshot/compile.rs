@@ -60,6 +60,7 @@ pub fn compile(
             consumers: &consumers,
             counters: &counters,
             decisions: &state.limit_decisions,
+            in_flight: &state.in_flight,
             geoip: geoip.as_ref(),
             services: &services,
         },

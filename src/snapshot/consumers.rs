@@ -4,25 +4,36 @@ use std::sync::Arc;
 
 use super::State;
 use crate::config::{
-    self, Config, ConsumerGroup, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
+    self, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
 };
-use crate::limits::{Counters, RateLimits, Scope};
-use crate::telemetry::{LimitDecisions, RequestCounters};
+use crate::limits::{ConcurrencyLimits, Counters, RateLimits, Scope};
+use crate::telemetry::RequestCounters;
 
 /// What is particular to a consumer.
 #[derive(Debug)]
 pub struct ConsumerPolicy {
     /// Its own limits, or those of the first of its groups that has some.
     pub limits: Option<Arc<RateLimits>>,
+    /// How many of its requests may be under way at once, by the same rule.
+    pub concurrency: Option<Arc<ConcurrencyLimits>>,
     /// Its requests.
     pub requests: RequestCounters,
 }
 
-/// Where requests are counted, and what becomes of them.
-type Counting<'c> = (&'c Counters, &'c LimitDecisions);
+/// Where requests are counted.
+type Counting<'c> = (&'c State, &'c Counters);
 
-/// The limits of a group, by its name.
-type OfGroup<'c> = (&'c str, Option<Arc<RateLimits>>);
+/// What a consumer or a group says itself.
+struct Own {
+    limits: Option<Arc<RateLimits>>,
+    concurrency: Option<Arc<ConcurrencyLimits>>,
+}
+
+/// The same as it is written.
+struct Written<'c> {
+    rate_limit: &'c Option<Spanned<OneOrMany<RateLimit>>>,
+    concurrency_limit: &'c Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
+}
 
 /// Compiles what is particular to each consumer, by its number.
 pub(super) fn compile(
@@ -31,81 +42,112 @@ pub(super) fn compile(
     counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Box<[ConsumerPolicy]> {
-    let counting = (counters, &state.limit_decisions);
-    let groups: Vec<OfGroup<'_>> = config
-        .consumer_groups
-        .iter()
-        .map(|(name, group)| {
-            let limits = of_group(name, group, counting, diagnostics);
-            (name.as_str(), limits)
-        })
-        .collect();
+    let counting = (state, counters);
+    let groups = config.consumer_groups.iter().map(|(name, group)| {
+        let written = Written {
+            rate_limit: &group.rate_limit,
+            concurrency_limit: &group.concurrency_limit,
+        };
+        let identity = format!("consumer_group:{name}");
+        let own = written.compile((&identity, name), counting, diagnostics);
+        (name.as_str(), own)
+    });
+    let groups: Vec<(&str, Own)> = groups.collect();
     let consumers = config.consumers.iter().enumerate();
-    let policies = consumers.map(|(number, (name, consumer))| ConsumerPolicy {
-        limits: of_consumer(name, consumer, &groups, (config, counting), diagnostics),
-        requests: state.consumer_requests.of(name, number),
+    let policies = consumers.map(|(number, (name, consumer))| {
+        let written = Written {
+            rate_limit: &consumer.rate_limit,
+            concurrency_limit: &consumer.concurrency_limit,
+        };
+        let identity = format!("consumer:{name}");
+        let own = written.compile((&identity, name), counting, diagnostics);
+        let groups = groups_of(consumer, config, &groups, diagnostics);
+        let find = || groups.iter().copied();
+        ConsumerPolicy {
+            limits: match &consumer.rate_limit {
+                Some(_) => own.limits,
+                None => find().find_map(|group| group.limits.clone()),
+            },
+            concurrency: match &consumer.concurrency_limit {
+                Some(_) => own.concurrency,
+                None => find().find_map(|group| group.concurrency.clone()),
+            },
+            requests: state.consumer_requests.of(name, number),
+        }
     });
     policies.collect()
 }
 
-fn of_consumer(
-    name: &str,
+/// What the groups of a consumer say, in its order.
+fn groups_of<'g>(
     consumer: &config::Consumer,
-    groups: &[OfGroup<'_>],
-    (config, counting): (&Config, Counting<'_>),
+    config: &Config,
+    groups: &'g [(&str, Own)],
     diagnostics: &mut Diagnostics,
-) -> Option<Arc<RateLimits>> {
-    for group in &consumer.groups {
+) -> Vec<&'g Own> {
+    let named = consumer.groups.iter().filter_map(|group| {
         warn_if_misspelt(group, config, diagnostics);
-    }
-    if let Some(section) = &consumer.rate_limit {
-        let identity = format!("consumer:{name}");
-        return limits(section, (&identity, name), counting, diagnostics);
-    }
-    consumer.groups.iter().find_map(|group| {
         let known = groups.iter().find(|(name, _)| *name == group.as_str());
-        known.and_then(|(_, limits)| limits.clone())
-    })
+        known.map(|(_, own)| own)
+    });
+    named.collect()
 }
 
-fn of_group(
-    name: &str,
-    group: &ConsumerGroup,
-    counting: Counting<'_>,
-    diagnostics: &mut Diagnostics,
-) -> Option<Arc<RateLimits>> {
-    let section = group.rate_limit.as_ref()?;
-    let identity = format!("consumer_group:{name}");
-    limits(section, (&identity, name), counting, diagnostics)
+impl Written<'_> {
+    fn compile(
+        &self,
+        (identity, name): (&str, &str),
+        (state, counters): Counting<'_>,
+        diagnostics: &mut Diagnostics,
+    ) -> Own {
+        let scope = Scope {
+            identity,
+            name,
+            has_identity: true,
+            decisions: Some(&state.limit_decisions),
+        };
+        Own {
+            limits: self.rate_limit.as_ref().and_then(|section| {
+                let mut section = section_of("rate_limit", section, diagnostics)?;
+                for limit in &mut section.0 {
+                    count_as_one(&mut limit.by);
+                }
+                let limits = RateLimits::compile(&section, scope, counters, diagnostics);
+                limits.map(Arc::new)
+            }),
+            concurrency: self.concurrency_limit.as_ref().and_then(|section| {
+                let mut section = section_of("concurrency_limit", section, diagnostics)?;
+                for limit in &mut section.0 {
+                    count_as_one(&mut limit.by);
+                }
+                let in_flight = &state.in_flight;
+                let limits = ConcurrencyLimits::compile(&section, scope, in_flight, diagnostics);
+                limits.map(Arc::new)
+            }),
+        }
+    }
 }
 
-fn limits(
-    section: &Spanned<OneOrMany<RateLimit>>,
-    (identity, name): (&str, &str),
-    (counters, decisions): Counting<'_>,
+fn section_of<T: Clone>(
+    key: &str,
+    section: &Spanned<OneOrMany<T>>,
     diagnostics: &mut Diagnostics,
-) -> Option<Arc<RateLimits>> {
+) -> Option<OneOrMany<T>> {
     if section.0.is_empty() {
         diagnostics
-            .error(section.span, "`rate_limit` is an empty list")
+            .error(section.span, format!("`{key}` is an empty list"))
             .help("remove it for no limit");
         return None;
     }
-    let mut section = section.value.clone();
-    for limit in &mut section.0 {
-        // What is not written would count each address apart, whoever uses it.
-        let is_default = limit.by.iter().all(|key| key.span == Default::default());
-        if is_default {
-            limit.by = OneOrMany(vec![LimitKey::Consumer.into()]);
-        }
+    Some(section.value.clone())
+}
+
+/// What is not written would count each address apart, whoever uses it.
+fn count_as_one(by: &mut OneOrMany<Spanned<LimitKey>>) {
+    let is_default = by.iter().all(|key| key.span == Default::default());
+    if is_default {
+        *by = OneOrMany(vec![LimitKey::Consumer.into()]);
     }
-    let scope = Scope {
-        identity,
-        name,
-        has_identity: true,
-        decisions: Some(decisions),
-    };
-    RateLimits::compile(&section, scope, counters, diagnostics).map(Arc::new)
 }
 
 /// A group needs no section of its own, but one that nearly has one is probably misspelt.

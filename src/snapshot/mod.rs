@@ -78,6 +78,8 @@ pub struct Snapshot {
 pub struct State {
     /// The counts of all rate limits.
     pub limits: Arc<limits::Store>,
+    /// The requests under way that concurrency limits count.
+    pub in_flight: Arc<limits::InFlight>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
     /// Where costly credentials are verified.
@@ -94,6 +96,7 @@ impl State {
         let keys = settings::rate_limit_keys(config);
         Self {
             limits: Arc::new(limits::Store::new(keys)),
+            in_flight: Arc::default(),
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),

@@ -8,10 +8,10 @@ use http::HeaderValue;
 use super::fallback::Fallback;
 use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
 use crate::config::{
-    self, AuthRule, ByteSize, Config, Diagnostics, OneOrMany, Policy, Priority, RateLimit,
-    RouteFields, Span, Spanned, Toggle,
+    self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Policy, Priority,
+    RateLimit, RouteFields, Span, Spanned, Toggle,
 };
-use crate::limits::{Counters, RateLimits, Scope};
+use crate::limits::{ConcurrencyLimits, Counters, InFlight, RateLimits, Scope};
 use crate::telemetry::LimitDecisions;
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
@@ -26,6 +26,8 @@ pub struct Policies {
     pub access: Slot<Access>,
     /// How many requests may come.
     pub limits: Slot<RateLimits>,
+    /// How many requests may be under way at once.
+    pub concurrency: Slot<ConcurrencyLimits>,
     /// Who may come in.
     pub auth: Slot<Rule>,
     /// Which origins' scripts may call.
@@ -65,6 +67,7 @@ pub enum Level {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written<'c> {
     pub(super) rate_limit: &'c Policy<OneOrMany<RateLimit>>,
+    pub(super) concurrency_limit: &'c Policy<OneOrMany<ConcurrencyLimit>>,
     pub(super) auth: &'c Policy<AuthRule>,
     pub(super) timeouts: &'c Policy<config::Timeouts>,
     pub(super) retry: &'c Policy<config::Retry>,
@@ -81,6 +84,7 @@ macro_rules! written {
     ($section:expr) => {
         Written {
             rate_limit: &$section.rate_limit,
+            concurrency_limit: &$section.concurrency_limit,
             auth: &$section.auth,
             timeouts: &$section.timeouts,
             retry: &$section.retry,
@@ -119,6 +123,7 @@ pub(super) struct Surroundings<'s> {
     pub(super) consumers: &'s Consumers,
     pub(super) counters: &'s Counters,
     pub(super) decisions: &'s LimitDecisions,
+    pub(super) in_flight: &'s Arc<InFlight>,
     pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -143,6 +148,7 @@ impl Policies {
         Self {
             access: None,
             limits: None,
+            concurrency: None,
             auth: None,
             cors: None,
             security_headers: None,
@@ -194,6 +200,19 @@ impl Policies {
             }
             RateLimits::compile(limits, scope, surroundings.counters, diagnostics)
         });
+        let concurrency = inherit(
+            written.concurrency_limit,
+            &self.concurrency,
+            |limits, span| {
+                if limits.0.is_empty() {
+                    diagnostics
+                        .error(span, "`concurrency_limit` is an empty list")
+                        .help("write `concurrency_limit: off` for no limit");
+                    return None;
+                }
+                ConcurrencyLimits::compile(limits, scope, surroundings.in_flight, diagnostics)
+            },
+        );
         let (request_edits, response_edits) = match written.headers.as_deref() {
             None => (self.request_edits.clone(), self.response_edits.clone()),
             Some(Toggle::Off) => (None, None),
@@ -240,6 +259,7 @@ impl Policies {
             },
             auth,
             limits,
+            concurrency,
             request_edits,
             response_edits,
         }

@@ -73,10 +73,14 @@ pub enum Flag {
     AuthUnavailable = 1 << 30,
     /// A rate limit would have refused the request if it were enforced.
     RateLimitWouldRefuse = 1 << 31,
+    /// As many requests of the client were under way as a concurrency limit allows.
+    ConcurrencyLimited = 1 << 32,
+    /// So they were, but the limit is not enforced.
+    WouldLimitConcurrency = 1 << 33,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 32] = [
+    const ALL: [(Self, &'static str); 34] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -109,6 +113,8 @@ impl Flag {
         (Self::Hedged, "hedged"),
         (Self::AuthUnavailable, "auth_unavailable"),
         (Self::RateLimitWouldRefuse, "rate_limit_would_refuse"),
+        (Self::ConcurrencyLimited, "concurrency_limited"),
+        (Self::WouldLimitConcurrency, "would_limit_concurrency"),
     ];
 }
 
