@@ -27,6 +27,7 @@ mod repeat;
 mod reply;
 mod respond;
 mod send;
+mod supervised;
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -46,9 +47,10 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 pub use authenticate::{Admission, Origin, admission};
-pub use connection::{Connection, Late, Supervised};
+pub use connection::Connection;
 pub use context::Context;
 pub use pressure::{Level, Pressure};
+pub use supervised::{Late, Supervised};
 
 use self::handshake::Handshake;
 use crate::snapshot::Store;

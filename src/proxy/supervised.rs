@@ -1,0 +1,219 @@
+//! Holds client connections to their deadlines.
+//!
+//! The framework times single reads and writes; what must end *as a whole* – a header that trickles
+//! in, a backend that never answers – is timed here, by one timer for the connection that fires only
+//! when something is late.
+
+use std::future::Future;
+use std::os::fd::RawFd;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::time::Sleep;
+
+use super::connection::{Awaited, Connection};
+
+/// How soon a backend is looked at again whose bytes wait for the client.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Runs a connection's work and holds it to the connection's deadline. Ends early when the client
+/// is late.
+pub struct Supervised<'a, F> {
+    connection: &'a Connection,
+    work: Pin<&'a mut F>,
+    /// How long a request's header may take from its first byte.
+    header_within: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    was_idle: bool,
+}
+
+/// How a client was late.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Late {
+    /// It sent nothing.
+    Idle,
+    /// It sent a part of a request's header.
+    Slow,
+}
+
+impl<'a, F> Supervised<'a, F> {
+    /// Supervises `work`, which belongs to `connection`.
+    pub fn new(connection: &'a Connection, work: Pin<&'a mut F>, header_within: Duration) -> Self {
+        Self {
+            connection,
+            work,
+            header_within,
+            timer: None,
+            was_idle: false,
+        }
+    }
+}
+
+impl<F: Future> Future for Supervised<'_, F> {
+    type Output = Result<F::Output, Late>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            if let Poll::Ready(output) = self.work.as_mut().poll(context) {
+                return Poll::Ready(Ok(output));
+            }
+            let Some(deadline) = self.connection.deadline() else {
+                self.was_idle = false;
+                return Poll::Pending;
+            };
+            if self.is_over(deadline, context) {
+                if self.connection.awaits(Awaited::Client) {
+                    return Poll::Ready(Err(Late::Idle));
+                }
+                if self.connection.awaits(Awaited::Request) {
+                    return Poll::Ready(Err(Late::Slow));
+                }
+                self.cut_upstream();
+                continue;
+            }
+            let is_idle = self.connection.awaits(Awaited::Client);
+            if is_idle && self.was_idle && Instant::now() < deadline {
+                // Something woke an idle connection, and no request came of it yet: its first bytes.
+                self.was_idle = false;
+                self.connection.await_request(self.header_within);
+                continue;
+            }
+            self.was_idle = is_idle;
+            return Poll::Pending;
+        }
+    }
+}
+
+impl<F> Supervised<'_, F> {
+    /// Whether the deadline has passed. If not, the task will be woken when it does.
+    fn is_over(&mut self, deadline: Instant, context: &mut Context<'_>) -> bool {
+        let wake_at = tokio::time::Instant::from_std(deadline);
+        let timer = match &mut self.timer {
+            Some(timer) => timer,
+            None => self
+                .timer
+                .insert(Box::pin(tokio::time::sleep_until(wake_at))),
+        };
+        // An early timer is left alone: it is cheaper to let it fire in vain, once, than to move it
+        // with each request.
+        if timer.deadline() > wake_at {
+            timer.as_mut().reset(wake_at);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return false;
+        }
+        if Instant::now() >= deadline {
+            return true;
+        }
+        self.was_idle = false;
+        timer.as_mut().reset(wake_at);
+        timer.as_mut().poll(context).is_ready()
+    }
+
+    /// Makes the work see the end of its connection to the backend. The work runs in this same task
+    /// and has not said [`Connection::arrived`], so the socket is still its own.
+    fn cut_upstream(&mut self) {
+        let upstream = self.connection.upstream();
+        if upstream.is_some_and(has_unread) {
+            // The backend is not silent: the client takes its time to read, which has a limit of its
+            // own.
+            self.connection.await_more(Instant::now(), Some(LOOK_AGAIN));
+            return;
+        }
+        self.connection.upstream_is_late();
+        if let Some(upstream) = upstream
+            && let Err(error) =
+                nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
+        {
+            log::debug!("a late upstream connection was already closed: {error}");
+        }
+    }
+}
+
+/// Whether bytes have come that were not read yet.
+fn has_unread(socket: RawFd) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    matches!(recv(socket, &mut [0; 1], flags), Ok(1..))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const HEADER: Duration = Duration::from_secs(3600);
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, server) = tokio::join!(
+            TcpStream::connect(listener.local_addr().unwrap()),
+            listener.accept()
+        );
+        (client.unwrap(), server.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_closed() {
+        let connection = Connection::new(None);
+        connection.await_client(Duration::from_millis(20));
+        let work = std::pin::pin!(std::future::pending::<()>());
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Err(Late::Idle));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_begins_and_does_not_end_is_slow() {
+        let connection = Connection::new(None);
+        connection.await_client(Duration::from_secs(3600));
+        let (mut client, mut server) = pair().await;
+        let work = std::pin::pin!(async {
+            let mut header = [0; 10];
+            server.read_exact(&mut header).await.unwrap();
+        });
+        let supervised = Supervised::new(&connection, work, Duration::from_millis(20));
+        let (late, ()) = tokio::join!(supervised, async {
+            tokio::task::yield_now().await;
+            tokio::io::AsyncWriteExt::write_all(&mut client, b"GET")
+                .await
+                .unwrap();
+        });
+        assert_eq!(late, Err(Late::Slow));
+    }
+
+    #[tokio::test]
+    async fn a_late_upstream_is_cut_and_the_work_goes_on() {
+        let connection = Connection::new(None);
+        let (mut upstream, _silent_peer) = pair().await;
+        let work = std::pin::pin!(async {
+            connection.forwards_to(upstream.as_raw_fd());
+            connection.await_response(Some(Instant::now() + Duration::from_millis(20)));
+            let read = upstream.read(&mut [0; 1]).await.unwrap();
+            (read, connection.is_late())
+        });
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Ok((0, true)));
+    }
+
+    #[tokio::test]
+    async fn what_arrives_in_time_is_not_cut() {
+        let connection = Connection::new(None);
+        let work = std::pin::pin!(async {
+            connection.await_client(Duration::from_millis(1));
+            connection.arrived();
+            // A later, longer deadline must not fire at the time of the first.
+            connection.await_client(Duration::from_secs(3600));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            connection.arrived();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            connection.is_late()
+        });
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Ok(false));
+    }
+}
