@@ -46,7 +46,9 @@ pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
-pub use rate_limit::{LimitAlgorithm, LimitKey, LimitMode, LimitStore, OnStoreFailure, RateLimit};
+pub use rate_limit::{
+    LimitAlgorithm, LimitKey, LimitMode, LimitRefusal, LimitStore, OnStoreFailure, RateLimit,
+};
 pub use redis::{Redis, RedisSentinel, RedisTls};
 pub use render::render;
 pub use resilience::{Adaptive, CircuitBreaker, HedgeAfter, OutlierDetection, Retry, RetryOn};

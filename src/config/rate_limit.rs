@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::shape::OneOrMany;
+use super::shape::{Dictionary, OneOrMany};
 use super::source::Spanned;
 use super::units::Period;
 
@@ -40,6 +40,28 @@ pub struct RateLimit {
     /// else notices it. Default `true`.
     #[serde(default = "enforced")]
     pub enforce: bool,
+    /// What is answered in place of the problem document. `Retry-After` and the `RateLimit` fields stay.
+    pub refusal: Option<Spanned<LimitRefusal>>,
+    /// `Retry-After` is put off by up to this much, at random, so that those who were refused together do
+    /// not come back together; up to `1h`. Default `0s`.
+    #[serde(default)]
+    pub retry_jitter: Spanned<Period>,
+    /// Whether clients are told of it in `X-RateLimit-Limit`, `X-RateLimit-Remaining` and
+    /// `X-RateLimit-Reset` (seconds), too. Default `false`.
+    #[serde(default)]
+    pub legacy_headers: bool,
+}
+
+/// What a client is answered whom a limit refuses.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitRefusal {
+    /// The status, 400 to 599. Default 429.
+    pub status: Spanned<u16>,
+    /// Header fields of the answer.
+    pub headers: Dictionary<Spanned<String>>,
+    /// The body; `text/plain` unless `headers` say otherwise.
+    pub body: String,
 }
 
 /// Where a limit is counted.
@@ -124,6 +146,19 @@ impl RateLimit {
             mode: None,
             on_store_failure: None,
             enforce: enforced(),
+            refusal: None,
+            retry_jitter: Spanned::default(),
+            legacy_headers: false,
+        }
+    }
+}
+
+impl Default for LimitRefusal {
+    fn default() -> Self {
+        Self {
+            status: 429.into(),
+            headers: Dictionary::new(),
+            body: String::new(),
         }
     }
 }

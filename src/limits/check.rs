@@ -2,11 +2,15 @@
 
 use super::algorithm::{LARGEST_LIMIT, Rule};
 use super::limiter::Scope;
-use crate::config::{self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore, Span, Spanned};
+use crate::config::{
+    self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore, Period, Span, Spanned,
+};
 
 /// Shortest and longest windows, in microseconds.
 const SHORTEST_WINDOW: u64 = 100_000;
 const LONGEST_WINDOW: u64 = 86_400_000_000;
+/// The most that clients are put off at random.
+const LONGEST_JITTER: Period = Period::seconds(3600);
 
 /// Whether the numbers of a limit are in range; what is not is reported.
 pub(super) fn check_numbers(
@@ -47,6 +51,16 @@ pub(super) fn check_numbers(
                 .help(format!("bursts are 1 to {LARGEST_LIMIT}"));
             is_sound = false;
         }
+    }
+    if limit.retry_jitter.value > LONGEST_JITTER {
+        let jitter = &limit.retry_jitter;
+        diagnostics
+            .error(
+                jitter.span,
+                format!("a `retry_jitter` of {jitter} is out of range"),
+            )
+            .help(format!("0s to {LONGEST_JITTER}"));
+        is_sound = false;
     }
     is_sound & check_prefix(&limit.ipv6_prefix, diagnostics)
 }

@@ -78,6 +78,8 @@ pub struct RateLimits {
 pub(super) struct Limit {
     /// Of place, settings and number in the list; equal after a reload that changed none of them.
     pub(super) id: u64,
+    /// Number in the list as it is written.
+    index: usize,
     name: Box<str>,
     pub(super) rule: Rule,
     pub(super) by: Box<[KeyPart]>,
@@ -86,6 +88,9 @@ pub(super) struct Limit {
     pub(super) shared: Option<SharedLimit>,
     /// If not, it is only tried out: no client notices it.
     pub(super) is_enforced: bool,
+    /// Microseconds.
+    retry_jitter: u64,
+    has_legacy_headers: bool,
     decisions: Option<DecisionCounters>,
 }
 
@@ -149,7 +154,7 @@ impl RateLimits {
             let key = self.store.hashing.key_of(limit.id, &limit.by, source);
             let looked = self.store.look(key, &limit.rule, &limit.overflow, now);
             if let Err(refused) = looked {
-                return Verdict::Refuse(Refusal::new(number, refused));
+                return Verdict::Refuse(limit.refuse(number, refused));
             }
         }
         Verdict::Admit(Passed::default())
@@ -177,7 +182,7 @@ impl RateLimits {
                 Err(refused) => {
                     self.take_back(range.start..number.index(), source);
                     limit.count(Decision::Refused);
-                    return Verdict::Refuse(Refusal::new(number, refused));
+                    return Verdict::Refuse(limit.refuse(number, refused));
                 }
             }
         }
@@ -246,9 +251,20 @@ impl RateLimits {
         fields::state(self.name(tightest.limit), tightest)
     }
 
+    /// The requests in a window of a limit of which clients are told in legacy fields, too.
+    pub fn legacy_quota(&self, limit: LimitNumber) -> Option<u64> {
+        let limit = self.limit(limit);
+        limit.has_legacy_headers.then_some(limit.rule.limit)
+    }
+
     /// The name of a limit, as in the fields.
     pub fn name(&self, limit: LimitNumber) -> &str {
         &self.limit(limit).name
+    }
+
+    /// Which of the list as it is written a limit is.
+    pub fn index(&self, limit: LimitNumber) -> usize {
+        self.limit(limit).index
     }
 
     fn limit(&self, number: LimitNumber) -> &Limit {
@@ -305,6 +321,7 @@ impl Limit {
         );
         Some(Self {
             id: stable_hash(&identity),
+            index,
             decisions: scope.decisions.map(|decisions| decisions.of(&name)),
             name: name.into(),
             rule,
@@ -316,7 +333,14 @@ impl Limit {
             overflow: counters.local.overflow_for(window),
             shared: shared(limit, index, scope),
             is_enforced: limit.enforce,
+            retry_jitter: u64::try_from(limit.retry_jitter.0.as_micros()).unwrap_or(0),
+            has_legacy_headers: limit.legacy_headers,
         })
+    }
+
+    pub(super) fn refuse(&self, number: LimitNumber, refused: Refused) -> Refusal {
+        let put_off = fastrand::u64(0..=self.retry_jitter);
+        Refusal::new(number, refused, put_off)
     }
 
     pub(super) fn count(&self, decision: Decision) {
@@ -632,11 +656,34 @@ mod tests {
     }
 
     #[test]
+    fn clients_are_put_off_at_random_and_never_too_early() {
+        let store = Counters::local(1000);
+        let jittery = config::RateLimit {
+            retry_jitter: Period::seconds(5).into(),
+            ..limit(1, 60, LimitKey::ClientIp)
+        };
+        let limits = compile(vec![jittery], "top", &store);
+        let now = Instant::now();
+        let _ = limits.decide_all(now, &client(1));
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..1000 {
+            let Verdict::Refuse(refusal) = limits.decide_all(now, &client(1)) else {
+                unreachable!("one was admitted")
+            };
+            assert_eq!(refusal.tightest.reset, 60);
+            seen.insert(refusal.retry_after.unwrap());
+        }
+        assert!(seen.iter().all(|wait| (60..=65).contains(wait)), "{seen:?}");
+        assert!(seen.len() > 3, "{seen:?}");
+    }
+
+    #[test]
     fn every_mistake_is_reported() {
         let store = Counters::local(1000);
         let mut wrong = limit(0, 0, LimitKey::Claim("sub".into()));
         wrong.burst = Some(5.into());
         wrong.ipv6_prefix = 129.into();
+        wrong.retry_jitter = Period::seconds(3601).into();
         let mut diagnostics = Diagnostics::default();
         let scope = Scope {
             has_identity: false,
@@ -645,6 +692,6 @@ mod tests {
         assert!(
             RateLimits::compile(&OneOrMany(vec![wrong]), scope, &store, &mut diagnostics).is_none()
         );
-        assert_eq!(diagnostics.as_slice().len(), 5);
+        assert_eq!(diagnostics.as_slice().len(), 6);
     }
 }

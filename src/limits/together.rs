@@ -8,7 +8,7 @@ use super::algorithm::{Admitted, Refused};
 use super::key::KeySource;
 use super::limiter::{Limit, Phase, RateLimits};
 use super::shared::{Candidate, Shared, SharedKey, SharedLimit, Word, part_of, uncounted};
-use super::verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};
+use super::verdict::{LimitNumber, Passed, Tightest, Verdict};
 use crate::config::{LimitMode, OnStoreFailure};
 use crate::telemetry::Decision;
 
@@ -270,7 +270,8 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 }
             }
         }
-        self.limit(number).count(Decision::Refused);
-        Verdict::Refuse(Refusal::new(number, refused))
+        let limit = self.limit(number);
+        limit.count(Decision::Refused);
+        Verdict::Refuse(limit.refuse(number, refused))
     }
 }

@@ -22,7 +22,8 @@ pub struct Tightest {
 pub struct Refusal {
     /// The limit that refuses.
     pub tightest: Tightest,
-    /// Whole seconds until the request may be admitted; `None` if it costs more than there ever is.
+    /// Whole seconds until the request may be admitted, and what the limit puts clients off at random;
+    /// `None` if it costs more than there ever is.
     pub retry_after: Option<u64>,
 }
 
@@ -65,16 +66,15 @@ impl Tightest {
 }
 
 impl Refusal {
-    /// The refusal of a limit.
-    pub(super) fn new(limit: LimitNumber, refused: Refused) -> Self {
-        let retry_after = refused.retry.map(seconds);
+    /// The refusal of a limit that puts the client off by so many microseconds more than it has to.
+    pub(super) fn new(limit: LimitNumber, refused: Refused, put_off: u64) -> Self {
         Self {
             tightest: Tightest {
                 limit,
                 remaining: refused.remaining,
-                reset: retry_after.unwrap_or_default(),
+                reset: refused.retry.map(seconds).unwrap_or_default(),
             },
-            retry_after,
+            retry_after: refused.retry.map(|retry| seconds(retry + put_off)),
         }
     }
 }

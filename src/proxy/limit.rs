@@ -3,18 +3,21 @@
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::reply::Reply;
 use crate::auth::Identity;
 use crate::limits::{KeySource, LimitNumber, Phase, RateLimits, Tightest, Verdict};
-use crate::snapshot::Route;
+use crate::snapshot::{Limits, Route};
 use crate::telemetry::Flag;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// The limit that is nearest to refusing.
 #[derive(Debug, Clone, Copy)]
@@ -49,10 +52,11 @@ pub(super) async fn before_authentication(
         return Ok(());
     };
     let facts = Facts::of(request, route, context);
+    let rates = &limits.rates;
     let phase = Phase::BeforeAuthentication;
-    let verdict = match limits.is_shared() {
-        false => limits.decide(phase, context.arrived, &facts),
-        true => limits.decide_shared(phase, context.arrived, &facts).await,
+    let verdict = match rates.is_shared() {
+        false => rates.decide(phase, context.arrived, &facts),
+        true => rates.decide_shared(phase, context.arrived, &facts).await,
     };
     let decision = judge(verdict, limits, false);
     note(decision, context)
@@ -66,16 +70,18 @@ pub(super) async fn after_authentication(
 ) -> Result<(), Box<Reply>> {
     let facts = Facts::of(request, route, context);
     let decision = if let Some(limits) = of_consumer(context) {
-        let verdict = match limits.is_shared() {
-            false => limits.decide_all(context.arrived, &facts),
-            true => limits.decide_all_shared(context.arrived, &facts).await,
+        let rates = &limits.rates;
+        let verdict = match rates.is_shared() {
+            false => rates.decide_all(context.arrived, &facts),
+            true => rates.decide_all_shared(context.arrived, &facts).await,
         };
         judge(verdict, limits, true)
     } else if let Some(limits) = &route.policies.limits {
+        let rates = &limits.rates;
         let phase = Phase::AfterAuthentication;
-        let verdict = match limits.is_shared() {
-            false => limits.decide(phase, context.arrived, &facts),
-            true => limits.decide_shared(phase, context.arrived, &facts).await,
+        let verdict = match rates.is_shared() {
+            false => rates.decide(phase, context.arrived, &facts),
+            true => rates.decide_shared(phase, context.arrived, &facts).await,
         };
         judge(verdict, limits, false)
     } else {
@@ -85,12 +91,12 @@ pub(super) async fn after_authentication(
 }
 
 /// The limits of the consumer's own, if one comes that has some.
-fn of_consumer(context: &Context) -> Option<&RateLimits> {
+fn of_consumer(context: &Context) -> Option<&Limits> {
     let consumer = context.snapshot.consumer(context.identity.as_deref())?;
     consumer.limits.as_deref()
 }
 
-fn judge(verdict: Verdict, limits: &RateLimits, is_of_consumer: bool) -> Decision {
+fn judge(verdict: Verdict, limits: &Limits, is_of_consumer: bool) -> Decision {
     let nearest = |tightest| Nearest {
         is_of_consumer,
         tightest,
@@ -107,16 +113,8 @@ fn judge(verdict: Verdict, limits: &RateLimits, is_of_consumer: bool) -> Decisio
         },
         Verdict::Refuse(refusal) => {
             let limit = refusal.tightest.limit;
-            let name = limits.name(limit);
-            let reply = match refusal.retry_after {
-                Some(seconds) => Reply::rate_limited(format!(
-                    "the limit `{name}` is spent: try again in {seconds} s"
-                ))
-                .with(header::RETRY_AFTER, HeaderValue::from(seconds)),
-                None => Reply::rate_limited(format!(
-                    "one request here costs more than the limit `{name}` ever allows"
-                )),
-            };
+            let name = limits.rates.name(limit);
+            let reply = Reply::over_limit(name, refusal.retry_after, limits.refusal(limit));
             Decision {
                 nearest: Some(nearest(refusal.tightest)),
                 noted: Some(noted(limit)),
@@ -154,13 +152,13 @@ pub(super) fn noted(context: &Context) -> Option<&str> {
         true => of_consumer(context)?,
         false => context.route()?.policies.limits.as_deref()?,
     };
-    Some(limits.name(noted.limit))
+    Some(limits.rates.name(noted.limit))
 }
 
 /// Tells the client of the limits in force, and of the nearest one.
-pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
-    let of_route = route.policies.limits.as_deref();
-    let of_consumer = of_consumer(context);
+pub(super) fn tell(status: StatusCode, response: &mut HeaderMap, route: &Route, context: &Context) {
+    let of_route = route.policies.limits.as_deref().map(|it| &it.rates);
+    let of_consumer = of_consumer(context).map(|it| &it.rates);
     let policies = match (of_route, of_consumer) {
         (None, None) => return,
         (Some(rates), None) => [rates.policy(), None],
@@ -184,7 +182,27 @@ pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
         false => of_route,
     };
     if let Some(rates) = rates {
-        response.insert(RATE_LIMIT, rates.state(&nearest.tightest));
+        tell_nearest(status, response, rates, &nearest.tightest);
+    }
+}
+
+fn tell_nearest(
+    status: StatusCode,
+    response: &mut HeaderMap,
+    rates: &RateLimits,
+    tightest: &Tightest,
+) {
+    let is_followed = status.is_redirection() && status != StatusCode::NOT_MODIFIED;
+    if is_followed && tightest.remaining == 0 {
+        // The client would wait before it follows.
+        response.remove(RATE_LIMIT);
+        return;
+    }
+    response.insert(RATE_LIMIT, rates.state(tightest));
+    if let Some(quota) = rates.legacy_quota(tightest.limit) {
+        response.insert(LEGACY_LIMIT, HeaderValue::from(quota));
+        response.insert(LEGACY_REMAINING, HeaderValue::from(tightest.remaining));
+        response.insert(LEGACY_RESET, HeaderValue::from(tightest.reset));
     }
 }
 

@@ -46,11 +46,16 @@ pub(super) async fn admit(
 }
 
 /// What responses say on their way back, whoever gave them.
-pub(super) fn decorate(request: &HeaderMap, response: &mut HeaderMap, context: &Context) {
+pub(super) fn decorate(
+    request: &HeaderMap,
+    status: StatusCode,
+    response: &mut HeaderMap,
+    context: &Context,
+) {
     tell(response, context);
     let route = context.route();
     if let Some(route) = route {
-        limit::tell(response, route, context);
+        limit::tell(status, response, route, context);
         concurrency::tell(response, route, context);
         if let Some(cors) = &route.policies.cors {
             cors.apply(request, context.preflight, response);

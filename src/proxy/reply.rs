@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use serde::Serialize;
 
 use crate::telemetry::Flag;
+use crate::traffic::Respond;
 
 /// Tells the gateway's own answers from a backend's (RFC 9209).
 pub(super) const PROXY_STATUS: HeaderName = HeaderName::from_static("proxy-status");
@@ -39,14 +40,21 @@ pub(super) enum Body {
 /// What went wrong (RFC 9457).
 #[derive(Debug)]
 pub(super) struct Problem {
-    /// A stable URI of the kind of problem.
-    pub(super) kind: &'static str,
-    /// The kind in words.
-    pub(super) title: &'static str,
+    kind: &'static Kind,
     /// This occurrence in words, for the client's developer. Never holds what the client sent.
-    pub(super) detail: Cow<'static, str>,
+    detail: Cow<'static, str>,
+    /// The limit that is spent, by its name in `RateLimit-Policy`.
+    violated: Option<Box<str>>,
+}
+
+/// What goes wrong in the same way again and again.
+#[derive(Debug)]
+struct Kind {
+    /// A stable name of it.
+    uri: &'static str,
+    title: &'static str,
     /// The error type of RFC 9209 §2.3, for `Proxy-Status`.
-    pub(super) proxy_error: Option<&'static str>,
+    proxy_error: Option<&'static str>,
 }
 
 /// A problem as it is written (RFC 9457 §3.1).
@@ -58,6 +66,9 @@ struct Document<'p> {
     status: u16,
     detail: &'p str,
     instance: &'p str,
+    /// An extension of draft-ietf-httpapi-ratelimit-headers-10, §5.1.1.
+    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
+    violated: Option<[&'p str; 1]>,
 }
 
 impl Reply {
@@ -89,6 +100,38 @@ impl Reply {
 }
 
 impl Reply {
+    /// The refusal of a limit, in the problem document by the name that `RateLimit-Policy` has for it, or
+    /// with the answer that is configured instead.
+    pub(super) fn over_limit(
+        name: &str,
+        retry_after: Option<u64>,
+        instead: Option<&Respond>,
+    ) -> Self {
+        let reply = match instead {
+            None => {
+                let detail = match retry_after {
+                    Some(wait) => format!("the limit `{name}` is spent: try again in {wait} s"),
+                    None => format!("one request costs more than the limit `{name}` ever allows"),
+                };
+                let mut reply = Self::rate_limited(detail);
+                if let Body::Problem(problem) = &mut reply.body {
+                    problem.violated = Some(name.into());
+                }
+                reply
+            }
+            Some(answer) => {
+                let mut reply = Self::bare(answer.status, Flag::RateLimited);
+                reply.headers.extend(answer.headers.iter().cloned());
+                reply.body = Body::Fixed(answer.body.clone());
+                reply.with(PROXY_STATUS, DENIED)
+            }
+        };
+        match retry_after {
+            Some(wait) => reply.with(header::RETRY_AFTER, HeaderValue::from(wait)),
+            None => reply,
+        }
+    }
+
     /// The refusal of another service that decides, of which a client sees its status and these fields.
     /// Without a body of its own it has one that says what it is.
     pub(super) fn refused_elsewhere(
@@ -125,11 +168,11 @@ macro_rules! problems {
         impl Reply {
             $($(#[$doc])*
             pub(super) fn $name(detail: impl Into<Cow<'static, str>>) -> Self {
+                const KIND: Kind = Kind { uri: $kind, title: $title, proxy_error: $proxy_error };
                 Self::problem(StatusCode::$status, Flag::$flag, Problem {
-                    kind: $kind,
-                    title: $title,
+                    kind: &KIND,
                     detail: detail.into(),
-                    proxy_error: $proxy_error,
+                    violated: None,
                 })
             })*
         }
@@ -199,7 +242,7 @@ impl Problem {
             let text = format!(
                 "{} {}: {} (request {id})\n",
                 status.as_u16(),
-                self.title,
+                self.kind.title,
                 self.detail
             );
             return (
@@ -208,11 +251,12 @@ impl Problem {
             );
         }
         let document = Document {
-            kind: self.kind,
-            title: self.title,
+            kind: self.kind.uri,
+            title: self.kind.title,
             status: status.as_u16(),
             detail: &self.detail,
             instance: id,
+            violated: self.violated.as_deref().map(|policy| [policy]),
         };
         (
             // Texts and a number can't fail to be written.
@@ -223,7 +267,7 @@ impl Problem {
 
     /// The `Proxy-Status` member (RFC 9209) that tells this answer from a backend's.
     pub(super) fn proxy_status(&self) -> Option<HeaderValue> {
-        let error = self.proxy_error?;
+        let error = self.kind.proxy_error?;
         HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; error={error}"))).ok()
     }
 }

@@ -36,7 +36,8 @@ pub(super) fn prepare(request: &RequestHeader, response: &mut ResponseHeader, co
     let reason = reason.map(str::to_owned);
     let mut parts: Parts = std::mem::replace(response, empty()).into();
     remove_hop_by_hop(parts.status, &mut parts.headers);
-    pipeline::decorate(&request.headers, &mut parts.headers, context);
+    let headers = &mut parts.headers;
+    pipeline::decorate(&request.headers, parts.status, headers, context);
     fallback::mark(&mut parts.headers, context);
     pipeline::edit(request, &mut parts.headers, context);
     *response = ResponseHeader::from(parts);

@@ -46,7 +46,8 @@ pub(super) async fn send(
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
-    pipeline::decorate(&session.req_header().headers, &mut parts.headers, context);
+    let asked = &session.req_header().headers;
+    pipeline::decorate(asked, parts.status, &mut parts.headers, context);
     pipeline::mark_own(&reply, &mut parts.headers);
     pipeline::edit(session.req_header(), &mut parts.headers, context);
     let response = ResponseHeader::from(parts);

@@ -3,17 +3,18 @@
 use std::sync::Arc;
 
 use super::State;
+use super::limits::Limits;
 use crate::config::{
     self, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
 };
-use crate::limits::{ConcurrencyLimits, Counters, RateLimits, Scope};
+use crate::limits::{ConcurrencyLimits, Counters, Scope};
 use crate::telemetry::RequestCounters;
 
 /// What is particular to a consumer.
 #[derive(Debug)]
 pub struct ConsumerPolicy {
     /// Its own limits, or those of the first of its groups that has some.
-    pub limits: Option<Arc<RateLimits>>,
+    pub limits: Option<Arc<Limits>>,
     /// How many of its requests may be under way at once, by the same rule.
     pub concurrency: Option<Arc<ConcurrencyLimits>>,
     /// Its requests.
@@ -25,7 +26,7 @@ type Counting<'c> = (&'c State, &'c Counters);
 
 /// What a consumer or a group says itself.
 struct Own {
-    limits: Option<Arc<RateLimits>>,
+    limits: Option<Arc<Limits>>,
     concurrency: Option<Arc<ConcurrencyLimits>>,
 }
 
@@ -112,7 +113,7 @@ impl Written<'_> {
                 for limit in &mut section.0 {
                     count_as_one(&mut limit.by);
                 }
-                let limits = RateLimits::compile(&section, scope, counters, diagnostics);
+                let limits = Limits::compile(&section, scope, counters, diagnostics);
                 limits.map(Arc::new)
             }),
             concurrency: self.concurrency_limit.as_ref().and_then(|section| {

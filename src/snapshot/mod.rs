@@ -15,6 +15,7 @@ mod explain;
 mod failures;
 mod fallback;
 mod geoip;
+mod limits;
 mod matching;
 mod own;
 mod policies;
@@ -35,13 +36,14 @@ pub use consumers::ConsumerPolicy;
 pub use explain::{Decision, Explanation, PolicyLine, explain};
 pub use failures::AuthFailures;
 pub use fallback::{Fallback, Instead};
+pub use limits::Limits;
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::{Identity, KeySets, Provider, Workbenches};
-use crate::limits::{self, Shared};
+use crate::limits::{InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::{ConsumerRequests, LimitDecisions};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
@@ -77,9 +79,9 @@ pub struct Snapshot {
 #[derive(Debug, Clone)]
 pub struct State {
     /// The counts of all rate limits.
-    pub limits: Arc<limits::Store>,
+    pub limits: Arc<crate::limits::Store>,
     /// The requests under way that concurrency limits count.
-    pub in_flight: Arc<limits::InFlight>,
+    pub in_flight: Arc<InFlight>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
     /// Where costly credentials are verified.
@@ -95,7 +97,7 @@ impl State {
     pub fn new(config: &crate::config::Config) -> Self {
         let keys = settings::rate_limit_keys(config);
         Self {
-            limits: Arc::new(limits::Store::new(keys)),
+            limits: Arc::new(crate::limits::Store::new(keys)),
             in_flight: Arc::default(),
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),

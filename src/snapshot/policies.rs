@@ -6,12 +6,13 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::fallback::Fallback;
+use super::limits::Limits;
 use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
 use crate::config::{
     self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Policy, Priority,
     RateLimit, RouteFields, Span, Spanned, Toggle,
 };
-use crate::limits::{ConcurrencyLimits, Counters, InFlight, RateLimits, Scope};
+use crate::limits::{ConcurrencyLimits, Counters, InFlight, Scope};
 use crate::telemetry::LimitDecisions;
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
@@ -25,7 +26,7 @@ pub struct Policies {
     /// Which addresses may come in.
     pub access: Slot<Access>,
     /// How many requests may come.
-    pub limits: Slot<RateLimits>,
+    pub limits: Slot<Limits>,
     /// How many requests may be under way at once.
     pub concurrency: Slot<ConcurrencyLimits>,
     /// Who may come in.
@@ -198,7 +199,7 @@ impl Policies {
                     .help("write `rate_limit: off` for no limit");
                 return None;
             }
-            RateLimits::compile(limits, scope, surroundings.counters, diagnostics)
+            Limits::compile(limits, scope, surroundings.counters, diagnostics)
         });
         let concurrency = inherit(
             written.concurrency_limit,
