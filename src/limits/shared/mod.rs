@@ -13,8 +13,12 @@ mod digest;
 mod health;
 mod lease;
 mod link;
+#[cfg(test)]
+mod model;
 mod script;
 mod settings;
+#[cfg(test)]
+mod simulation;
 mod work;
 
 use std::path::Path;

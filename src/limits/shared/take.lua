@@ -19,14 +19,15 @@ local function numbers(text)
   return tonumber(a), tonumber(b), tonumber(c)
 end
 
+-- The key is dropped a second late: the server's idea of when it expires is not as fine as ours.
 local function store(key, text, micros)
-  redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil(micros / 1000) + 1))
+  redis.call('SET', key, text, 'PX', string.format('%.0f', math.ceil(micros / 1000) + 1000))
 end
 
 -- A window with an end, that the key's first request begins.
 local function fixed(key, limit, length, back, owed)
   local ends, count = numbers(redis.call('GET', key))
-  if not ends or now >= ends then
+  if not ends or now >= ends or count == 0 then
     ends, count, back = now + length, 0, 0
   end
   count = math.max(0, count - back) + owed
