@@ -7,7 +7,7 @@ use super::secret::Secret;
 use super::source::Spanned;
 use super::units::Period;
 
-/// A Redis or Valkey server, version 5 or newer, whose counts several gateways share. Exactly one of `url`,
+/// A Redis or Valkey server, version 6 or newer, whose counts several gateways share. Exactly one of `url`,
 /// `sentinel` and `cluster` is given.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -33,7 +33,7 @@ pub struct Redis {
     /// What all keys begin with, so that fleets with different configurations can use one server. Default
     /// `tollgate`.
     pub key_prefix: Spanned<String>,
-    /// Keys that this gateway may hold leases of at the same time; 85 bytes each. Default 65536. Requests
+    /// Keys that this gateway may hold leases of at the same time; 100 bytes each. Default 65536. Requests
     /// of more keys ask the store one by one.
     pub leases: Spanned<usize>,
 }
