@@ -1,7 +1,10 @@
 //! What the way of a request is said not to allocate, it does not.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
 
+use std::borrow::Cow;
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use allocation_counter::measure;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -10,7 +13,8 @@ use serde_json::json;
 use tollgate::auth::{
     Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
 };
-use tollgate::config::{Diagnostics, Source, parse};
+use tollgate::config::{Diagnostics, Source, Toggle, parse};
+use tollgate::limits::{ConcurrencyLimits, Held, Holding, KeySource, Scope};
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -75,6 +79,49 @@ fn a_remembered_credential_costs_no_allocation() {
     let name = HeaderName::from_static("x-api-key");
     assert_eq!(allocations(&keys, name.clone(), "key-acme"), (0, true));
     assert_eq!(allocations(&keys, name, "guess"), (0, false));
+}
+
+struct Client;
+
+impl KeySource for Client {
+    fn client_ip(&self) -> IpAddr {
+        IpAddr::from([192, 0, 2, 1])
+    }
+    fn header(&self, _: &HeaderName) -> Option<&[u8]> {
+        None
+    }
+    fn claim(&self, _: &str) -> Option<Cow<'_, [u8]>> {
+        None
+    }
+    fn consumer(&self) -> Option<(&str, &str)> {
+        None
+    }
+    fn route(&self) -> u64 {
+        0
+    }
+}
+
+#[test]
+fn a_place_under_a_concurrency_limit_costs_no_allocation() {
+    let text = "concurrency_limit: { limit: 2 }";
+    let loaded = parse(Source::new("t.yaml", text), &|_| None);
+    let Some(Toggle::On(section)) = loaded.config.concurrency_limit.as_deref() else {
+        panic!("{:?}", loaded.diagnostics)
+    };
+    let scope = Scope {
+        identity: "top",
+        name: "global",
+        has_identity: false,
+        decisions: None,
+    };
+    let in_flight = Arc::default();
+    let diagnostics = &mut Diagnostics::default();
+    let limits = ConcurrencyLimits::compile(section, scope, &in_flight, diagnostics).unwrap();
+    let counted = measure(|| {
+        let mut held = Held::default();
+        limits.enter(Holding::All, &Client, &mut held);
+    });
+    assert_eq!(counted.count_total, 0);
 }
 
 #[test]

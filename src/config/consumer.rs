@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::bandwidth_limit::BandwidthLimit;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::rate_limit::RateLimit;
 use super::shape::{Dictionary, OneOrMany};
@@ -23,6 +24,9 @@ pub struct Consumer {
     /// How many of its requests may be under way at once, in place of those limits of routes that count
     /// by who comes. Default: as the first of its groups says that says something.
     pub concurrency_limit: Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
+    /// How fast the bodies of its requests and their answers pass, in place of what routes say. Default:
+    /// as the first of its groups says that says something.
+    pub bandwidth_limit: Option<Spanned<BandwidthLimit>>,
 }
 
 /// What consumers of a group have in common.
@@ -33,4 +37,6 @@ pub struct ConsumerGroup {
     pub rate_limit: Option<Spanned<OneOrMany<RateLimit>>>,
     /// How many requests of each consumer in it may be under way at once, unless that says so itself.
     pub concurrency_limit: Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
+    /// How fast the bodies of each consumer in it pass, unless that says so itself.
+    pub bandwidth_limit: Option<Spanned<BandwidthLimit>>,
 }

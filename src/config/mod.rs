@@ -4,6 +4,7 @@
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
 mod auth;
+mod bandwidth_limit;
 mod concurrency_limit;
 mod consumer;
 mod country;
@@ -37,6 +38,7 @@ pub use auth::{
     AuthRuleFields, AuthWay, AuthWayFields, Basic, CertificateName, ClientCertificate, ForwardAuth,
     Jwt, JwtAlgorithm, JwtKeys, OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
 };
+pub use bandwidth_limit::{BandwidthKey, BandwidthLimit};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};
@@ -67,4 +69,4 @@ pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFie
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};
-pub use units::{ByteSize, Period, Share};
+pub use units::{ByteRate, ByteSize, Period, Share};

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
+use super::bandwidth_limit::BandwidthLimit;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
@@ -58,6 +59,8 @@ pub struct Config {
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
     /// How many requests of a client may be under way at once, on all routes.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
+    /// How fast bodies pass, on all routes.
+    pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on all routes.
     pub auth: Policy<AuthRule>,
     /// How long upstreams may take, on all routes.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::bandwidth_limit::BandwidthLimit;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
@@ -65,6 +66,8 @@ pub struct RouteFields {
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
     /// How many requests of a client may be under way at once.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
+    /// How fast bodies pass.
+    pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in.
     pub auth: Policy<AuthRule>,
     /// How long the upstream may take.

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
+use super::bandwidth_limit::BandwidthLimit;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::health::HealthCheck;
@@ -50,6 +51,8 @@ pub struct Service {
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
     /// How many requests of a client may be under way at once, on this service's routes.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
+    /// How fast bodies pass, on this service's routes.
+    pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on this service's routes.
     pub auth: Policy<AuthRule>,
     /// How long this service's upstreams may take.

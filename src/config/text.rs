@@ -7,6 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
 
 use super::auth::TokenPlace;
+use super::bandwidth_limit::BandwidthKey;
 use super::country::Country;
 use super::diagnostic::nearest;
 use super::fallback::FallbackOn;
@@ -15,7 +16,7 @@ use super::resilience::{HedgeAfter, RetryOn};
 use super::root::{NameServer, Network, Threads};
 use super::security::SecurityPreset;
 use super::service::{HashKey, HostHeader, LoadBalancing};
-use super::units::{ByteSize, Period, Share};
+use super::units::{ByteRate, ByteSize, Period, Share};
 
 /// Where name servers listen.
 const DNS_PORT: u16 = 53;
@@ -62,6 +63,9 @@ read_from_text!(Period, "a duration such as `30s`", {
 read_from_text!(ByteSize, "a size such as `64KiB`", {
     "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?(B|kB|MB|GB|KiB|MiB|GiB|TiB))$"
 });
+read_from_text!(ByteRate, "bytes a second such as `10MiB/s`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?(B|kB|MB|GB|KiB|MiB|GiB|TiB)/s)$"
+});
 read_from_text!(Share, "a share such as `20%`", {
     "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?%)$"
 });
@@ -90,6 +94,9 @@ read_from_text!(Country, "a country such as `DE`", {
 read_from_text!(NameServer, "the address of a name server", { "type": "string" });
 read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
     "type": "string", "pattern": r"^(.*\$\{.*|client_ip|consumer|route|everyone|(header|claim):.+)$"
+});
+read_from_text!(BandwidthKey, "what shares it, such as `client_ip`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|request|client_ip|consumer|route|everyone|(header|claim):.+)$"
 });
 read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
     "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
@@ -200,8 +207,22 @@ fn field_name(name: &str) -> Result<String, String> {
 }
 
 impl LimitKey {
+    const WORDS: [&str; 6] = [
+        "client_ip",
+        "consumer",
+        "route",
+        "everyone",
+        "header:NAME",
+        "claim:NAME",
+    ];
+
     fn parse(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
+        Self::find(text).unwrap_or_else(|| Err(unknown(text, &Self::WORDS)))
+    }
+
+    /// `None` if it is no key at all.
+    fn find(text: &str) -> Option<Result<Self, String>> {
+        Some(match text.split_once(':') {
             Some(("header", name)) => field_name(name).map(Self::Header),
             Some(("claim", name)) if !name.is_empty() => Ok(Self::Claim(name.to_owned())),
             _ => match text {
@@ -209,18 +230,23 @@ impl LimitKey {
                 "consumer" => Ok(Self::Consumer),
                 "route" => Ok(Self::Route),
                 "everyone" => Ok(Self::Everyone),
-                _ => Err(unknown(
-                    text,
-                    &[
-                        "client_ip",
-                        "consumer",
-                        "route",
-                        "everyone",
-                        "header:NAME",
-                        "claim:NAME",
-                    ],
-                )),
+                _ => return None,
             },
+        })
+    }
+}
+
+impl BandwidthKey {
+    fn parse(text: &str) -> Result<Self, String> {
+        if text == "request" {
+            return Ok(Self::Request);
+        }
+        match LimitKey::find(text) {
+            Some(key) => key.map(Self::Of),
+            None => Err(unknown(
+                text,
+                &[&["request"], &LimitKey::WORDS[..]].concat(),
+            )),
         }
     }
 }

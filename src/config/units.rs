@@ -12,6 +12,10 @@ pub struct Period(pub Duration);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct ByteSize(pub u64);
 
+/// Bytes a second, written `10MiB/s`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct ByteRate(pub u64);
+
 /// A share of a whole, written `20%`. Whole percents, 0 to 100.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share(pub u8);
@@ -136,6 +140,26 @@ impl ByteSize {
     }
 }
 
+impl ByteRate {
+    /// Reads `10MiB/s` and the like.
+    ///
+    /// # Errors
+    /// What is wrong and what would be right, as one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let Some(size) = text.trim().strip_suffix("/s") else {
+            return Err(format!(
+                "`{text}` is not a rate: expected bytes a second, such as `10MiB/s`"
+            ));
+        };
+        if !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(format!(
+                "a rate needs a unit: `{size}B/s` for bytes, `{size}KiB/s` or `{size}MiB/s`"
+            ));
+        }
+        ByteSize::parse(size).map(|size| Self(size.0))
+    }
+}
+
 impl Share {
     /// Reads `20%` and the like.
     ///
@@ -197,6 +221,18 @@ impl fmt::Display for ByteSize {
     }
 }
 
+impl fmt::Display for ByteRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/s", ByteSize(self.0))
+    }
+}
+
+impl fmt::Debug for ByteRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Debug for Period {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -223,6 +259,15 @@ mod tests {
             Ok(Period(Duration::from_millis(250)))
         );
         assert_eq!(ByteSize::parse("64KiB"), Ok(ByteSize(65536)));
+    }
+
+    #[test]
+    fn a_rate_is_a_size_a_second() {
+        assert_eq!(ByteRate::parse("10MiB/s"), Ok(ByteRate(10 << 20)));
+        assert_eq!(ByteRate::parse("64 kB/s"), Ok(ByteRate(64_000)));
+        for text in ["10MiB", "10", "10/s", "/s", "10Mbit/s", "-1B/s", "10MiB/m"] {
+            assert!(ByteRate::parse(text).is_err(), "{text}");
+        }
     }
 
     #[test]
@@ -273,12 +318,14 @@ mod tests {
             let period = Period(Duration::from_millis(ms));
             prop_assert_eq!(Period::parse(&period.to_string()), Ok(period));
             prop_assert_eq!(ByteSize::parse(&ByteSize(bytes).to_string()), Ok(ByteSize(bytes)));
+            prop_assert_eq!(ByteRate::parse(&ByteRate(bytes).to_string()), Ok(ByteRate(bytes)));
         }
 
         #[test]
         fn no_text_panics(text in ".*") {
             let _ = Period::parse(&text);
             let _ = ByteSize::parse(&text);
+            let _ = ByteRate::parse(&text);
         }
     }
 }

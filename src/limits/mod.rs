@@ -1,10 +1,12 @@
-//! Limits: how many requests a client may make, how many of them at once, and what it is told when it
-//! has made them.
+//! Limits: how many requests a client may make, how many of them at once, how fast their bodies pass,
+//! and what it is told of them.
 //!
 //! Counting is exact, in a table of bounded size; when the table is full a sketch counts on, never
 //! too generously. Who the client is comes in through [`KeySource`]; nothing here knows of a proxy.
 
 mod algorithm;
+mod bandwidth;
+mod buckets;
 mod check;
 mod concurrency;
 mod fields;
@@ -19,6 +21,8 @@ mod table;
 mod together;
 mod verdict;
 
+pub use bandwidth::{BandwidthLimit, Flow, Flows};
+pub use buckets::Buckets;
 pub use concurrency::{ConcurrencyLimits, Entry, Held, Holding};
 pub use in_flight::InFlight;
 pub use key::KeySource;

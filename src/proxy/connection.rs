@@ -13,8 +13,8 @@ use pingora::apps::ReusedHttpStream;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
-/// No connection to a backend that could be cut.
-const NO_UPSTREAM: RawFd = -1;
+/// No socket.
+const NONE: RawFd = -1;
 
 /// What is late when a deadline passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +39,9 @@ pub struct Connection {
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
     awaited: AtomicU8,
+    /// Until when the gateway itself waits, in milliseconds after `opened`; 0 if it does not.
+    paused: AtomicU64,
+    client: RawFd,
     upstream: AtomicI32,
     is_late: AtomicBool,
     memo: Mutex<ForwardingMemo>,
@@ -54,8 +57,8 @@ pub(super) struct ForwardingMemo {
 }
 
 impl Connection {
-    /// A connection from `peer`, opened now. Peers on Unix sockets count as the local host.
-    pub fn new(peer: Option<IpAddr>) -> Self {
+    /// A connection from `peer` on this socket, opened now. Peers on Unix sockets count as the local host.
+    pub fn new(peer: Option<IpAddr>, client: RawFd) -> Self {
         let peer = peer
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST))
             .to_canonical();
@@ -66,7 +69,9 @@ impl Connection {
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
-            upstream: AtomicI32::new(NO_UPSTREAM),
+            paused: AtomicU64::new(0),
+            client,
+            upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
             memo: Mutex::default(),
             kept: Mutex::default(),
@@ -77,7 +82,7 @@ impl Connection {
     pub fn own() -> Self {
         Self {
             is_own: true,
-            ..Self::new(None)
+            ..Self::new(None, NONE)
         }
     }
 
@@ -128,6 +133,33 @@ impl Connection {
         self.set_deadline(limit.map(|limit| since_opened + limit));
     }
 
+    /// Nothing is done for the client for so long, unless it goes away. What is awaited of others may come
+    /// as much later.
+    pub(super) fn pause(&self, wait: Duration) {
+        let wait = millis(wait) + 1;
+        let until = millis(self.opened.elapsed()).saturating_add(wait);
+        self.paused.store(until, Ordering::Relaxed);
+        let deadline = self.deadline.load(Ordering::Relaxed);
+        self.deadline
+            .store(deadline.saturating_add(wait), Ordering::Relaxed);
+    }
+
+    /// Until when nothing is done for the client.
+    pub(super) fn paused_until(&self) -> Option<Instant> {
+        let until = self.paused.load(Ordering::Relaxed);
+        (until > 0).then(|| self.opened + Duration::from_millis(until))
+    }
+
+    /// The pause is over.
+    pub(super) fn resume(&self) {
+        self.paused.store(0, Ordering::Relaxed);
+    }
+
+    /// The client's socket.
+    pub(super) fn client(&self) -> RawFd {
+        self.client
+    }
+
     /// A request came; what was late in the last one is forgotten.
     pub(super) fn request_came(&self) {
         self.arrived();
@@ -137,7 +169,7 @@ impl Connection {
     /// What was awaited came.
     pub(super) fn arrived(&self) {
         self.set_deadline(None);
-        self.upstream.store(NO_UPSTREAM, Ordering::Relaxed);
+        self.upstream.store(NONE, Ordering::Relaxed);
     }
 
     /// The socket to cut when the backend is late. It must be open until [`Connection::arrived`].
@@ -149,7 +181,7 @@ impl Connection {
     /// The socket of the connection to the backend, if there is one that could be cut.
     pub(super) fn upstream(&self) -> Option<RawFd> {
         let upstream = self.upstream.load(Ordering::Relaxed);
-        (upstream != NO_UPSTREAM).then_some(upstream)
+        (upstream != NONE).then_some(upstream)
     }
 
     /// The backend is late.
@@ -183,10 +215,8 @@ impl Connection {
     }
 
     fn set_deadline(&self, after_opened: Option<Duration>) {
-        let millis = after_opened.map_or(NEVER, |after| {
-            u64::try_from(after.as_millis()).unwrap_or(NEVER)
-        });
-        self.deadline.store(millis, Ordering::Relaxed);
+        let deadline = after_opened.map_or(NEVER, millis);
+        self.deadline.store(deadline, Ordering::Relaxed);
     }
 
     /// When what is awaited is late.
@@ -196,4 +226,8 @@ impl Connection {
             millis => Some(self.opened + Duration::from_millis(millis)),
         }
     }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
+use super::bandwidth::Paced;
 use super::connection::Connection;
 use super::content::Bound;
 use super::handshake::Handshake;
@@ -49,6 +50,8 @@ pub struct Context {
     pub(super) noted_limit: Option<Noted>,
     /// What it holds of concurrency limits as long as it is under way.
     pub(super) held: Held,
+    /// How fast its bodies pass, if that is limited.
+    pub(super) paced: Option<Box<Paced>>,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
     /// How long the client gives it.
@@ -139,6 +142,7 @@ impl Context {
             nearest_limit: None,
             noted_limit: None,
             held: Held::default(),
+            paced: None,
             preflight: Preflight::No,
             body_limit: None,
             client_deadline: None,

@@ -8,6 +8,7 @@ mod arrival;
 mod ask;
 mod attempt;
 mod authenticate;
+mod bandwidth;
 mod concurrency;
 mod connection;
 mod content;
@@ -223,6 +224,7 @@ impl ProxyHttp for Gateway {
             context.pending_reply = Some(pipeline::body_too_large(limit));
             return Err(Error::new_down(ErrorType::HTTPStatus(413)));
         }
+        bandwidth::receive(session.body_bytes_read(), context).await;
         content::passed(chunk.as_ref(), is_end, context)?;
         mirror::passed(chunk.as_ref(), is_end, &self.backends, context);
         if is_end {
@@ -279,14 +281,16 @@ impl ProxyHttp for Gateway {
     fn response_body_filter(
         &self,
         _session: &mut Session,
-        _chunk: &mut Option<Bytes>,
+        chunk: &mut Option<Bytes>,
         is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
-        if is_end {
+        let wait = bandwidth::wait_to_send(chunk.as_ref(), context);
+        // What has to wait is under way yet.
+        if is_end && wait.is_none() {
             concurrency::ended(context);
         }
-        Ok(None)
+        Ok(wait)
     }
 
     fn error_while_proxy(

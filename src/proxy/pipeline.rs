@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, concurrency, limit};
+use super::{arrival, bandwidth, concurrency, limit};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
@@ -42,7 +42,9 @@ pub(super) async fn admit(
     limit::after_authentication(route, request, context).await?;
     concurrency::enter(route, request, context)?;
     bound_body(route, request, context)?;
-    answer_directly(route, request, context)
+    answer_directly(route, request, context)?;
+    bandwidth::begin(route, request, context);
+    Ok(())
 }
 
 /// What responses say on their way back, whoever gave them.

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, Result};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::{attempt, concurrency, respond};
+use super::{attempt, bandwidth, concurrency, respond};
 use crate::upstream::{Answer, Outcome};
 
 /// Passes an answer on to the client as it comes, and gives it back when it was read to its end.
@@ -62,6 +62,9 @@ async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context)
         let is_end = part.is_none();
         if !is_end {
             attempt::progressed(Instant::now(), context);
+        }
+        if let Some(wait) = bandwidth::wait_to_send(part.as_ref(), context) {
+            tokio::time::sleep(wait).await;
         }
         if is_end || answer.session.response_done() {
             concurrency::ended(context);

@@ -2,7 +2,7 @@
 //!
 //! The framework times single reads and writes; what must end *as a whole* – a header that trickles
 //! in, a backend that never answers – is timed here, by one timer for the connection that fires only
-//! when something is late.
+//! when something is late. Where the gateway itself has to wait, the connection's work rests.
 
 use std::future::Future;
 use std::os::fd::RawFd;
@@ -11,12 +11,16 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
+use pingora::protocols::l4::ext::get_tcp_info;
 use tokio::time::Sleep;
 
 use super::connection::{Awaited, Connection};
 
-/// How soon a backend is looked at again whose bytes wait for the client.
+/// How soon a backend is looked at again whose bytes wait for the client, and a client that waits for the
+/// gateway.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// `TCP_ESTABLISHED` of Linux.
+const ESTABLISHED: u8 = 1;
 
 /// Runs a connection's work and holds it to the connection's deadline. Ends early when the client
 /// is late.
@@ -56,8 +60,14 @@ impl<F: Future> Future for Supervised<'_, F> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
+            if self.is_paused(context) {
+                return Poll::Pending;
+            }
             if let Poll::Ready(output) = self.work.as_mut().poll(context) {
                 return Poll::Ready(Ok(output));
+            }
+            if self.connection.paused_until().is_some() {
+                continue;
             }
             let Some(deadline) = self.connection.deadline() else {
                 self.was_idle = false;
@@ -112,6 +122,19 @@ impl<F> Supervised<'_, F> {
         timer.as_mut().poll(context).is_ready()
     }
 
+    /// Whether the work rests. The task will be woken when it no longer does.
+    fn is_paused(&mut self, context: &mut Context<'_>) -> bool {
+        while let Some(until) = self.connection.paused_until() {
+            let now = Instant::now();
+            if now >= until || is_gone(self.connection.client()) {
+                self.connection.resume();
+            } else if !self.is_over(until.min(now + LOOK_AGAIN), context) {
+                return true;
+            }
+        }
+        false
+    }
+
     /// Makes the work see the end of its connection to the backend. The work runs in this same task
     /// and has not said [`Connection::arrived`], so the socket is still its own.
     fn cut_upstream(&mut self) {
@@ -138,16 +161,23 @@ fn has_unread(socket: RawFd) -> bool {
     matches!(recv(socket, &mut [0; 1], flags), Ok(1..))
 }
 
+/// Whether the other end has closed the connection, even if something that it sent is still to be read.
+fn is_gone(socket: RawFd) -> bool {
+    get_tcp_info(socket).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
 
+    use futures_util::FutureExt;
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
     const HEADER: Duration = Duration::from_secs(3600);
+    const NOBODY: RawFd = -1;
 
     async fn pair() -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -160,7 +190,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_client_is_closed() {
-        let connection = Connection::new(None);
+        let connection = Connection::new(None, NOBODY);
         connection.await_client(Duration::from_millis(20));
         let work = std::pin::pin!(std::future::pending::<()>());
         let supervised = Supervised::new(&connection, work, HEADER);
@@ -169,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_client_that_begins_and_does_not_end_is_slow() {
-        let connection = Connection::new(None);
+        let connection = Connection::new(None, NOBODY);
         connection.await_client(Duration::from_secs(3600));
         let (mut client, mut server) = pair().await;
         let work = std::pin::pin!(async {
@@ -188,7 +218,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_late_upstream_is_cut_and_the_work_goes_on() {
-        let connection = Connection::new(None);
+        let connection = Connection::new(None, NOBODY);
         let (mut upstream, _silent_peer) = pair().await;
         let work = std::pin::pin!(async {
             connection.forwards_to(upstream.as_raw_fd());
@@ -202,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrives_in_time_is_not_cut() {
-        let connection = Connection::new(None);
+        let connection = Connection::new(None, NOBODY);
         let work = std::pin::pin!(async {
             connection.await_client(Duration::from_millis(1));
             connection.arrived();
@@ -215,5 +245,50 @@ mod tests {
         });
         let supervised = Supervised::new(&connection, work, HEADER);
         assert_eq!(supervised.await, Ok(false));
+    }
+
+    #[tokio::test]
+    async fn a_paused_connection_rests_until_its_time_is_over() {
+        let (_client, server) = pair().await;
+        let connection = Connection::new(None, server.as_raw_fd());
+        let pause = Duration::from_millis(50);
+        let begun = Instant::now();
+        connection.pause(pause);
+        let work = std::pin::pin!(async {
+            let first = begun.elapsed();
+            connection.pause(pause);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            (first, begun.elapsed())
+        });
+        let (first, second) = Supervised::new(&connection, work, HEADER).await.unwrap();
+        assert!(
+            first >= pause && second >= 2 * pause,
+            "{first:?} {second:?}"
+        );
+        assert_eq!(connection.paused_until(), None);
+    }
+
+    #[tokio::test]
+    async fn a_pause_ends_with_its_client() {
+        let (client, server) = pair().await;
+        let connection = Connection::new(None, server.as_raw_fd());
+        connection.pause(Duration::from_secs(3600));
+        let work = std::pin::pin!(std::future::ready(()));
+        let mut supervised = std::pin::pin!(Supervised::new(&connection, work, HEADER));
+        assert!(supervised.as_mut().now_or_never().is_none());
+        drop(client);
+        assert_eq!(supervised.await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn what_is_awaited_may_come_later_by_the_pause() {
+        let connection = Connection::new(None, NOBODY);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        connection.await_response(Some(deadline));
+        connection.pause(Duration::from_secs(60));
+        assert!(connection.deadline().unwrap() >= deadline + Duration::from_secs(60));
+        connection.arrived();
+        connection.pause(Duration::from_secs(60));
+        assert_eq!(connection.deadline(), None);
     }
 }

@@ -196,7 +196,7 @@ impl ServerApp for Clients {
         let peer = digest
             .as_ref()
             .and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        let connection = Arc::new(Connection::new(peer.map(|peer| peer.ip())));
+        let connection = Arc::new(Connection::new(peer.map(|peer| peer.ip()), socket));
         let mut work = std::pin::pin!(self.serve(stream, &connection, timeouts, shutdown));
         let supervised = Supervised::new(&connection, work.as_mut(), timeouts.request_header);
         if supervised.await == Err(Late::Slow) {

@@ -346,6 +346,7 @@ fn compare_route(
         "access": it => it.nearest(|place| place.access),
         "rate_limit": it => it.nearest(|place| place.rate_limit),
         "concurrency_limit": it => it.nearest(|place| place.concurrency_limit),
+        "bandwidth_limit": it => it.nearest(|place| place.bandwidth_limit),
         "cors": it => it.nearest(|place| place.cors),
         "auth": it => it.nearest(|place| place.auth),
         "security_headers": it => it.nearest(|place| place.security_headers),

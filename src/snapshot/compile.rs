@@ -61,6 +61,7 @@ pub fn compile(
             counters: &counters,
             decisions: &state.limit_decisions,
             in_flight: &state.in_flight,
+            buckets: &state.buckets,
             geoip: geoip.as_ref(),
             services: &services,
         },

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::State;
 use super::limits::Limits;
 use crate::config::{
-    self, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, RateLimit, Spanned, nearest,
+    self, BandwidthKey, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, RateLimit,
+    Spanned, nearest,
 };
-use crate::limits::{ConcurrencyLimits, Counters, Scope};
+use crate::limits::{BandwidthLimit, ConcurrencyLimits, Counters, Scope};
 use crate::telemetry::RequestCounters;
 
 /// What is particular to a consumer.
@@ -17,6 +18,8 @@ pub struct ConsumerPolicy {
     pub limits: Option<Arc<Limits>>,
     /// How many of its requests may be under way at once, by the same rule.
     pub concurrency: Option<Arc<ConcurrencyLimits>>,
+    /// How fast its bodies pass, by the same rule.
+    pub bandwidth: Option<Arc<BandwidthLimit>>,
     /// Its requests.
     pub requests: RequestCounters,
 }
@@ -28,12 +31,14 @@ type Counting<'c> = (&'c State, &'c Counters);
 struct Own {
     limits: Option<Arc<Limits>>,
     concurrency: Option<Arc<ConcurrencyLimits>>,
+    bandwidth: Option<Arc<BandwidthLimit>>,
 }
 
 /// The same as it is written.
 struct Written<'c> {
     rate_limit: &'c Option<Spanned<OneOrMany<RateLimit>>>,
     concurrency_limit: &'c Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
+    bandwidth_limit: &'c Option<Spanned<config::BandwidthLimit>>,
 }
 
 /// Compiles what is particular to each consumer, by its number.
@@ -48,6 +53,7 @@ pub(super) fn compile(
         let written = Written {
             rate_limit: &group.rate_limit,
             concurrency_limit: &group.concurrency_limit,
+            bandwidth_limit: &group.bandwidth_limit,
         };
         let identity = format!("consumer_group:{name}");
         let own = written.compile((&identity, name), counting, diagnostics);
@@ -59,6 +65,7 @@ pub(super) fn compile(
         let written = Written {
             rate_limit: &consumer.rate_limit,
             concurrency_limit: &consumer.concurrency_limit,
+            bandwidth_limit: &consumer.bandwidth_limit,
         };
         let identity = format!("consumer:{name}");
         let own = written.compile((&identity, name), counting, diagnostics);
@@ -72,6 +79,10 @@ pub(super) fn compile(
             concurrency: match &consumer.concurrency_limit {
                 Some(_) => own.concurrency,
                 None => find().find_map(|group| group.concurrency.clone()),
+            },
+            bandwidth: match &consumer.bandwidth_limit {
+                Some(_) => own.bandwidth,
+                None => find().find_map(|group| group.bandwidth.clone()),
             },
             requests: state.consumer_requests.of(name, number),
         }
@@ -111,7 +122,7 @@ impl Written<'_> {
             limits: self.rate_limit.as_ref().and_then(|section| {
                 let mut section = section_of("rate_limit", section, diagnostics)?;
                 for limit in &mut section.0 {
-                    count_as_one(&mut limit.by);
+                    count_as_one(&mut limit.by, |key| key);
                 }
                 let limits = Limits::compile(&section, scope, counters, diagnostics);
                 limits.map(Arc::new)
@@ -119,11 +130,18 @@ impl Written<'_> {
             concurrency: self.concurrency_limit.as_ref().and_then(|section| {
                 let mut section = section_of("concurrency_limit", section, diagnostics)?;
                 for limit in &mut section.0 {
-                    count_as_one(&mut limit.by);
+                    count_as_one(&mut limit.by, |key| key);
                 }
                 let in_flight = &state.in_flight;
                 let limits = ConcurrencyLimits::compile(&section, scope, in_flight, diagnostics);
                 limits.map(Arc::new)
+            }),
+            bandwidth: self.bandwidth_limit.as_ref().and_then(|section| {
+                let (span, mut section) = (section.span, section.value.clone());
+                count_as_one(&mut section.by, BandwidthKey::Of);
+                let buckets = &state.buckets;
+                let limit = BandwidthLimit::compile(&section, span, scope, buckets, diagnostics);
+                limit.map(Arc::new)
             }),
         }
     }
@@ -144,10 +162,10 @@ fn section_of<T: Clone>(
 }
 
 /// What is not written would count each address apart, whoever uses it.
-fn count_as_one(by: &mut OneOrMany<Spanned<LimitKey>>) {
+fn count_as_one<K>(by: &mut OneOrMany<Spanned<K>>, key: impl FnOnce(LimitKey) -> K) {
     let is_default = by.iter().all(|key| key.span == Default::default());
     if is_default {
-        *by = OneOrMany(vec![LimitKey::Consumer.into()]);
+        *by = OneOrMany(vec![key(LimitKey::Consumer).into()]);
     }
 }
 

@@ -146,6 +146,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         places.line("cors", source, |it| it.cors),
         places.line("auth", source, |it| it.auth),
         places.line("concurrency_limit", source, |it| it.concurrency_limit),
+        places.line("bandwidth_limit", source, |it| it.bandwidth_limit),
         places.line("security_headers", source, |it| it.security_headers),
         places.line("headers", source, |it| it.headers),
     ];

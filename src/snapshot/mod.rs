@@ -25,7 +25,7 @@ mod settings;
 mod store;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use ahash::AHashSet;
 use http::HeaderName;
@@ -43,7 +43,7 @@ pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::{Identity, KeySets, Provider, Workbenches};
-use crate::limits::{InFlight, Shared};
+use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::{ConsumerRequests, LimitDecisions};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
@@ -75,13 +75,22 @@ pub struct Snapshot {
     pub settings: Settings,
 }
 
+/// Made when a limit first asks for it, so that it costs no memory where none does.
+pub type OnDemand<T> = Arc<LazyLock<Arc<T>>>;
+
+fn on_demand<T: Default>() -> OnDemand<T> {
+    Arc::new(LazyLock::new(Arc::default))
+}
+
 /// What lives longer than a snapshot.
 #[derive(Debug, Clone)]
 pub struct State {
     /// The counts of all rate limits.
     pub limits: Arc<crate::limits::Store>,
     /// The requests under way that concurrency limits count.
-    pub in_flight: Arc<InFlight>,
+    pub in_flight: OnDemand<InFlight>,
+    /// The bytes that bandwidth limits count.
+    pub buckets: OnDemand<Buckets>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
     /// Where costly credentials are verified.
@@ -98,7 +107,8 @@ impl State {
         let keys = settings::rate_limit_keys(config);
         Self {
             limits: Arc::new(crate::limits::Store::new(keys)),
-            in_flight: Arc::default(),
+            in_flight: on_demand(),
+            buckets: on_demand(),
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 
+use super::OnDemand;
 use super::fallback::Fallback;
 use super::limits::Limits;
 use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
@@ -12,7 +13,7 @@ use crate::config::{
     self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Policy, Priority,
     RateLimit, RouteFields, Span, Spanned, Toggle,
 };
-use crate::limits::{ConcurrencyLimits, Counters, InFlight, Scope};
+use crate::limits::{BandwidthLimit, Buckets, ConcurrencyLimits, Counters, InFlight, Scope};
 use crate::telemetry::LimitDecisions;
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
@@ -29,6 +30,8 @@ pub struct Policies {
     pub limits: Slot<Limits>,
     /// How many requests may be under way at once.
     pub concurrency: Slot<ConcurrencyLimits>,
+    /// How fast bodies pass.
+    pub bandwidth: Slot<BandwidthLimit>,
     /// Who may come in.
     pub auth: Slot<Rule>,
     /// Which origins' scripts may call.
@@ -69,6 +72,7 @@ pub enum Level {
 pub(super) struct Written<'c> {
     pub(super) rate_limit: &'c Policy<OneOrMany<RateLimit>>,
     pub(super) concurrency_limit: &'c Policy<OneOrMany<ConcurrencyLimit>>,
+    pub(super) bandwidth_limit: &'c Policy<config::BandwidthLimit>,
     pub(super) auth: &'c Policy<AuthRule>,
     pub(super) timeouts: &'c Policy<config::Timeouts>,
     pub(super) retry: &'c Policy<config::Retry>,
@@ -86,6 +90,7 @@ macro_rules! written {
         Written {
             rate_limit: &$section.rate_limit,
             concurrency_limit: &$section.concurrency_limit,
+            bandwidth_limit: &$section.bandwidth_limit,
             auth: &$section.auth,
             timeouts: &$section.timeouts,
             retry: &$section.retry,
@@ -124,7 +129,8 @@ pub(super) struct Surroundings<'s> {
     pub(super) consumers: &'s Consumers,
     pub(super) counters: &'s Counters,
     pub(super) decisions: &'s LimitDecisions,
-    pub(super) in_flight: &'s Arc<InFlight>,
+    pub(super) in_flight: &'s OnDemand<InFlight>,
+    pub(super) buckets: &'s OnDemand<Buckets>,
     pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -150,6 +156,7 @@ impl Policies {
             access: None,
             limits: None,
             concurrency: None,
+            bandwidth: None,
             auth: None,
             cors: None,
             security_headers: None,
@@ -239,6 +246,9 @@ impl Policies {
                 &self.security_headers,
                 |section, _| Some(SecurityHeaders::compile(section, diagnostics)),
             ),
+            bandwidth: inherit(written.bandwidth_limit, &self.bandwidth, |section, span| {
+                BandwidthLimit::compile(section, span, scope, surroundings.buckets, diagnostics)
+            }),
             told_total: told(timeouts),
             timeouts,
             retry: match written.retry.as_deref() {
