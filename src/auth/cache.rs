@@ -93,27 +93,24 @@ impl CredentialCache {
             return None;
         }
         let hash = self.seed.hash_one(key);
-        for place in self.places(hash) {
+        for place in places(&self.verified, hash) {
             let entry = place.load();
             if let Some(entry) = entry.as_deref()
-                && entry.hash == hash
-                && *entry.key == *key
+                && entry.is(key, hash)
             {
                 let is_valid = (entry.from..entry.until).contains(&now)
                     && entry.epoch.removals == self.removals.load(Ordering::Acquire);
                 return is_valid.then(|| Ok(entry.identity.clone()));
             }
         }
-        let refused = self.refused[hash as usize % REFUSED_PLACES].load();
-        refused
-            .as_deref()
-            .filter(|refused| {
-                refused.hash == hash
-                    && *refused.key == *key
-                    && now < refused.until
-                    && refused.epoch.changes == self.changes.load(Ordering::Acquire)
-            })
-            .map(|refused| Err(refused.refusal))
+        let changes = self.changes.load(Ordering::Acquire);
+        places(&self.refused, hash).iter().find_map(|place| {
+            let refused = place.load();
+            refused
+                .as_deref()
+                .filter(|refused| refused.is(key, hash) && refused.holds(changes, now))
+                .map(|refused| Err(refused.refusal))
+        })
     }
 
     /// Which keys credentials are verified with now.
@@ -139,16 +136,9 @@ impl CredentialCache {
             return;
         }
         let hash = self.seed.hash_one(key);
-        let places = self.places(hash);
-        let is_free = |place: &ArcSwapOption<Entry>| {
-            place.load().as_deref().is_none_or(|entry| {
-                entry.until <= now || (entry.hash == hash && *entry.key == *key)
-            })
-        };
-        let place = places
-            .iter()
-            .find(|place| is_free(place))
-            .unwrap_or_else(|| &places[self.turn.fetch_add(1, Ordering::Relaxed) % WAYS]);
+        let place = self.place_for(&self.verified, hash, |entry| {
+            entry.until <= now || entry.is(key, hash)
+        });
         place.store(Some(Arc::new(Entry {
             hash,
             key: key.into(),
@@ -165,7 +155,10 @@ impl CredentialCache {
             return;
         }
         let hash = self.seed.hash_one(key);
-        self.refused[hash as usize % REFUSED_PLACES].store(Some(Arc::new(Refused {
+        let place = self.place_for(&self.refused, hash, |refused| {
+            refused.is(key, hash) || !refused.holds(epoch.changes, now)
+        });
+        place.store(Some(Arc::new(Refused {
             hash,
             key: key.into(),
             refusal,
@@ -174,9 +167,64 @@ impl CredentialCache {
         })));
     }
 
-    fn places(&self, hash: u64) -> &[ArcSwapOption<Entry>] {
-        let sets = self.verified.len() / WAYS;
-        let set = (hash >> 32) as usize % sets;
-        &self.verified[set * WAYS..(set + 1) * WAYS]
+    /// The place of `hash` that holds nothing of worth, or else the one whose turn it is.
+    fn place_for<'c, T>(
+        &self,
+        all: &'c [ArcSwapOption<T>],
+        hash: u64,
+        is_free: impl Fn(&T) -> bool,
+    ) -> &'c ArcSwapOption<T> {
+        let places = places(all, hash);
+        places
+            .iter()
+            .find(|place| place.load().as_deref().is_none_or(&is_free))
+            .unwrap_or_else(|| &places[self.turn.fetch_add(1, Ordering::Relaxed) % WAYS])
+    }
+}
+
+impl Entry {
+    fn is(&self, key: &[u8], hash: u64) -> bool {
+        self.hash == hash && *self.key == *key
+    }
+}
+
+impl Refused {
+    fn is(&self, key: &[u8], hash: u64) -> bool {
+        self.hash == hash && *self.key == *key
+    }
+
+    /// Whether it is still refused at `now`, after so many changes of the keys.
+    fn holds(&self, changes: u64, now: u64) -> bool {
+        now < self.until && changes == self.epoch.changes
+    }
+}
+
+/// Where a credential of this hash may be kept.
+fn places<T>(all: &[ArcSwapOption<T>], hash: u64) -> &[ArcSwapOption<T>] {
+    let sets = all.len() / WAYS;
+    let set = (hash >> 32) as usize % sets;
+    &all[set * WAYS..(set + 1) * WAYS]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_few_bad_credentials_do_not_displace_each_other() {
+        for _ in 0..100 {
+            let cache = CredentialCache::new(100, 60);
+            let epoch = cache.epoch();
+            for number in 0_u32..20 {
+                cache.refuse(&number.to_be_bytes(), Refusal::BadSignature, epoch, 1000);
+            }
+            for number in 0_u32..20 {
+                let known = cache.find(&number.to_be_bytes(), 1001);
+                assert!(
+                    matches!(known, Some(Err(Refusal::BadSignature))),
+                    "{number}"
+                );
+            }
+        }
     }
 }
