@@ -49,7 +49,8 @@ pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
 pub use rate_limit::{
-    LimitAlgorithm, LimitKey, LimitMode, LimitRefusal, LimitStore, OnStoreFailure, RateLimit,
+    LimitAlgorithm, LimitKey, LimitMode, LimitQueue, LimitRefusal, LimitStore, OnStoreFailure,
+    RateLimit,
 };
 pub use redis::{Redis, RedisSentinel, RedisTls};
 pub use render::render;

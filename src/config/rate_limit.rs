@@ -40,6 +40,9 @@ pub struct RateLimit {
     /// else notices it. Default `true`.
     #[serde(default = "enforced")]
     pub enforce: bool,
+    /// Requests above the limit wait, in the order in which they came, instead of being refused at once.
+    /// Default: they do not.
+    pub queue: Option<Spanned<LimitQueue>>,
     /// What is answered in place of the problem document. `Retry-After` and the `RateLimit` fields stay.
     pub refusal: Option<Spanned<LimitRefusal>>,
     /// `Retry-After` is put off by up to this much, at random, so that those who were refused together do
@@ -50,6 +53,19 @@ pub struct RateLimit {
     /// `X-RateLimit-Reset` (seconds), too. Default `false`.
     #[serde(default)]
     pub legacy_headers: bool,
+}
+
+/// How requests wait for a limit.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LimitQueue {
+    /// The longest that a request waits, `1ms` to `1m`, and no longer than `server.shutdown.deadline`. One
+    /// that would have to wait longer is refused at once.
+    pub max_wait: Spanned<Period>,
+    /// How many requests wait at a time, whoever they come from, 1 to 10000; those beyond are refused at
+    /// once. Each is an open connection. Default 100.
+    #[serde(default = "a_hundred")]
+    pub max_waiting: Spanned<u64>,
 }
 
 /// What a client is answered whom a limit refuses.
@@ -146,6 +162,7 @@ impl RateLimit {
             mode: None,
             on_store_failure: None,
             enforce: enforced(),
+            queue: None,
             refusal: None,
             retry_jitter: Spanned::default(),
             legacy_headers: false,
@@ -173,4 +190,8 @@ pub(super) fn network_of_a_customer() -> Spanned<u8> {
 
 fn enforced() -> bool {
     true
+}
+
+fn a_hundred() -> Spanned<u64> {
+    100.into()
 }

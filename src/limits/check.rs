@@ -11,6 +11,11 @@ const SHORTEST_WINDOW: u64 = 100_000;
 const LONGEST_WINDOW: u64 = 86_400_000_000;
 /// The most that clients are put off at random.
 const LONGEST_JITTER: Period = Period::seconds(3600);
+/// Shortest and longest waits in a queue.
+const SHORTEST_WAIT: Period = Period::millis(1);
+const LONGEST_WAIT: Period = Period::seconds(60);
+/// Most requests that wait for one limit.
+const MOST_WAITING: u64 = 10_000;
 
 /// Whether the numbers of a limit are in range; what is not is reported.
 pub(super) fn check_numbers(
@@ -62,7 +67,31 @@ pub(super) fn check_numbers(
             .help(format!("0s to {LONGEST_JITTER}"));
         is_sound = false;
     }
+    if let Some(queue) = &limit.queue {
+        is_sound &= check_queue(queue, diagnostics);
+    }
     is_sound & check_prefix(&limit.ipv6_prefix, diagnostics)
+}
+
+fn check_queue(queue: &config::LimitQueue, diagnostics: &mut Diagnostics) -> bool {
+    let wait = &queue.max_wait;
+    let is_wait_sound = (SHORTEST_WAIT..=LONGEST_WAIT).contains(&wait.value);
+    if !is_wait_sound {
+        diagnostics
+            .error(wait.span, format!("a `max_wait` of {wait} is out of range"))
+            .help(format!("{SHORTEST_WAIT} to {LONGEST_WAIT}"));
+    }
+    let most = &queue.max_waiting;
+    let is_most_sound = (1..=MOST_WAITING).contains(&most.value);
+    if !is_most_sound {
+        diagnostics
+            .error(
+                most.span,
+                format!("a `max_waiting` of {most} is out of range"),
+            )
+            .help(format!("1 to {MOST_WAITING}; without `queue`, none waits"));
+    }
+    is_wait_sound && is_most_sound
 }
 
 /// Whether networks of IPv6 clients have a length that they can have; if not, that is reported.

@@ -7,14 +7,15 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::algorithm::{Admitted, Refused, Rule};
+use super::algorithm::{Refused, Rule};
 use super::check::{check_bucket, check_keys, check_numbers, check_store};
 use super::fields;
-use super::key::{KeyPart, KeySource};
+use super::key::{KeyHash, KeyPart, KeySource};
 use super::overflow::Overflow;
+use super::queue::Queue;
 use super::shared::{Shared, SharedLimit, stable_id};
 use super::store::Store;
-use super::verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};
+use super::verdict::{Blocked, LimitNumber, Passed, Refusal, Tightest, Verdict};
 use crate::config::{self, Diagnostics, LimitStore, OneOrMany};
 use crate::telemetry::{Decision, DecisionCounters, LimitDecisions};
 
@@ -88,6 +89,8 @@ pub(super) struct Limit {
     pub(super) shared: Option<SharedLimit>,
     /// If not, it is only tried out: no client notices it.
     pub(super) is_enforced: bool,
+    /// Where those that it would refuse wait.
+    pub(super) queue: Option<Queue>,
     /// Microseconds.
     retry_jitter: u64,
     has_legacy_headers: bool,
@@ -108,7 +111,8 @@ impl RateLimits {
             .map(|(index, limit)| Limit::compile(limit, index, scope, counters, diagnostics))
             .collect();
         let mut limits: Vec<Limit> = compiled.into_iter().collect::<Option<_>>()?;
-        limits.sort_by_key(Limit::phase);
+        // Nobody waits for one limit who is refused by another.
+        limits.sort_by_key(|limit| (limit.phase(), limit.queue.is_some()));
         let policy = |limits: &[Limit]| {
             let told = limits.iter().filter(|limit| limit.is_enforced);
             fields::policy(told.map(|limit| (&*limit.name, &limit.rule)))
@@ -127,7 +131,7 @@ impl RateLimits {
 
     /// Decides on one request and counts it if it is admitted.
     pub fn decide(&self, phase: Phase, now: Instant, source: &impl KeySource) -> Verdict {
-        self.decide_on(self.of_phase(phase), now, source)
+        self.decide_on(self.of_phase(Some(phase)), now, source)
     }
 
     /// Whether some of them are kept with other gateways, so that requests may have to wait for an answer.
@@ -135,64 +139,101 @@ impl RateLimits {
         self.limits.iter().any(|limit| limit.shared.is_some())
     }
 
-    pub(super) fn of_phase(&self, phase: Phase) -> Range<usize> {
+    /// The limits of a phase, or all.
+    pub(super) fn of_phase(&self, phase: Option<Phase>) -> Range<usize> {
         match phase {
-            Phase::BeforeAuthentication => 0..self.before,
-            Phase::AfterAuthentication => self.before..self.limits.len(),
+            Some(Phase::BeforeAuthentication) => 0..self.before,
+            Some(Phase::AfterAuthentication) => self.before..self.limits.len(),
+            None => 0..self.limits.len(),
         }
     }
 
     /// Decides on one request by all limits at once.
     pub fn decide_all(&self, now: Instant, source: &impl KeySource) -> Verdict {
-        self.decide_on(0..self.limits.len(), now, source)
+        self.decide_on(self.of_phase(None), now, source)
     }
 
     /// What would be decided on one request by all limits at once, which is not counted.
     pub fn look(&self, now: Instant, source: &impl KeySource) -> Verdict {
         let now = self.store.clock(now);
         for (number, limit) in self.enforced(0..self.limits.len()) {
-            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+            let key = self.key(limit, source);
             let looked = self.store.look(key, &limit.rule, &limit.overflow, now);
             if let Err(refused) = looked {
-                return Verdict::Refuse(limit.refuse(number, refused));
+                return Verdict::Refuse(limit.refusal(number, refused));
             }
         }
         Verdict::Admit(Passed::default())
     }
 
-    pub(super) fn decide_on(
-        &self,
-        range: Range<usize>,
-        now: Instant,
-        source: &impl KeySource,
-    ) -> Verdict {
+    fn decide_on(&self, range: Range<usize>, now: Instant, source: &impl KeySource) -> Verdict {
         if range.is_empty() {
             return Verdict::Admit(Passed::default());
         }
-        let now = self.store.clock(now);
+        match self.admit(range, self.store.clock(now), source, None) {
+            Ok(passed) => Verdict::Admit(passed),
+            Err(blocked) => self.verdict(blocked),
+        }
+    }
+
+    /// Counts a request if all limits admit it, and else not at all. Where others wait for a limit it has
+    /// to wait, too, unless it is its `turn`.
+    pub(super) fn admit(
+        &self,
+        range: Range<usize>,
+        now: u64,
+        source: &impl KeySource,
+        turn: Option<LimitNumber>,
+    ) -> Result<Passed, Blocked> {
         let mut tightest: Option<Tightest> = None;
         for (number, limit) in self.enforced(range.clone()) {
-            match self.ask(limit, now, source) {
+            let key = self.key(limit, source);
+            let asked = match limit.is_waited_for(key) && turn != Some(number) {
+                true => Err(Blocked::Behind(number)),
+                false => {
+                    let asked = self.store.decide(key, &limit.rule, &limit.overflow, now, 1);
+                    asked.map_err(|refused| Blocked::Spent(number, refused))
+                }
+            };
+            match asked {
                 Ok(admitted) => {
                     let candidate = Tightest::new(number, &admitted);
                     if tightest.is_none_or(|tightest| candidate.remaining < tightest.remaining) {
                         tightest = Some(candidate);
                     }
                 }
-                Err(refused) => {
+                Err(blocked) => {
                     self.take_back(range.start..number.index(), source);
-                    limit.count(Decision::Refused);
-                    return Verdict::Refuse(limit.refuse(number, refused));
+                    return Err(blocked);
                 }
             }
         }
         for (_, limit) in self.enforced(range.clone()) {
             limit.count(Decision::Admitted);
         }
-        Verdict::Admit(Passed {
+        Ok(Passed {
             tightest,
             would_refuse: self.try_out(range, now, source),
         })
+    }
+
+    /// What becomes of a request that does not pass now.
+    pub(super) fn verdict(&self, blocked: Blocked) -> Verdict {
+        match blocked {
+            Blocked::Spent(number, refused)
+                if refused.retry.is_none() || self.limit(number).queue.is_none() =>
+            {
+                Verdict::Refuse(self.refuse(number, refused))
+            }
+            Blocked::Spent(number, _) | Blocked::Behind(number) => Verdict::Wait(number),
+        }
+    }
+
+    /// Refuses a request, for good.
+    pub(super) fn refuse(&self, number: LimitNumber, refused: Refused) -> Refusal {
+        let limit = self.limit(number);
+        limit.count(Decision::Refused);
+        limit.refusal(number, refused)
     }
 
     /// Counts a request that passes by the limits that are only tried out. The first that would have
@@ -205,7 +246,9 @@ impl RateLimits {
     ) -> Option<LimitNumber> {
         let mut would_refuse = None;
         for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
-            let decision = match self.ask(limit, now, source) {
+            let key = self.key(limit, source);
+            let tried = self.store.decide(key, &limit.rule, &limit.overflow, now, 1);
+            let decision = match tried {
                 Ok(_) => Decision::Admitted,
                 Err(_) => {
                     would_refuse.get_or_insert(number);
@@ -217,9 +260,8 @@ impl RateLimits {
         would_refuse
     }
 
-    fn ask(&self, limit: &Limit, now: u64, source: &impl KeySource) -> Result<Admitted, Refused> {
-        let key = self.store.hashing.key_of(limit.id, &limit.by, source);
-        self.store.decide(key, &limit.rule, &limit.overflow, now, 1)
+    pub(super) fn key(&self, limit: &Limit, source: &impl KeySource) -> KeyHash {
+        self.store.hashing.key_of(limit.id, &limit.by, source)
     }
 
     pub(super) fn numbered(
@@ -267,13 +309,13 @@ impl RateLimits {
         self.limit(limit).index
     }
 
-    fn limit(&self, number: LimitNumber) -> &Limit {
+    pub(super) fn limit(&self, number: LimitNumber) -> &Limit {
         &self.limits[number.index()]
     }
 
     fn take_back(&self, range: Range<usize>, source: &impl KeySource) {
         for (_, limit) in self.enforced(range) {
-            let key = self.store.hashing.key_of(limit.id, &limit.by, source);
+            let key = self.key(limit, source);
             self.store.refund(key, &limit.rule, &limit.overflow, 1);
         }
     }
@@ -319,9 +361,12 @@ impl Limit {
             limit.ipv6_prefix.value,
             limit.by.iter().map(|key| &key.value).collect::<Vec<_>>(),
         );
+        let id = stable_hash(&identity);
+        let queue = limit.queue.as_ref().filter(|_| limit.enforce);
         Some(Self {
-            id: stable_hash(&identity),
+            id,
             index,
+            queue: queue.map(|queue| Queue::new(queue, counters.local.lines_for(id))),
             decisions: scope.decisions.map(|decisions| decisions.of(&name)),
             name: name.into(),
             rule,
@@ -338,9 +383,15 @@ impl Limit {
         })
     }
 
-    pub(super) fn refuse(&self, number: LimitNumber, refused: Refused) -> Refusal {
+    fn refusal(&self, number: LimitNumber, refused: Refused) -> Refusal {
         let put_off = fastrand::u64(0..=self.retry_jitter);
         Refusal::new(number, refused, put_off)
+    }
+
+    /// Whether others wait for this key.
+    pub(super) fn is_waited_for(&self, key: KeyHash) -> bool {
+        let queue = self.queue.as_ref();
+        queue.is_some_and(|queue| queue.has_line(key))
     }
 
     pub(super) fn count(&self, decision: Decision) {
@@ -580,7 +631,7 @@ mod tests {
             let passed: Vec<Passed> = verdicts
                 .filter_map(|verdict| match verdict {
                     Verdict::Admit(passed) => Some(passed),
-                    Verdict::Refuse(_) => None,
+                    Verdict::Refuse(_) | Verdict::Wait(_) => None,
                 })
                 .collect();
             // What it would refuse it does not count, so the next window is as good as this one.
@@ -606,7 +657,7 @@ mod tests {
         let now = Instant::now();
         let would_refuse = |client: &Client| match limits.decide_all(now, client) {
             Verdict::Admit(passed) => passed.would_refuse.is_some(),
-            Verdict::Refuse(_) => false,
+            Verdict::Refuse(_) | Verdict::Wait(_) => false,
         };
         (0..10).for_each(|_| assert!(!would_refuse(&client(1))));
         assert!(!would_refuse(&client(2)) && !would_refuse(&client(3)));

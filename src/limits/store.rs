@@ -1,10 +1,11 @@
 //! Where counts live: one store for all limits, kept across reloads.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use super::algorithm::{Admitted, Refused, Rule};
 use super::key::{Hashing, KeyHash};
+use super::lines::Lines;
 use super::overflow::Overflow;
 use super::slots::Full;
 use super::table::Table;
@@ -19,6 +20,8 @@ pub struct Store {
     /// One for each order of magnitude of windows in use. Locked when limits are compiled and by
     /// the background task, never by a request.
     overflows: Mutex<Vec<Arc<Overflow>>>,
+    /// Who waits for the limits of these numbers. Locked when limits are compiled.
+    lines: Mutex<Vec<(u64, Weak<Lines>)>>,
 }
 
 impl Store {
@@ -30,6 +33,7 @@ impl Store {
             keys,
             opened: Instant::now(),
             overflows: Mutex::default(),
+            lines: Mutex::default(),
         }
     }
 
@@ -75,6 +79,19 @@ impl Store {
         let overflow = Arc::new(Overflow::new(length, self.keys));
         overflows.push(overflow.clone());
         overflow
+    }
+
+    /// Who waits for the limit of this number, before a reload and after it.
+    pub(super) fn lines_for(&self, limit: u64) -> Arc<Lines> {
+        let mut known = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|(_, lines)| lines.strong_count() > 0);
+        let same = known.iter().find(|(id, _)| *id == limit);
+        if let Some(lines) = same.and_then(|(_, lines)| lines.upgrade()) {
+            return lines;
+        }
+        let lines = Arc::new(Lines::default());
+        known.push((limit, Arc::downgrade(&lines)));
+        lines
     }
 
     /// Decides on one request that costs `cost` and counts it if it is admitted.
@@ -133,6 +150,11 @@ impl Store {
                 }
             }
         }
+    }
+
+    /// The state of a key that is counted exactly.
+    pub(super) fn state(&self, key: KeyHash, rule: &Rule, now: u64) -> Option<u64> {
+        self.table.state(key, rule, now)
     }
 
     /// Takes back what one admitted request cost, wherever it was counted.

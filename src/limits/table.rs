@@ -72,6 +72,12 @@ impl Table {
         Ok(rule.decide(state, now, 0))
     }
 
+    /// The state of a key; `None` if it is not here.
+    pub(super) fn state(&self, key: KeyHash, rule: &Rule, now: u64) -> Option<u64> {
+        let slot = self.0.find(key)?;
+        Some(state_of(slot, rule, now).1)
+    }
+
     /// Takes `cost` counted units back; `false` if the key is not here.
     pub(super) fn refund(&self, key: KeyHash, rule: &Rule, cost: u64) -> bool {
         self.0.find(key).is_some_and(|slot| {

@@ -8,7 +8,7 @@ use super::algorithm::{Admitted, Refused};
 use super::key::KeySource;
 use super::limiter::{Limit, Phase, RateLimits};
 use super::shared::{Candidate, Shared, SharedKey, SharedLimit, Word, part_of, uncounted};
-use super::verdict::{LimitNumber, Passed, Tightest, Verdict};
+use super::verdict::{Blocked, LimitNumber, Passed, Tightest, Verdict};
 use crate::config::{LimitMode, OnStoreFailure};
 use crate::telemetry::Decision;
 
@@ -32,6 +32,8 @@ struct Passage<'l, K> {
     shared: &'l Shared,
     source: &'l K,
     now: u64,
+    /// The limit for which it has waited and is the first now.
+    turn: Option<LimitNumber>,
     taken: Vec<Taken>,
     tightest: Option<Tightest>,
 }
@@ -44,8 +46,8 @@ impl RateLimits {
         now: Instant,
         source: &(impl KeySource + Sync),
     ) -> Verdict {
-        self.decide_shared_on(self.of_phase(phase), now, source)
-            .await
+        let range = self.of_phase(Some(phase));
+        self.decide_shared_on(range, now, source).await
     }
 
     /// As [`RateLimits::decide_all`], where some limits are shared.
@@ -54,8 +56,8 @@ impl RateLimits {
         now: Instant,
         source: &(impl KeySource + Sync),
     ) -> Verdict {
-        self.decide_shared_on(0..self.limits.len(), now, source)
-            .await
+        let range = self.of_phase(None);
+        self.decide_shared_on(range, now, source).await
     }
 
     async fn decide_shared_on(
@@ -64,23 +66,40 @@ impl RateLimits {
         now: Instant,
         source: &(impl KeySource + Sync),
     ) -> Verdict {
+        let now = self.store.clock(now);
+        match self.admit_shared(range, now, source, None).await {
+            Ok(passed) => Verdict::Admit(passed),
+            Err(blocked) => self.verdict(blocked),
+        }
+    }
+
+    /// As [`RateLimits::admit`], where some limits are shared.
+    pub(super) async fn admit_shared(
+        &self,
+        range: Range<usize>,
+        now: u64,
+        source: &(impl KeySource + Sync),
+        turn: Option<LimitNumber>,
+    ) -> Result<Passed, Blocked> {
         let is_shared = |limit: &Limit| limit.shared.is_some();
         let shared = self.shared.as_deref();
         let Some(shared) = shared.filter(|_| self.limits[range.clone()].iter().any(is_shared))
         else {
-            return self.decide_on(range, now, source);
+            return self.admit(range, now, source, turn);
         };
         let mut passage = Passage {
             limits: self,
             shared,
             source,
-            now: self.store.clock(now),
+            now,
+            turn,
             taken: Vec::new(),
             tightest: None,
         };
         let enforced = self.enforced(range.clone());
-        if let Err((number, refused)) = passage.decide(enforced).await {
-            return passage.refuse(number, refused);
+        if let Err(blocked) = passage.decide(enforced).await {
+            passage.take_back();
+            return Err(blocked);
         }
         for (_, limit) in self.enforced(range.clone()) {
             limit.count(Decision::Admitted);
@@ -97,7 +116,7 @@ impl RateLimits {
             };
             limit.count(decision);
         }
-        Verdict::Admit(Passed {
+        Ok(Passed {
             tightest,
             would_refuse,
         })
@@ -109,9 +128,12 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     async fn decide(
         &mut self,
         limits: impl Iterator<Item = (LimitNumber, &'l Limit)>,
-    ) -> Result<(), (LimitNumber, Refused)> {
+    ) -> Result<(), Blocked> {
         let mut strict = Vec::new();
         for (number, limit) in limits {
+            if self.turn != Some(number) && limit.is_waited_for(self.candidate(number).key) {
+                return Err(Blocked::Behind(number));
+            }
             let decision = match &limit.shared {
                 None => self.decide_here(number),
                 Some(_) if self.candidate(number).cost > limit.rule.most() => Err(Refused {
@@ -124,20 +146,19 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 }
                 Some(shared) => self.decide_ahead(number, shared).await,
             };
-            decision.map_err(|refused| (number, refused))?;
+            decision.map_err(|refused| Blocked::Spent(number, refused))?;
         }
         self.decide_strictly(&strict).await
     }
 
     fn limit(&self, number: LimitNumber) -> &'l Limit {
-        &self.limits.limits[number.index()]
+        self.limits.limit(number)
     }
 
     fn candidate(&self, number: LimitNumber) -> Candidate {
         let limit = self.limit(number);
-        let hashing = &self.limits.store.hashing;
         Candidate {
-            key: hashing.key_of(limit.id, &limit.by, self.source),
+            key: self.limits.key(limit, self.source),
             rule: limit.rule,
             cost: 1,
         }
@@ -187,7 +208,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     }
 
     /// By the store, all at once.
-    async fn decide_strictly(&mut self, strict: &[Strict]) -> Result<(), (LimitNumber, Refused)> {
+    async fn decide_strictly(&mut self, strict: &[Strict]) -> Result<(), Blocked> {
         if strict.is_empty() {
             return Ok(());
         }
@@ -196,14 +217,14 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
             for it in strict {
                 if let Some(shared) = &self.limit(it.number).shared {
                     let decision = self.decide_alone(it.number, shared, it.candidate);
-                    decision.map_err(|refused| (it.number, refused))?;
+                    decision.map_err(|refused| Blocked::Spent(it.number, refused))?;
                 }
             }
             return Ok(());
         };
         for (it, verdict) in strict.iter().zip(&verdicts) {
             if let Err(refused) = verdict {
-                return Err((it.number, *refused));
+                return Err(Blocked::Spent(it.number, *refused));
             }
         }
         for (it, verdict) in strict.iter().zip(verdicts) {
@@ -254,7 +275,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     }
 
     /// Takes back what the others have counted.
-    fn refuse(self, number: LimitNumber, refused: Refused) -> Verdict {
+    fn take_back(self) {
         let store = &self.limits.store;
         for taken in &self.taken {
             match taken {
@@ -270,8 +291,5 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 }
             }
         }
-        let limit = self.limit(number);
-        limit.count(Decision::Refused);
-        Verdict::Refuse(limit.refuse(number, refused))
     }
 }

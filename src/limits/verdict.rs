@@ -43,6 +43,17 @@ pub enum Verdict {
     Admit(Passed),
     /// One does not; those that did have taken it back.
     Refuse(Refusal),
+    /// This one does not yet, and lets it wait; those that did have taken it back.
+    Wait(LimitNumber),
+}
+
+/// Why a request does not pass now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Blocked {
+    /// This limit refuses it.
+    Spent(LimitNumber, Refused),
+    /// Others wait for this limit already.
+    Behind(LimitNumber),
 }
 
 impl LimitNumber {

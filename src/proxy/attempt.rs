@@ -98,7 +98,7 @@ pub(super) fn decide_destination(request: &RequestHeader, context: &mut Context)
 fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Reply> {
     decide_destination(request, context);
     let now = match context.attempt.count {
-        0 => context.arrived,
+        0 => context.now(),
         _ => Instant::now(),
     };
     let Some(service) = context.service() else {

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora::apps::ReusedHttpStream;
+use pingora::protocols::l4::ext::get_tcp_info;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 /// No socket.
 const NONE: RawFd = -1;
+/// `TCP_ESTABLISHED` of Linux.
+const ESTABLISHED: u8 = 1;
 
 /// What is late when a deadline passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,9 +158,9 @@ impl Connection {
         self.paused.store(0, Ordering::Relaxed);
     }
 
-    /// The client's socket.
-    pub(super) fn client(&self) -> RawFd {
-        self.client
+    /// Whether the client has closed the connection, even if something that it sent is still to be read.
+    pub(super) fn is_client_gone(&self) -> bool {
+        get_tcp_info(self.client).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
     }
 
     /// A request came; what was late in the last one is forgotten.
@@ -230,4 +233,32 @@ impl Connection {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_is_gone_when_it_has_closed_whatever_it_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, server) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (mut client, server) = (client.unwrap(), server.unwrap().0);
+        let connection = Connection::new(None, server.as_raw_fd());
+        client.write_all(b"GET").await.unwrap();
+        assert!(!connection.is_client_gone());
+        drop(client);
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !connection.is_client_gone() {
+            assert!(Instant::now() < deadline, "nobody notices");
+            tokio::task::yield_now().await;
+        }
+        assert!(!Connection::own().is_client_gone());
+    }
 }

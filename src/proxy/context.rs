@@ -46,8 +46,10 @@ pub struct Context {
     /// What the client is told by the service that let it in.
     pub(super) told: Vec<(HeaderName, HeaderValue)>,
     pub(super) nearest_limit: Option<Nearest>,
-    /// The limit that refused it, or would have.
+    /// The limit that refused it, would have, or let it wait.
     pub(super) noted_limit: Option<Noted>,
+    /// How long it waited for limits, if it did.
+    pub(super) queued: Option<Duration>,
     /// What it holds of concurrency limits as long as it is under way.
     pub(super) held: Held,
     /// How fast its bodies pass, if that is limited.
@@ -141,6 +143,7 @@ impl Context {
             told: Vec::new(),
             nearest_limit: None,
             noted_limit: None,
+            queued: None,
             held: Held::default(),
             paced: None,
             preflight: Preflight::No,
@@ -155,6 +158,14 @@ impl Context {
             replied: None,
             is_logged: false,
             pending_reply: None,
+        }
+    }
+
+    /// The time, which is taken for that of its arrival unless it had to wait.
+    pub(super) fn now(&self) -> Instant {
+        match self.queued {
+            None => self.arrived,
+            Some(_) => Instant::now(),
         }
     }
 

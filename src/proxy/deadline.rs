@@ -16,7 +16,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const LONGEST: u64 = 99_999_999;
 
 /// How long the client gives the request, if it says so: any client of gRPC, and proxies that are
-/// trusted. Others could make backends look slow.
+/// trusted. Others could make backends look slow. What it has waited for limits is spent.
 pub(super) fn of_client(request: &RequestHeader, context: &Context) -> Option<Duration> {
     let text = |name| request.headers.get(name)?.to_str().ok();
     let grpc = text(GRPC_TIMEOUT).and_then(parse);
@@ -24,9 +24,11 @@ pub(super) fn of_client(request: &RequestHeader, context: &Context) -> Option<Du
         true => text(X_REQUEST_DEADLINE_MS).and_then(|it| it.parse().ok()),
         false => None,
     };
-    grpc.into_iter()
+    let given = grpc
+        .into_iter()
         .chain(trusted.map(Duration::from_millis))
-        .min()
+        .min()?;
+    Some(given.saturating_sub(context.queued.unwrap_or_default()))
 }
 
 /// Tells a backend how much time is left, unless there is no limit.

@@ -75,6 +75,7 @@ impl Gateway {
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
             total: context.arrived.elapsed(),
+            queued: context.queued,
             pipeline: context.attempt.pipeline,
             connected: context.attempt.connected,
             first_byte: context.attempt.first_byte,

@@ -66,7 +66,7 @@ fn delay(session: &mut Session, pressure: &Pressure, context: &mut Context) -> O
         return None;
     }
     attempt::decide_destination(session.req_header(), context);
-    context.service()?.hedge_delay(&hedge, context.arrived)
+    context.service()?.hedge_delay(&hedge, context.now())
 }
 
 /// Whether a request may be sent twice, and asks for nothing but an answer.

@@ -2,14 +2,19 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
 use super::context::Context;
+use super::deadline;
+use super::pipeline::Stop;
 use super::reply::Reply;
 use crate::auth::Identity;
-use crate::limits::{KeySource, LimitNumber, Phase, RateLimits, Tightest, Verdict};
+use crate::limits::{
+    KeySource, LimitNumber, Passed, Phase, RateLimits, Refusal, Tightest, Verdict,
+};
 use crate::snapshot::{Limits, Route};
 use crate::telemetry::Flag;
 
@@ -39,7 +44,9 @@ pub(super) struct Noted {
 struct Decision {
     nearest: Option<Nearest>,
     noted: Option<Noted>,
-    refusal: Option<Box<Reply>>,
+    would_be_refused: bool,
+    queued: Option<Duration>,
+    stop: Option<Stop>,
 }
 
 /// Counts a request by those limits that need not know who comes.
@@ -47,18 +54,13 @@ pub(super) async fn before_authentication(
     route: &Route,
     request: &RequestHeader,
     context: &mut Context,
-) -> Result<(), Box<Reply>> {
+) -> Result<(), Stop> {
     let Some(limits) = &route.policies.limits else {
         return Ok(());
     };
+    let phase = Some(Phase::BeforeAuthentication);
     let facts = Facts::of(request, route, context);
-    let rates = &limits.rates;
-    let phase = Phase::BeforeAuthentication;
-    let verdict = match rates.is_shared() {
-        false => rates.decide(phase, context.arrived, &facts),
-        true => rates.decide_shared(phase, context.arrived, &facts).await,
-    };
-    let decision = judge(verdict, limits, false);
+    let decision = decide((limits, false), phase, (request, &facts), context).await;
     note(decision, context)
 }
 
@@ -67,23 +69,13 @@ pub(super) async fn after_authentication(
     route: &Route,
     request: &RequestHeader,
     context: &mut Context,
-) -> Result<(), Box<Reply>> {
+) -> Result<(), Stop> {
     let facts = Facts::of(request, route, context);
     let decision = if let Some(limits) = of_consumer(context) {
-        let rates = &limits.rates;
-        let verdict = match rates.is_shared() {
-            false => rates.decide_all(context.arrived, &facts),
-            true => rates.decide_all_shared(context.arrived, &facts).await,
-        };
-        judge(verdict, limits, true)
+        decide((limits, true), None, (request, &facts), context).await
     } else if let Some(limits) = &route.policies.limits {
-        let rates = &limits.rates;
-        let phase = Phase::AfterAuthentication;
-        let verdict = match rates.is_shared() {
-            false => rates.decide(phase, context.arrived, &facts),
-            true => rates.decide_shared(phase, context.arrived, &facts).await,
-        };
-        judge(verdict, limits, false)
+        let phase = Some(Phase::AfterAuthentication);
+        decide((limits, false), phase, (request, &facts), context).await
     } else {
         return Ok(());
     };
@@ -96,7 +88,51 @@ fn of_consumer(context: &Context) -> Option<&Limits> {
     consumer.limits.as_deref()
 }
 
-fn judge(verdict: Verdict, limits: &Limits, is_of_consumer: bool) -> Decision {
+/// Has the limits of a phase decide, or all of them, and lets the request wait if one of them says so.
+async fn decide(
+    (limits, is_of_consumer): (&Limits, bool),
+    phase: Option<Phase>,
+    (request, facts): (&RequestHeader, &Facts<'_>),
+    context: &Context,
+) -> Decision {
+    let rates = &limits.rates;
+    let now = context.now();
+    let verdict = match (phase, rates.is_shared()) {
+        (Some(phase), false) => rates.decide(phase, now, facts),
+        (Some(phase), true) => rates.decide_shared(phase, now, facts).await,
+        (None, false) => rates.decide_all(now, facts),
+        (None, true) => rates.decide_all_shared(now, facts).await,
+    };
+    let limit = match verdict {
+        Verdict::Admit(passed) => return judge(Ok(passed), limits, is_of_consumer),
+        Verdict::Refuse(refusal) => return judge(Err(refusal), limits, is_of_consumer),
+        Verdict::Wait(limit) => limit,
+    };
+    let longest = deadline::of_client(request, context).unwrap_or(Duration::MAX);
+    let is_gone = || {
+        let connection = context.connection.as_ref();
+        connection.is_some_and(|it| it.is_client_gone())
+    };
+    let waited = rates.wait(phase, limit, facts, longest, is_gone).await;
+    let decision = match waited.admitted {
+        Some(admitted) => judge(admitted, limits, is_of_consumer),
+        None => Decision {
+            stop: Some(Stop::Gone),
+            ..Decision::default()
+        },
+    };
+    let let_wait = Noted {
+        is_of_consumer,
+        limit,
+    };
+    Decision {
+        noted: decision.noted.or(Some(let_wait)),
+        queued: waited.time,
+        ..decision
+    }
+}
+
+fn judge(admitted: Result<Passed, Refusal>, limits: &Limits, is_of_consumer: bool) -> Decision {
     let nearest = |tightest| Nearest {
         is_of_consumer,
         tightest,
@@ -105,36 +141,42 @@ fn judge(verdict: Verdict, limits: &Limits, is_of_consumer: bool) -> Decision {
         is_of_consumer,
         limit,
     };
-    match verdict {
-        Verdict::Admit(passed) => Decision {
+    match admitted {
+        Ok(passed) => Decision {
             nearest: passed.tightest.map(nearest),
             noted: passed.would_refuse.map(noted),
-            refusal: None,
+            would_be_refused: passed.would_refuse.is_some(),
+            ..Decision::default()
         },
-        Verdict::Refuse(refusal) => {
+        Err(refusal) => {
             let limit = refusal.tightest.limit;
             let name = limits.rates.name(limit);
             let reply = Reply::over_limit(name, refusal.retry_after, limits.refusal(limit));
             Decision {
                 nearest: Some(nearest(refusal.tightest)),
                 noted: Some(noted(limit)),
-                refusal: Some(reply.into()),
+                stop: Some(Stop::Reply(reply.into())),
+                ..Decision::default()
             }
         }
     }
 }
 
-/// Remembers the nearest limit, for the client to be told, and the one that the log names.
-fn note(decision: Decision, context: &mut Context) -> Result<(), Box<Reply>> {
+/// Remembers the nearest limit, for the client to be told, and what the log says.
+fn note(decision: Decision, context: &mut Context) -> Result<(), Stop> {
     if decision.noted.is_some() {
         context.noted_limit = decision.noted;
     }
-    if let Some(reply) = decision.refusal {
-        context.nearest_limit = decision.nearest;
-        return Err(reply);
-    }
-    if decision.noted.is_some() {
+    if decision.would_be_refused {
         context.note(Flag::RateLimitWouldRefuse);
+    }
+    if let Some(queued) = decision.queued {
+        *context.queued.get_or_insert_default() += queued;
+        context.note(Flag::Queued);
+    }
+    if let Some(stop) = decision.stop {
+        context.nearest_limit = decision.nearest;
+        return Err(stop);
     }
     let left = |nearest: &Nearest| nearest.tightest.remaining;
     let known = context.nearest_limit.as_ref().map(left);
@@ -145,7 +187,7 @@ fn note(decision: Decision, context: &mut Context) -> Result<(), Box<Reply>> {
     Ok(())
 }
 
-/// The name of the limit that refused the request, or would have.
+/// The name of the limit that refused the request, would have, or let it wait.
 pub(super) fn noted(context: &Context) -> Option<&str> {
     let noted = context.noted_limit?;
     let limits = match noted.is_of_consumer {

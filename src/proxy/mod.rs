@@ -54,6 +54,7 @@ pub use pressure::{Level, Pressure};
 pub use supervised::{Late, Supervised};
 
 use self::handshake::Handshake;
+use self::pipeline::Stop;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag};
 use crate::upstream::Backends;
@@ -143,15 +144,16 @@ impl ProxyHttp for Gateway {
             context,
         );
         let admitted = admitted.await;
-        match admitted.and_then(|()| content::check_bodiless(session, context)) {
+        match admitted.and_then(|()| Ok(content::check_bodiless(session, context)?)) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
                 hedge::answer(session, &self.backends, &self.pressure, context).await
             }
-            Err(reply) => {
+            Err(Stop::Reply(reply)) => {
                 send::send(session, context, *reply).await?;
                 Ok(true)
             }
+            Err(Stop::Gone) => Err(Error::new_down(ErrorType::ConnectionClosed)),
         }
     }
 

@@ -17,22 +17,38 @@ use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
 use crate::upstream::Backends;
 
+/// Why a request goes no further.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// This is the answer.
+    Reply(Box<Reply>),
+    /// Nobody is there to be answered.
+    Gone,
+}
+
+impl From<Box<Reply>> for Stop {
+    fn from(reply: Box<Reply>) -> Self {
+        Self::Reply(reply)
+    }
+}
+
 /// Takes a request through the pipeline.
 ///
 /// # Errors
-/// The gateway's own answer, if the request goes no further.
+/// If it goes no further.
 pub(super) async fn admit(
     request: &RequestHeader,
     pressure: &Pressure,
     backends: &Backends,
     context: &mut Context,
-) -> Result<(), Box<Reply>> {
+) -> Result<(), Stop> {
     arrival::identify(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
     let preflight = arrival::find_route(request, context)?;
     let snapshot = context.snapshot.clone();
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
-        return Err(Reply::internal("a request passed the routes without one").into());
+        let reply = Reply::internal("a request passed the routes without one");
+        return Err(Stop::Reply(reply.into()));
     };
     pressure.admit(route, context)?;
     admit_address(route, context)?;

@@ -11,7 +11,6 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{MsgFlags, recv};
-use pingora::protocols::l4::ext::get_tcp_info;
 use tokio::time::Sleep;
 
 use super::connection::{Awaited, Connection};
@@ -19,8 +18,6 @@ use super::connection::{Awaited, Connection};
 /// How soon a backend is looked at again whose bytes wait for the client, and a client that waits for the
 /// gateway.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// `TCP_ESTABLISHED` of Linux.
-const ESTABLISHED: u8 = 1;
 
 /// Runs a connection's work and holds it to the connection's deadline. Ends early when the client
 /// is late.
@@ -126,7 +123,7 @@ impl<F> Supervised<'_, F> {
     fn is_paused(&mut self, context: &mut Context<'_>) -> bool {
         while let Some(until) = self.connection.paused_until() {
             let now = Instant::now();
-            if now >= until || is_gone(self.connection.client()) {
+            if now >= until || self.connection.is_client_gone() {
                 self.connection.resume();
             } else if !self.is_over(until.min(now + LOOK_AGAIN), context) {
                 return true;
@@ -159,11 +156,6 @@ impl<F> Supervised<'_, F> {
 fn has_unread(socket: RawFd) -> bool {
     let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
     matches!(recv(socket, &mut [0; 1], flags), Ok(1..))
-}
-
-/// Whether the other end has closed the connection, even if something that it sent is still to be read.
-fn is_gone(socket: RawFd) -> bool {
-    get_tcp_info(socket).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
 }
 
 #[cfg(test)]

@@ -59,6 +59,7 @@ pub fn compile(
             providers: &providers,
             consumers: &consumers,
             counters: &counters,
+            shutdown_deadline: config.server.shutdown.deadline.value,
             decisions: &state.limit_decisions,
             in_flight: &state.in_flight,
             buckets: &state.buckets,

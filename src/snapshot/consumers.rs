@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::State;
 use super::limits::Limits;
 use crate::config::{
-    self, BandwidthKey, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, RateLimit,
-    Spanned, nearest,
+    self, BandwidthKey, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, Period,
+    RateLimit, Spanned, nearest,
 };
 use crate::limits::{BandwidthLimit, ConcurrencyLimits, Counters, Scope};
 use crate::telemetry::RequestCounters;
@@ -24,8 +24,8 @@ pub struct ConsumerPolicy {
     pub requests: RequestCounters,
 }
 
-/// Where requests are counted.
-type Counting<'c> = (&'c State, &'c Counters);
+/// Where requests are counted, and how long they have that are under way when the process is to end.
+type Counting<'c> = (&'c State, &'c Counters, Period);
 
 /// What a consumer or a group says itself.
 struct Own {
@@ -48,7 +48,7 @@ pub(super) fn compile(
     counters: &Counters,
     diagnostics: &mut Diagnostics,
 ) -> Box<[ConsumerPolicy]> {
-    let counting = (state, counters);
+    let counting = (state, counters, config.server.shutdown.deadline.value);
     let groups = config.consumer_groups.iter().map(|(name, group)| {
         let written = Written {
             rate_limit: &group.rate_limit,
@@ -109,7 +109,7 @@ impl Written<'_> {
     fn compile(
         &self,
         (identity, name): (&str, &str),
-        (state, counters): Counting<'_>,
+        (state, counters, deadline): Counting<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Own {
         let scope = Scope {
@@ -124,7 +124,7 @@ impl Written<'_> {
                 for limit in &mut section.0 {
                     count_as_one(&mut limit.by, |key| key);
                 }
-                let limits = Limits::compile(&section, scope, counters, diagnostics);
+                let limits = Limits::compile(&section, scope, (counters, deadline), diagnostics);
                 limits.map(Arc::new)
             }),
             concurrency: self.concurrency_limit.as_ref().and_then(|section| {

@@ -76,6 +76,8 @@ impl AuthFailures {
         match self.of(labour).look(now, &Address(client)) {
             Verdict::Admit(_) => None,
             Verdict::Refuse(refusal) => refusal.retry_after,
+            // There is no queue.
+            Verdict::Wait(_) => Some(1),
         }
     }
 

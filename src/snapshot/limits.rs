@@ -2,7 +2,7 @@
 
 use http::header::RETRY_AFTER;
 
-use crate::config::{self, Diagnostics, OneOrMany, Spanned};
+use crate::config::{self, Diagnostics, OneOrMany, Period, Spanned};
 use crate::limits::{Counters, LimitNumber, RateLimits, Scope};
 use crate::traffic::Respond;
 
@@ -16,13 +16,17 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Compiles the limits of a place, or reports what is wrong with them.
+    /// Compiles the limits of a place, or reports what is wrong with them. What is under way when the
+    /// process is to end has time until a `deadline`.
     pub(super) fn compile(
         section: &OneOrMany<config::RateLimit>,
         scope: Scope<'_>,
-        counters: &Counters,
+        (counters, deadline): (&Counters, Period),
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
+        for queue in section.iter().filter_map(|limit| limit.queue.as_ref()) {
+            check_wait(&queue.max_wait, deadline, diagnostics);
+        }
         let refusals = section.iter().map(|limit| {
             let written = limit.refusal.as_ref();
             written.and_then(|written| refusal(written, diagnostics))
@@ -36,6 +40,19 @@ impl Limits {
     /// What a client is answered whom this limit refuses, if it is not the problem document.
     pub fn refusal(&self, limit: LimitNumber) -> Option<&Respond> {
         self.refusals.get(self.rates.index(limit))?.as_ref()
+    }
+}
+
+fn check_wait(wait: &Spanned<Period>, deadline: Period, diagnostics: &mut Diagnostics) {
+    if wait.value > deadline {
+        diagnostics
+            .error(
+                wait.span,
+                format!("a request that waits for {wait} would be cut when the process ends"),
+            )
+            .help(format!(
+                "up to {deadline}, or a longer `server.shutdown.deadline`"
+            ));
     }
 }
 

@@ -10,8 +10,8 @@ use super::fallback::Fallback;
 use super::limits::Limits;
 use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
 use crate::config::{
-    self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Policy, Priority,
-    RateLimit, RouteFields, Span, Spanned, Toggle,
+    self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Period, Policy,
+    Priority, RateLimit, RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{BandwidthLimit, Buckets, ConcurrencyLimits, Counters, InFlight, Scope};
 use crate::telemetry::LimitDecisions;
@@ -128,6 +128,8 @@ pub(super) struct Surroundings<'s> {
     pub(super) providers: &'s HashMap<String, Arc<Provider>>,
     pub(super) consumers: &'s Consumers,
     pub(super) counters: &'s Counters,
+    /// How long requests have that are under way when the process is to end.
+    pub(super) shutdown_deadline: Period,
     pub(super) decisions: &'s LimitDecisions,
     pub(super) in_flight: &'s OnDemand<InFlight>,
     pub(super) buckets: &'s OnDemand<Buckets>,
@@ -206,7 +208,8 @@ impl Policies {
                     .help("write `rate_limit: off` for no limit");
                 return None;
             }
-            Limits::compile(limits, scope, surroundings.counters, diagnostics)
+            let bounds = (surroundings.counters, surroundings.shutdown_deadline);
+            Limits::compile(limits, scope, bounds, diagnostics)
         });
         let concurrency = inherit(
             written.concurrency_limit,

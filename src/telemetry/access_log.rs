@@ -267,6 +267,7 @@ mod tests {
             request_bytes: 0,
             response_bytes: 0,
             total: Duration::ZERO,
+            queued: None,
             pipeline: None,
             connected: None,
             first_byte: None,

@@ -28,13 +28,16 @@ pub enum Decision {
     Refused,
     /// It is only tried out, and would refuse it.
     WouldRefuse,
+    /// It lets it wait; whether it is admitted or refused then is counted, too.
+    Queued,
 }
 
 impl Decision {
-    const ALL: [(Self, &'static str); 3] = [
+    const ALL: [(Self, &'static str); 4] = [
         (Self::Admitted, "admitted"),
         (Self::Refused, "refused"),
         (Self::WouldRefuse, "would_refuse"),
+        (Self::Queued, "queued"),
     ];
 }
 

@@ -77,10 +77,12 @@ pub enum Flag {
     ConcurrencyLimited = 1 << 32,
     /// So they were, but the limit is not enforced.
     WouldLimitConcurrency = 1 << 33,
+    /// The request waited for a rate limit.
+    Queued = 1 << 34,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 34] = [
+    const ALL: [(Self, &'static str); 35] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -115,6 +117,7 @@ impl Flag {
         (Self::RateLimitWouldRefuse, "rate_limit_would_refuse"),
         (Self::ConcurrencyLimited, "concurrency_limited"),
         (Self::WouldLimitConcurrency, "would_limit_concurrency"),
+        (Self::Queued, "queued"),
     ];
 }
 
@@ -162,12 +165,14 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// The name of the consumer that it comes from.
     pub consumer: Option<&'a str>,
-    /// The name of the limit that refused it, or would have.
+    /// The name of the limit that refused it, would have, or let it wait.
     pub limit: Option<&'a str>,
     pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub total: Duration,
+    /// How long it waited for rate limits, if it did.
+    pub queued: Option<Duration>,
     /// Until the pipeline was done and the first backend was chosen.
     pub pipeline: Option<Duration>,
     /// Until a connection to the backend was there.
@@ -227,7 +232,8 @@ impl Record<'_> {
         write_number(b",\"response_bytes\":", self.response_bytes, out);
         write_number(b",\"total_us\":", micros(self.total), out);
         for (name, duration) in [
-            (&b",\"pipeline_us\":"[..], self.pipeline),
+            (&b",\"queued_us\":"[..], self.queued),
+            (b",\"pipeline_us\":", self.pipeline),
             (b",\"connected_us\":", self.connected),
             (b",\"first_byte_us\":", self.first_byte),
         ] {
@@ -371,6 +377,7 @@ mod tests {
             request_bytes: 1,
             response_bytes: 2,
             total: Duration::from_micros(77),
+            queued: Some(Duration::from_micros(9)),
             pipeline: None,
             connected: None,
             first_byte: Some(Duration::from_micros(5)),
@@ -407,6 +414,7 @@ mod tests {
         assert_eq!(json["first_byte_us"], 5);
         assert_eq!(json["consumer"], "acme");
         assert_eq!(json["limit"], "/a/{id}");
+        assert_eq!(json["queued_us"], 9);
         assert_eq!(
             json["headers"],
             serde_json::json!({"authorization": "[redacted]", "user-agent": "curl"})
