@@ -107,11 +107,16 @@ impl Shared {
                     is_lease: true,
                     waiter: Some((candidate.cost, waiter)),
                 };
-                if self.demands.try_send(demand).is_err() || answered.await.is_err() {
+                if self.demands.try_send(demand).is_err() {
                     return Word::Alone;
                 }
-                // Others may have been quicker to spend what came.
+                let Ok(wait) = answered.await else {
+                    return Word::Alone;
+                };
                 match self.spend(candidate, clock(), || shared) {
+                    // What is left here is not enough, and no more comes.
+                    Word::Unknown if wait > 0 => return Word::Decided(Err(refused(wait))),
+                    // Others were quicker to spend what came.
                     Word::Unknown => {}
                     word => return word,
                 }

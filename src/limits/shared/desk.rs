@@ -28,8 +28,8 @@ pub(super) struct Demand {
     pub(super) owed: u64,
     /// Whether tokens are to be taken ahead.
     pub(super) is_lease: bool,
-    /// What somebody waits for, and who.
-    pub(super) waiter: Option<(u64, oneshot::Sender<()>)>,
+    /// What somebody waits for, and who: they are told how long it will not be there.
+    pub(super) waiter: Option<(u64, oneshot::Sender<u64>)>,
 }
 
 /// Demands of one key that the store has not been told of.
@@ -46,7 +46,7 @@ struct Open {
     urgent: u64,
     /// Whether tokens are wanted, too.
     is_lease: bool,
-    waiters: Vec<oneshot::Sender<()>>,
+    waiters: Vec<oneshot::Sender<u64>>,
     since: u64,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Question {
     pub(super) ask: Ask,
     lending: Lending,
     asked_at: u64,
-    waiters: Vec<oneshot::Sender<()>>,
+    waiters: Vec<oneshot::Sender<u64>>,
 }
 
 /// A lease that may be given back.
@@ -198,7 +198,7 @@ impl Desk {
         }
         for waiter in question.waiters {
             // One that has gone away needs no answer.
-            let _ = waiter.send(());
+            let _ = waiter.send(grant.wait);
         }
         self.close(key);
     }

@@ -19,7 +19,7 @@ const SHARED: SharedKey = SharedKey { limit: 1, key: 1 };
 struct Gateway {
     leases: Leases,
     desk: Desk,
-    waiting: Vec<(u64, oneshot::Receiver<()>)>,
+    waiting: Vec<(u64, oneshot::Receiver<u64>)>,
     is_dead: bool,
 }
 
@@ -105,7 +105,7 @@ impl Fleet {
         let waiting = std::mem::take(&mut gateway.waiting);
         for (cost, mut answered) in waiting {
             match answered.try_recv() {
-                Ok(()) => self.request(number, cost, now),
+                Ok(_) => self.request(number, cost, now),
                 Err(_) => self.gateways[number].waiting.push((cost, answered)),
             }
         }
