@@ -124,3 +124,20 @@ fn what_is_legal_but_suspicious_is_a_warning() {
         assert!(report.contains(expected), "{expected}: {report}");
     }
 }
+
+#[test]
+fn a_cost_that_no_limit_counts_is_a_warning() {
+    let check = |limit: &str| {
+        let config = format!(
+            "{limit}\nservices:\n  a: {{ base_url: \"http://127.0.0.1:1\", routes: [{{ path: /a, rate_limit_cost: 5 }}] }}\n"
+        );
+        let (code, _, report) = support::check(&config);
+        assert_eq!(code, 0, "{report}");
+        report.contains("no limit here counts what a request is said to cost")
+    };
+    assert!(check(""));
+    assert!(check(
+        "rate_limit: { limit: 1MiB, window: 1m, cost: response_bytes }"
+    ));
+    assert!(!check("rate_limit: { limit: 5, window: 1m }"));
+}

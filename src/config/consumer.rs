@@ -18,6 +18,9 @@ pub struct Consumer {
     pub credentials: Dictionary<OneOrMany<Spanned<String>>>,
     /// Groups that it is in.
     pub groups: OneOrMany<Spanned<String>>,
+    /// Where its days and months begin, as the time zone database calls it, such as `Europe/Berlin`, for
+    /// limits by `consumer` with `window: day` or `month`. Default: what those limits say.
+    pub time_zone: Option<Spanned<String>>,
     /// Limits on its traffic, in place of those limits of routes that count by who comes
     /// (`consumer`, `claim:NAME`). Default: those of the first of its groups that has some.
     pub rate_limit: Option<Spanned<OneOrMany<RateLimit>>>,

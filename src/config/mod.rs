@@ -16,6 +16,7 @@ mod interpolate;
 mod load;
 mod node;
 mod policy;
+mod quota;
 mod rate_limit;
 mod redis;
 mod render;
@@ -48,6 +49,7 @@ pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
+pub use quota::{LimitAmount, LimitCost, LimitWindow};
 pub use rate_limit::{
     LimitAlgorithm, LimitKey, LimitMode, LimitQueue, LimitRefusal, LimitStore, OnStoreFailure,
     RateLimit,

@@ -6,15 +6,17 @@ use serde::Deserialize;
 use super::shape::{Dictionary, OneOrMany};
 use super::source::Spanned;
 use super::units::Period;
+use super::{LimitAmount, LimitCost, LimitWindow};
 
-/// A limit on how many requests a client may make.
+/// A limit on how many requests a client may make, or on what they may cost.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    /// Requests in one window, 1 to 1000000.
-    pub limit: Spanned<u64>,
-    /// The window, `100ms` to `1d`.
-    pub window: Spanned<Period>,
+    /// Requests in one window, or units of what they cost: 1 to 1000000, and to 1000000000000 in a `day`
+    /// or `month`. With `cost: response_bytes` a size, to `16TiB`.
+    pub limit: Spanned<LimitAmount>,
+    /// The window: `100ms` to `1d`, or the `day` or `month` of the calendar.
+    pub window: Spanned<LimitWindow>,
     /// What is counted apart: `client_ip` (the default), `header:NAME`, `claim:NAME` (of the verified
     /// token), `consumer` (who comes), `route`, or `everyone`; a list counts each combination.
     #[serde(default = "by_client_ip")]
@@ -23,16 +25,25 @@ pub struct RateLimit {
     /// network. Default 64.
     #[serde(default = "network_of_a_customer")]
     pub ipv6_prefix: Spanned<u8>,
-    /// How the window is kept. Default `sliding_window`.
+    /// How the window is kept, if it is not one of the calendar. Default `sliding_window`.
     #[serde(default)]
     pub algorithm: Spanned<LimitAlgorithm>,
-    /// With `token_bucket`: how many requests may come at once. Default: `limit`.
-    pub burst: Option<Spanned<u64>>,
+    /// With `token_bucket`: how many requests may come at once, or what they may cost. Default: `limit`.
+    pub burst: Option<Spanned<LimitAmount>>,
+    /// With `window: day` or `month`: where, as the time zone database calls it, such as
+    /// `Europe/Berlin`. In a limit by `consumer`, a consumer's own `time_zone` goes before it. Default
+    /// `UTC`.
+    pub time_zone: Option<Spanned<String>>,
+    /// What a request costs: 1 to 1000000, or what its answer says once it is there: `response_bytes`,
+    /// or `response_header:NAME`. Default 1.
+    #[serde(default)]
+    pub cost: Spanned<LimitCost>,
     /// Where it is counted: `local` (the default), in this gateway alone, or `redis`, together with all
     /// gateways that have the same limit.
     #[serde(default)]
     pub store: Spanned<LimitStore>,
-    /// With `store: redis`: whether requests wait for it. Default `fast`.
+    /// With `store: redis`: whether requests wait for it. Default `fast`, and `strict` if answers say what
+    /// requests cost.
     pub mode: Option<Spanned<LimitMode>>,
     /// With `store: redis`: how requests are decided while it can't be asked. Default `local`.
     pub on_store_failure: Option<Spanned<OnStoreFailure>>,
@@ -152,12 +163,14 @@ impl RateLimit {
     /// A limit of which only the numbers are written.
     pub fn new(limit: impl Into<Spanned<u64>>, window: impl Into<Spanned<Period>>) -> Self {
         Self {
-            limit: limit.into(),
-            window: window.into(),
+            limit: limit.into().map(LimitAmount::Units),
+            window: window.into().map(LimitWindow::Length),
             by: by_client_ip(),
             ipv6_prefix: network_of_a_customer(),
             algorithm: Spanned::default(),
             burst: None,
+            time_zone: None,
+            cost: Spanned::default(),
             store: Spanned::default(),
             mode: None,
             on_store_failure: None,

@@ -57,6 +57,9 @@ pub struct Config {
 
     /// Limits on all traffic; a service or route that has its own replaces them.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// What one request on all routes costs, 1 to 1000000, in place of the fixed `cost` of limits. Default: what
+    /// those say.
+    pub rate_limit_cost: Option<Spanned<u64>>,
     /// How many requests of a client may be under way at once, on all routes.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// How fast bodies pass, on all routes.

@@ -64,6 +64,9 @@ pub struct RouteFields {
 
     /// Limits on this route's traffic; replaces the outer ones.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// What one request on this route costs, 1 to 1000000, in place of the fixed `cost` of limits. Default: what
+    /// those say.
+    pub rate_limit_cost: Option<Spanned<u64>>,
     /// How many requests of a client may be under way at once.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// How fast bodies pass.

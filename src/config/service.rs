@@ -49,6 +49,9 @@ pub struct Service {
 
     /// Limits on this service's traffic; replaces the top level's.
     pub rate_limit: Policy<OneOrMany<RateLimit>>,
+    /// What one request on this service's routes costs, 1 to 1000000, in place of the fixed `cost` of limits.
+    /// Default: what those say.
+    pub rate_limit_cost: Option<Spanned<u64>>,
     /// How many requests of a client may be under way at once, on this service's routes.
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// How fast bodies pass, on this service's routes.

@@ -11,6 +11,7 @@ use super::bandwidth_limit::BandwidthKey;
 use super::country::Country;
 use super::diagnostic::nearest;
 use super::fallback::FallbackOn;
+use super::quota::{LimitAmount, LimitCost, LimitWindow};
 use super::rate_limit::LimitKey;
 use super::resilience::{HedgeAfter, RetryOn};
 use super::root::{NameServer, Network, Threads};
@@ -97,6 +98,21 @@ read_from_text!(LimitKey, "what to count by, such as `client_ip`", {
 });
 read_from_text!(BandwidthKey, "what shares it, such as `client_ip`", {
     "type": "string", "pattern": r"^(.*\$\{.*|request|client_ip|consumer|route|everyone|(header|claim):.+)$"
+});
+read_from_text!(LimitAmount, "a whole number, or a size such as `10MiB`", {
+    "anyOf": [
+        { "type": "integer", "minimum": 1 },
+        { "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?(B|kB|MB|GB|KiB|MiB|GiB|TiB))$" }
+    ]
+});
+read_from_text!(LimitWindow, "a duration such as `1m`, or `day` or `month`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|day|month|([0-9]+(ms|s|m|h|d))+)$"
+});
+read_from_text!(LimitCost, "a whole number, or `response_bytes` or `response_header:NAME`", {
+    "anyOf": [
+        { "type": "integer", "minimum": 1, "maximum": 1_000_000 },
+        { "type": "string", "pattern": r"^(.*\$\{.*|response_bytes|response_header:.+)$" }
+    ]
 });
 read_from_text!(TokenPlace, "a place for a token, such as `bearer`", {
     "type": "string", "pattern": r"^(.*\$\{.*|bearer|(header|cookie|query):.+)$"
@@ -246,6 +262,22 @@ impl BandwidthKey {
             None => Err(unknown(
                 text,
                 &[&["request"], &LimitKey::WORDS[..]].concat(),
+            )),
+        }
+    }
+}
+
+impl LimitCost {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(units) = text.parse() {
+            return Ok(Self::Fixed(units));
+        }
+        match text.split_once(':') {
+            Some(("response_header", name)) => field_name(name).map(Self::ResponseHeader),
+            _ if text == "response_bytes" => Ok(Self::ResponseBytes),
+            _ => Err(unknown(
+                text,
+                &["NUMBER", "response_bytes", "response_header:NAME"],
             )),
         }
     }

@@ -1,14 +1,16 @@
 //! What is wrong with a limit as it is written.
 
-use super::algorithm::{LARGEST_LIMIT, Rule};
-use super::limiter::Scope;
-use crate::config::{
-    self, Diagnostics, LimitAlgorithm, LimitKey, LimitStore, Period, Span, Spanned,
-};
+mod quota;
 
-/// Shortest and longest windows, in microseconds.
-const SHORTEST_WINDOW: u64 = 100_000;
-const LONGEST_WINDOW: u64 = 86_400_000_000;
+use std::sync::Arc;
+
+use self::quota::check_quota;
+use super::algorithm::Rule;
+use super::calendar::Zone;
+use super::limiter::Scope;
+use super::store::Store;
+use crate::config::{self, Diagnostics, LimitKey, LimitStore, Period, Span, Spanned};
+
 /// The most that clients are put off at random.
 const LONGEST_JITTER: Period = Period::seconds(3600);
 /// Shortest and longest waits in a queue.
@@ -18,45 +20,8 @@ const LONGEST_WAIT: Period = Period::seconds(60);
 const MOST_WAITING: u64 = 10_000;
 
 /// Whether the numbers of a limit are in range; what is not is reported.
-pub(super) fn check_numbers(
-    limit: &config::RateLimit,
-    window: u64,
-    diagnostics: &mut Diagnostics,
-) -> bool {
-    let mut is_sound = true;
-    if !(1..=LARGEST_LIMIT).contains(&limit.limit.value) {
-        diagnostics
-            .error(
-                limit.limit.span,
-                format!("a limit of {} is out of range", limit.limit),
-            )
-            .help(format!(
-                "limits are 1 to {LARGEST_LIMIT}; for more, shorten the window"
-            ));
-        is_sound = false;
-    }
-    if !(SHORTEST_WINDOW..=LONGEST_WINDOW).contains(&window) {
-        diagnostics
-            .error(
-                limit.window.span,
-                format!("a window of {} is out of range", limit.window),
-            )
-            .help("windows are 100ms to 1d");
-        is_sound = false;
-    }
-    if let Some(burst) = &limit.burst {
-        if limit.algorithm.value != LimitAlgorithm::TokenBucket {
-            diagnostics
-                .error(burst.span, "`burst` needs `algorithm: token_bucket`")
-                .help("add that line, or remove `burst`");
-            is_sound = false;
-        } else if !(1..=LARGEST_LIMIT).contains(&burst.value) {
-            diagnostics
-                .error(burst.span, format!("a burst of {burst} is out of range"))
-                .help(format!("bursts are 1 to {LARGEST_LIMIT}"));
-            is_sound = false;
-        }
-    }
+pub(super) fn check_numbers(limit: &config::RateLimit, diagnostics: &mut Diagnostics) -> bool {
+    let mut is_sound = check_quota(limit, diagnostics);
     if limit.retry_jitter.value > LONGEST_JITTER {
         let jitter = &limit.retry_jitter;
         diagnostics
@@ -92,6 +57,30 @@ fn check_queue(queue: &config::LimitQueue, diagnostics: &mut Diagnostics) -> boo
             .help(format!("1 to {MOST_WAITING}; without `queue`, none waits"));
     }
     is_wait_sound && is_most_sound
+}
+
+/// The time zone of a name; if there is none, that is reported.
+pub fn checked_zone(
+    name: &Spanned<String>,
+    store: &Store,
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<Zone>> {
+    let found = store.zone(name);
+    if let Err(meant) = &found {
+        let help = match meant {
+            Some(meant) => format!("did you mean `{meant}`?"),
+            None => "write its name in the time zone database, such as `Europe/Berlin`".to_owned(),
+        };
+        diagnostics
+            .error(name.span, format!("there is no time zone `{name}`"))
+            .help(help);
+    }
+    found.ok()
+}
+
+/// A window's length in microseconds.
+pub(super) fn micros(window: Period) -> u64 {
+    u64::try_from(window.0.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// Whether networks of IPv6 clients have a length that they can have; if not, that is reported.

@@ -1,24 +1,39 @@
 //! `RateLimit` and `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers-10): structured fields
 //! (RFC 9651) that tell a client what it may do and what is left of it.
 
+use std::fmt::Write;
+
 use bytes::Bytes;
 use http::HeaderValue;
 
-use super::algorithm::Rule;
 use super::verdict::Tightest;
 
+/// What clients are told of a limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Policy<'a> {
+    pub(super) name: &'a str,
+    /// Requests, or units of what they cost, or bytes.
+    pub(super) quota: u64,
+    pub(super) is_of_bytes: bool,
+    /// Whole seconds.
+    pub(super) window: u64,
+}
+
 /// All policies: `"orders";q=10;w=300`. `None` if there are none.
-pub(super) fn policy<'a>(limits: impl Iterator<Item = (&'a str, &'a Rule)>) -> Option<HeaderValue> {
+pub(super) fn policy<'a>(limits: impl Iterator<Item = Policy<'a>>) -> Option<HeaderValue> {
     let policies: Vec<String> = limits
-        .map(|(name, rule)| {
-            let name = quoted(name);
-            // The draft has no windows below a second.
-            let seconds = rule.window / 1_000_000;
-            if seconds > 0 {
-                format!("{name};q={};w={seconds}", rule.limit)
-            } else {
-                format!("{name};q={}", rule.limit)
+        .map(|policy| {
+            let mut text = quoted(policy.name);
+            // Writing to a String cannot fail.
+            let _ = write!(text, ";q={}", policy.quota);
+            if policy.is_of_bytes {
+                text.push_str(";qu=\"content-bytes\"");
             }
+            // The draft has no windows below a second.
+            if policy.window > 0 {
+                let _ = write!(text, ";w={}", policy.window);
+            }
+            text
         })
         .collect();
     let value = (!policies.is_empty()).then(|| Bytes::from(policies.join(", ")))?;
@@ -68,19 +83,27 @@ fn quoted(name: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::algorithm::Algorithm;
     use super::*;
+
+    fn told(name: &str, quota: u64, is_of_bytes: bool, window: u64) -> HeaderValue {
+        let one = Policy {
+            name,
+            quota,
+            is_of_bytes,
+            window,
+        };
+        policy([one].into_iter()).unwrap()
+    }
 
     #[test]
     fn names_are_structured_strings_and_windows_whole_seconds() {
-        let rule = |limit, window| Rule {
-            algorithm: Algorithm::FixedWindow,
-            limit,
-            window,
-            burst: limit,
-        };
-        let (minute, short) = (rule(10, 300_000_000), rule(5, 100_000));
-        let policy = policy([("orders", &minute), ("a\"\\ä", &short)].into_iter());
-        assert_eq!(policy.unwrap(), "\"orders\";q=10;w=300, \"a\\\"\\\\?\";q=5");
+        assert_eq!(told("orders", 10, false, 300), "\"orders\";q=10;w=300");
+        assert_eq!(told("a\"\\ä", 5, false, 0), "\"a\\\"\\\\?\";q=5");
+    }
+
+    #[test]
+    fn bytes_are_said_to_be_bytes() {
+        let expected = "\"orders\";q=1024;qu=\"content-bytes\";w=60";
+        assert_eq!(told("orders", 1024, true, 60), expected);
     }
 }

@@ -16,28 +16,28 @@ pub(super) struct Forecast {
 }
 
 impl Forecast {
-    /// For a request of a key in this state that has `ahead` others before it.
-    pub(super) fn new(rule: &Rule, state: Option<u64>, ahead: usize, now: u64) -> Self {
+    /// For a request of a key in this state that has `ahead` others before it, which cost as much.
+    pub(super) fn new(rule: &Rule, state: Option<u64>, cost: u64, ahead: usize, now: u64) -> Self {
         let before = Self { at: now, state };
-        (0..=ahead).fold(before, |last, _| last.next(rule, now))
+        (0..=ahead).fold(before, |last, _| last.next(rule, cost, now))
     }
 
     /// For the one behind it.
-    pub(super) fn next(self, rule: &Rule, now: u64) -> Self {
+    pub(super) fn next(self, rule: &Rule, cost: u64, now: u64) -> Self {
         let at = self.at.max(now);
         let Some(state) = self.state else {
             // In the long run, that is how often there is room for one.
-            let at = at + rule.window.div_ceil(rule.limit);
+            let at = at + (cost * rule.window).div_ceil(rule.limit);
             return Self { at, state: None };
         };
-        match rule.decide(state, at, 1) {
+        match rule.decide(state, at, cost) {
             Ok(admitted) => Self {
                 at,
                 state: Some(admitted.state),
             },
             Err(refused) => {
                 let at = at + refused.retry.unwrap_or(rule.window) + TIMER_STEP;
-                let admitted = rule.decide(state, at, 1).ok();
+                let admitted = rule.decide(state, at, cost).ok();
                 Self {
                     at,
                     state: admitted.map(|admitted| admitted.state),
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_bucket_gives_its_tokens_one_by_one() {
         let rule = rule(Algorithm::TokenBucket);
-        let forecast = |ahead| Forecast::new(&rule, Some(spent(&rule)), ahead, NOW).at - NOW;
+        let forecast = |ahead| Forecast::new(&rule, Some(spent(&rule)), 1, ahead, NOW).at - NOW;
         assert_eq!(forecast(0), SECOND / 10 + TIMER_STEP);
         assert_eq!(forecast(4), 5 * (SECOND / 10 + TIMER_STEP));
     }
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn a_new_window_takes_as_many_as_the_last() {
         let rule = rule(Algorithm::FixedWindow);
-        let forecast = |ahead| Forecast::new(&rule, Some(spent(&rule)), ahead, NOW).at - NOW;
+        let forecast = |ahead| Forecast::new(&rule, Some(spent(&rule)), 1, ahead, NOW).at - NOW;
         assert_eq!(forecast(0), SECOND + TIMER_STEP);
         assert_eq!(forecast(9), SECOND + TIMER_STEP);
         assert_eq!(forecast(10), 2 * (SECOND + TIMER_STEP));
@@ -99,10 +99,10 @@ mod tests {
         ] {
             let rule = rule(algorithm);
             let state = Some(spent(&rule));
-            let mut last = Forecast::new(&rule, state, 0, NOW);
+            let mut last = Forecast::new(&rule, state, 1, 0, NOW);
             for ahead in 1..50 {
-                last = last.next(&rule, NOW);
-                assert_eq!(last, Forecast::new(&rule, state, ahead, NOW));
+                last = last.next(&rule, 1, NOW);
+                assert_eq!(last, Forecast::new(&rule, state, 1, ahead, NOW));
             }
         }
     }
@@ -110,6 +110,8 @@ mod tests {
     #[test]
     fn what_is_not_known_is_the_rate() {
         let rule = rule(Algorithm::SlidingWindow);
-        assert_eq!(Forecast::new(&rule, None, 2, NOW).at, NOW + 3 * SECOND / 10);
+        let forecast = |cost| Forecast::new(&rule, None, cost, 2, NOW).at;
+        assert_eq!(forecast(1), NOW + 3 * SECOND / 10);
+        assert_eq!(forecast(5), NOW + 3 * SECOND / 2);
     }
 }

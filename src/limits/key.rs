@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 use std::hash::{BuildHasher, Hasher};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ahash::RandomState;
 use http::HeaderName;
 
+use super::calendar::Zone;
 use crate::config;
 
 /// What limits ask of a request.
@@ -21,6 +23,14 @@ pub trait KeySource {
     fn consumer(&self) -> Option<(&str, &str)>;
     /// A number of the route that is the same after a reload and on every gateway.
     fn route(&self) -> u64;
+    /// What a request of this route costs, if not what its limits say.
+    fn cost(&self) -> Option<u64> {
+        None
+    }
+    /// Where whoever comes is at home, if that is known.
+    fn time_zone(&self) -> Option<&Arc<Zone>> {
+        None
+    }
 }
 
 /// One part of a key, ready to be asked for.

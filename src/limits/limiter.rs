@@ -7,17 +7,15 @@ use std::time::Instant;
 
 use http::HeaderValue;
 
-use super::algorithm::{Refused, Rule};
-use super::check::{check_bucket, check_keys, check_numbers, check_store};
+use super::algorithm::Refused;
 use super::fields;
-use super::key::{KeyHash, KeyPart, KeySource};
-use super::overflow::Overflow;
-use super::queue::Queue;
-use super::shared::{Shared, SharedLimit, stable_id};
+use super::key::KeySource;
+use super::limit::Limit;
+use super::shared::{Candidate, Shared};
 use super::store::Store;
 use super::verdict::{Blocked, LimitNumber, Passed, Refusal, Tightest, Verdict};
-use crate::config::{self, Diagnostics, LimitStore, OneOrMany};
-use crate::telemetry::{Decision, DecisionCounters, LimitDecisions};
+use crate::config::{self, Diagnostics, OneOrMany};
+use crate::telemetry::{Decision, LimitDecisions};
 
 /// Where limits are counted.
 #[derive(Debug, Clone)]
@@ -75,28 +73,6 @@ pub struct RateLimits {
     pub(super) shared: Option<Arc<Shared>>,
 }
 
-#[derive(Debug)]
-pub(super) struct Limit {
-    /// Of place, settings and number in the list; equal after a reload that changed none of them.
-    pub(super) id: u64,
-    /// Number in the list as it is written.
-    index: usize,
-    name: Box<str>,
-    pub(super) rule: Rule,
-    pub(super) by: Box<[KeyPart]>,
-    pub(super) overflow: Arc<Overflow>,
-    /// If other gateways count with this one.
-    pub(super) shared: Option<SharedLimit>,
-    /// If not, it is only tried out: no client notices it.
-    pub(super) is_enforced: bool,
-    /// Where those that it would refuse wait.
-    pub(super) queue: Option<Queue>,
-    /// Microseconds.
-    retry_jitter: u64,
-    has_legacy_headers: bool,
-    decisions: Option<DecisionCounters>,
-}
-
 impl RateLimits {
     /// Compiles the limits of a place, or reports what is wrong with them.
     pub fn compile(
@@ -115,7 +91,7 @@ impl RateLimits {
         limits.sort_by_key(|limit| (limit.phase(), limit.queue.is_some()));
         let policy = |limits: &[Limit]| {
             let told = limits.iter().filter(|limit| limit.is_enforced);
-            fields::policy(told.map(|limit| (&*limit.name, &limit.rule)))
+            fields::policy(told.map(Limit::policy))
         };
         let is_before = |limit: &&Limit| limit.phase() == Phase::BeforeAuthentication;
         let before = limits.iter().filter(is_before).count();
@@ -157,13 +133,27 @@ impl RateLimits {
     pub fn look(&self, now: Instant, source: &impl KeySource) -> Verdict {
         let now = self.store.clock(now);
         for (number, limit) in self.enforced(0..self.limits.len()) {
-            let key = self.key(limit, source);
-            let looked = self.store.look(key, &limit.rule, &limit.overflow, now);
-            if let Err(refused) = looked {
+            let nothing = Candidate {
+                cost: 0,
+                ..limit.candidate(&self.store, source, now)
+            };
+            if let Err(refused) = limit.decide(&self.store, &nothing, now) {
                 return Verdict::Refuse(limit.refusal(number, refused));
             }
         }
         Verdict::Admit(Passed::default())
+    }
+
+    /// The name of a limit that never admits a request of this cost.
+    pub fn too_small_for(&self, cost: u64) -> Option<&str> {
+        let limits = self.limits.iter().filter(|it| !it.cost.is_known_later());
+        let mut limits = limits.filter(|it| it.rule.most() < cost);
+        limits.next().map(|limit| &*limit.name)
+    }
+
+    /// Whether none of them counts what requests are said to cost.
+    pub fn are_charged_later(&self) -> bool {
+        self.limits.iter().all(|limit| limit.cost.is_known_later())
     }
 
     fn decide_on(&self, range: Range<usize>, now: Instant, source: &impl KeySource) -> Verdict {
@@ -187,23 +177,23 @@ impl RateLimits {
     ) -> Result<Passed, Blocked> {
         let mut tightest: Option<Tightest> = None;
         for (number, limit) in self.enforced(range.clone()) {
-            let key = self.key(limit, source);
-            let asked = match limit.is_waited_for(key) && turn != Some(number) {
+            let candidate = limit.candidate(&self.store, source, now);
+            let asked = match limit.is_waited_for(candidate.key) && turn != Some(number) {
                 true => Err(Blocked::Behind(number)),
                 false => {
-                    let asked = self.store.decide(key, &limit.rule, &limit.overflow, now, 1);
+                    let asked = limit.decide(&self.store, &candidate, now);
                     asked.map_err(|refused| Blocked::Spent(number, refused))
                 }
             };
             match asked {
                 Ok(admitted) => {
-                    let candidate = Tightest::new(number, &admitted);
-                    if tightest.is_none_or(|tightest| candidate.remaining < tightest.remaining) {
+                    let candidate = limit.tightest(number, &admitted, candidate.cost);
+                    if tightest.is_none_or(|tightest| candidate.is_nearer_than(&tightest)) {
                         tightest = Some(candidate);
                     }
                 }
                 Err(blocked) => {
-                    self.take_back(range.start..number.index(), source);
+                    self.take_back(range.start..number.index(), now, source);
                     return Err(blocked);
                 }
             }
@@ -246,9 +236,8 @@ impl RateLimits {
     ) -> Option<LimitNumber> {
         let mut would_refuse = None;
         for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
-            let key = self.key(limit, source);
-            let tried = self.store.decide(key, &limit.rule, &limit.overflow, now, 1);
-            let decision = match tried {
+            let candidate = limit.candidate(&self.store, source, now);
+            let decision = match limit.decide(&self.store, &candidate, now) {
                 Ok(_) => Decision::Admitted,
                 Err(_) => {
                     would_refuse.get_or_insert(number);
@@ -258,10 +247,6 @@ impl RateLimits {
             limit.count(decision);
         }
         would_refuse
-    }
-
-    pub(super) fn key(&self, limit: &Limit, source: &impl KeySource) -> KeyHash {
-        self.store.hashing.key_of(limit.id, &limit.by, source)
     }
 
     pub(super) fn numbered(
@@ -293,10 +278,10 @@ impl RateLimits {
         fields::state(self.name(tightest.limit), tightest)
     }
 
-    /// The requests in a window of a limit of which clients are told in legacy fields, too.
+    /// How much a limit is of which clients are told in legacy fields, too.
     pub fn legacy_quota(&self, limit: LimitNumber) -> Option<u64> {
         let limit = self.limit(limit);
-        limit.has_legacy_headers.then_some(limit.rule.limit)
+        limit.has_legacy_headers.then_some(limit.quota)
     }
 
     /// The name of a limit, as in the fields.
@@ -313,98 +298,10 @@ impl RateLimits {
         &self.limits[number.index()]
     }
 
-    fn take_back(&self, range: Range<usize>, source: &impl KeySource) {
+    fn take_back(&self, range: Range<usize>, now: u64, source: &impl KeySource) {
         for (_, limit) in self.enforced(range) {
-            let key = self.key(limit, source);
-            self.store.refund(key, &limit.rule, &limit.overflow, 1);
-        }
-    }
-}
-
-impl Limit {
-    fn compile(
-        limit: &config::RateLimit,
-        index: usize,
-        scope: Scope<'_>,
-        counters: &Counters,
-        diagnostics: &mut Diagnostics,
-    ) -> Option<Self> {
-        let window = u64::try_from(limit.window.0.as_micros()).unwrap_or(u64::MAX);
-        let mut is_sound = check_numbers(limit, window, diagnostics);
-        is_sound &= check_keys(&limit.by.0, limit.limit.span, scope, diagnostics);
-        is_sound &= check_store(limit, counters.shared.is_some(), diagnostics);
-        let rule = Rule {
-            algorithm: limit.algorithm.value.into(),
-            limit: limit.limit.value,
-            window,
-            burst: limit
-                .burst
-                .as_ref()
-                .map_or(limit.limit.value, |burst| burst.value),
-        };
-        is_sound = is_sound && check_bucket(limit, &rule, diagnostics);
-        if !is_sound {
-            return None;
-        }
-        let name = if index == 0 {
-            scope.name.to_owned()
-        } else {
-            format!("{}-{}", scope.name, index + 1)
-        };
-        let identity = (
-            scope.identity,
-            index,
-            limit.limit.value,
-            window,
-            limit.algorithm.value,
-            limit.burst.as_ref().map(|burst| burst.value),
-            limit.ipv6_prefix.value,
-            limit.by.iter().map(|key| &key.value).collect::<Vec<_>>(),
-        );
-        let id = stable_hash(&identity);
-        let queue = limit.queue.as_ref().filter(|_| limit.enforce);
-        Some(Self {
-            id,
-            index,
-            queue: queue.map(|queue| Queue::new(queue, counters.local.lines_for(id))),
-            decisions: scope.decisions.map(|decisions| decisions.of(&name)),
-            name: name.into(),
-            rule,
-            by: limit
-                .by
-                .iter()
-                .map(|key| KeyPart::new(key, limit.ipv6_prefix.value))
-                .collect(),
-            overflow: counters.local.overflow_for(window),
-            shared: shared(limit, index, scope),
-            is_enforced: limit.enforce,
-            retry_jitter: u64::try_from(limit.retry_jitter.0.as_micros()).unwrap_or(0),
-            has_legacy_headers: limit.legacy_headers,
-        })
-    }
-
-    fn refusal(&self, number: LimitNumber, refused: Refused) -> Refusal {
-        let put_off = fastrand::u64(0..=self.retry_jitter);
-        Refusal::new(number, refused, put_off)
-    }
-
-    /// Whether others wait for this key.
-    pub(super) fn is_waited_for(&self, key: KeyHash) -> bool {
-        let queue = self.queue.as_ref();
-        queue.is_some_and(|queue| queue.has_line(key))
-    }
-
-    pub(super) fn count(&self, decision: Decision) {
-        if let Some(decisions) = &self.decisions {
-            decisions.count(decision);
-        }
-    }
-
-    fn phase(&self) -> Phase {
-        if self.by.iter().any(KeyPart::needs_identity) {
-            Phase::AfterAuthentication
-        } else {
-            Phase::BeforeAuthentication
+            let candidate = limit.candidate(&self.store, source, now);
+            limit.refund(&self.store, &candidate);
         }
     }
 }
@@ -421,32 +318,6 @@ impl Ord for Phase {
     }
 }
 
-/// What the store is to know of a limit. The same settings have the same number on every gateway.
-fn shared(limit: &config::RateLimit, index: usize, scope: Scope<'_>) -> Option<SharedLimit> {
-    if limit.store.value != LimitStore::Redis {
-        return None;
-    }
-    let by: Vec<_> = limit.by.iter().map(|key| &key.value).collect();
-    let identity = format!(
-        "{}|{index}|{}|{}|{:?}|{:?}|{}|{by:?}",
-        scope.identity,
-        limit.limit.value,
-        limit.window.0.as_micros(),
-        limit.algorithm.value,
-        limit.burst.as_ref().map(|burst| burst.value),
-        limit.ipv6_prefix.value,
-    );
-    Some(SharedLimit {
-        id: stable_id(&identity),
-        mode: limit.mode.as_deref().copied().unwrap_or_default(),
-        on_failure: limit
-            .on_store_failure
-            .as_deref()
-            .copied()
-            .unwrap_or_default(),
-    })
-}
-
 /// The same number for the same settings in every process, so that an upgrade can hand counts over.
 pub(super) fn stable_hash(value: &impl Hash) -> u64 {
     ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(value)
@@ -461,7 +332,7 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
-    use crate::config::{LimitAlgorithm, LimitKey, Period};
+    use crate::config::{LimitAlgorithm, LimitAmount, LimitKey, Period};
     use crate::telemetry::{ConsumerRequests, Metrics};
 
     struct Client {
@@ -732,7 +603,7 @@ mod tests {
     fn every_mistake_is_reported() {
         let store = Counters::local(1000);
         let mut wrong = limit(0, 0, LimitKey::Claim("sub".into()));
-        wrong.burst = Some(5.into());
+        wrong.burst = Some(LimitAmount::Units(5).into());
         wrong.ipv6_prefix = 129.into();
         wrong.retry_jitter = Period::seconds(3601).into();
         let mut diagnostics = Diagnostics::default();

@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn join(lines: &Arc<Lines>, key: KeyHash, most: usize) -> Option<Place> {
-        let forecast = |ahead, _| Forecast::new(&RULE, None, ahead, 0);
+        let forecast = |ahead, _| Forecast::new(&RULE, None, 1, ahead, 0);
         lines.join(key, (most, u64::MAX), forecast).ok()
     }
 
@@ -247,7 +247,7 @@ mod tests {
         let interval = RULE.window / RULE.limit;
         let join = || {
             lines.join(key(1), (9, 2 * interval), |ahead, _| {
-                Forecast::new(&RULE, None, ahead, 0)
+                Forecast::new(&RULE, None, 1, ahead, 0)
             })
         };
         let _places = (join().unwrap(), join().unwrap());
@@ -261,7 +261,7 @@ mod tests {
             let mut is_known = None;
             let _ = lines.join(key(1), (9, 0), |ahead, last| {
                 is_known = Some((ahead, last.is_some()));
-                Forecast::new(&RULE, None, ahead, 0)
+                Forecast::new(&RULE, None, 1, ahead, 0)
             });
             is_known.unwrap()
         };

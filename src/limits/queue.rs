@@ -13,8 +13,10 @@ use tokio::time::{Instant, sleep_until};
 use super::algorithm::Refused;
 use super::forecast::Forecast;
 use super::key::{KeyHash, KeySource};
-use super::limiter::{Limit, Phase, RateLimits};
+use super::limit::Limit;
+use super::limiter::{Phase, RateLimits};
 use super::lines::{Lines, Place};
+use super::shared::Candidate;
 use super::verdict::{Blocked, LimitNumber, Passed, Refusal, Verdict};
 use crate::config;
 use crate::telemetry::Decision;
@@ -156,11 +158,11 @@ impl<S: KeySource + Sync, G: Fn() -> bool> Waiting<'_, S, G> {
 
     /// A place in the line of its key, or when it would be served there.
     fn join(&self, limit: &Limit, queue: &Queue, until: Instant) -> Result<Place, Forecast> {
-        let key = self.limits.key(limit, self.source);
         let now = self.time(Instant::now());
+        let Candidate { key, rule, cost } = limit.candidate(&self.limits.store, self.source, now);
         let forecast = |ahead, last: Option<Forecast>| match last {
-            Some(last) => last.next(&limit.rule, now),
-            None => Forecast::new(&limit.rule, self.state(limit, key, now), ahead, now),
+            Some(last) => last.next(&rule, cost, now),
+            None => Forecast::new(&rule, self.state(limit, key, now), cost, ahead, now),
         };
         let bounds = (queue.max_waiting, self.time(until));
         queue.lines.join(key, bounds, forecast)

@@ -1,9 +1,11 @@
 //! Where counts live: one store for all limits, kept across reloads.
 
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use super::algorithm::{Admitted, Refused, Rule};
+use super::algorithm::{Admitted, Algorithm, Refused, Rule};
+use super::calendar::Zone;
+use super::clock::Clock;
 use super::key::{Hashing, KeyHash};
 use super::lines::Lines;
 use super::overflow::Overflow;
@@ -16,7 +18,9 @@ pub struct Store {
     pub(super) hashing: Hashing,
     table: Table,
     keys: usize,
-    opened: Instant,
+    pub(super) clock: Clock,
+    /// Time zones in use. Locked as the overflows are.
+    zones: Mutex<Vec<Arc<Zone>>>,
     /// One for each order of magnitude of windows in use. Locked when limits are compiled and by
     /// the background task, never by a request.
     overflows: Mutex<Vec<Arc<Overflow>>>,
@@ -27,11 +31,16 @@ pub struct Store {
 impl Store {
     /// A store that counts at least `keys` keys exactly at a time.
     pub fn new(keys: usize) -> Self {
+        Self::with_clock(keys, Clock::default())
+    }
+
+    pub(super) fn with_clock(keys: usize, clock: Clock) -> Self {
         Self {
             hashing: Hashing::default(),
             table: Table::new(keys),
             keys,
-            opened: Instant::now(),
+            clock,
+            zones: Mutex::default(),
             overflows: Mutex::default(),
             lines: Mutex::default(),
         }
@@ -42,19 +51,22 @@ impl Store {
         self.keys
     }
 
-    /// Microseconds on this store's clock. The first hour is kept free, so that windows may begin
-    /// before the store did.
+    /// Microseconds on this store's clock.
     pub fn clock(&self, now: Instant) -> u64 {
-        const HOUR: u64 = 3_600_000_000;
-        HOUR + u64::try_from(now.saturating_duration_since(self.opened).as_micros()).unwrap_or(0)
+        self.clock.now(now)
     }
 
-    /// Begins new periods of the overflow counts where it is time. To be called about once a second,
-    /// off the workers.
+    /// Begins new periods of the overflow counts where it is time, and looks at the calendars. To be
+    /// called about once a second, off the workers.
     pub fn tick(&self, now: Instant) {
         let now = self.clock(now);
         for overflow in self.overflows().iter() {
             overflow.rotate(now);
+        }
+        let mut zones = self.zones();
+        zones.retain(|zone| Arc::strong_count(zone) > 1);
+        for zone in zones.iter() {
+            zone.turn(&self.clock);
         }
     }
 
@@ -64,6 +76,20 @@ impl Store {
             .iter()
             .map(|overflow| overflow.requests())
             .sum()
+    }
+
+    /// The time zone of this name.
+    ///
+    /// # Errors
+    /// The name that was probably meant, if there is none like this.
+    pub(super) fn zone(&self, name: &str) -> Result<Arc<Zone>, Option<String>> {
+        let mut zones = self.zones();
+        if let Some(known) = zones.iter().find(|zone| zone.name() == name) {
+            return Ok(known.clone());
+        }
+        let zone = Arc::new(Zone::find(name, &self.clock)?);
+        zones.push(zone.clone());
+        Ok(zone)
     }
 
     /// The overflow counts for windows of `window` microseconds.
@@ -106,21 +132,30 @@ impl Store {
         match self.table.decide(key, rule, now, cost) {
             Ok(decision) => decision,
             Err(Full) if cost > rule.limit => Err(Refused {
-                remaining: rule.limit.saturating_sub(overflow.count(key.fingerprint)),
+                remaining: rule
+                    .limit
+                    .saturating_sub(overflow.count(estimated(key, rule))),
                 retry: None,
             }),
-            Err(Full) => match overflow.admit(key.fingerprint, rule.limit, cost) {
-                Ok(count) => Ok(Admitted {
-                    state: 0,
-                    expires: now,
-                    remaining: rule.limit - count,
-                    reset: rule.window,
-                }),
-                Err(count) => Err(Refused {
-                    remaining: rule.limit.saturating_sub(count),
-                    retry: Some(rule.window),
-                }),
+            Err(Full) => match overflow.admit(estimated(key, rule), rule.limit, cost) {
+                Ok(count) => Ok(rule.estimate(count, now)),
+                Err(count) => Err(refusal(rule, count, now)),
             },
+        }
+    }
+
+    /// Counts `cost` units, whether or not they are left.
+    pub(super) fn charge(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        overflow: &Overflow,
+        now: u64,
+        cost: u64,
+    ) -> Admitted {
+        match self.table.charge(key, rule, now, cost) {
+            Ok(charged) => charged,
+            Err(Full) => rule.estimate(overflow.charge(estimated(key, rule), cost), now),
         }
     }
 
@@ -134,21 +169,10 @@ impl Store {
     ) -> Result<Admitted, Refused> {
         match self.table.look(key, rule, now) {
             Ok(decision) => decision,
-            Err(Full) => {
-                let remaining = rule.limit.saturating_sub(overflow.count(key.fingerprint));
-                match remaining > 0 {
-                    true => Ok(Admitted {
-                        state: 0,
-                        expires: now,
-                        remaining,
-                        reset: rule.window,
-                    }),
-                    false => Err(Refused {
-                        remaining,
-                        retry: Some(rule.window),
-                    }),
-                }
-            }
+            Err(Full) => match overflow.count(estimated(key, rule)) {
+                count if count < rule.limit => Ok(rule.estimate(count, now)),
+                count => Err(refusal(rule, count, now)),
+            },
         }
     }
 
@@ -160,20 +184,45 @@ impl Store {
     /// Takes back what one admitted request cost, wherever it was counted.
     pub(super) fn refund(&self, key: KeyHash, rule: &Rule, overflow: &Overflow, cost: u64) {
         if !self.table.refund(key, rule, cost) {
-            overflow.refund(key.fingerprint, cost);
+            overflow.refund(estimated(key, rule), cost);
         }
     }
 
-    fn overflows(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Overflow>>> {
+    fn zones(&self) -> MutexGuard<'_, Vec<Arc<Zone>>> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn overflows(&self) -> MutexGuard<'_, Vec<Arc<Overflow>>> {
         self.overflows
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
+/// What the estimates know a key by. Those of a calendar are told apart by the period too, since they
+/// are kept for longer than that.
+fn estimated(key: KeyHash, rule: &Rule) -> u64 {
+    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
+    match rule.algorithm {
+        Algorithm::Calendar(period) => key.fingerprint ^ period.number.wrapping_mul(ODD),
+        _ => key.fingerprint,
+    }
+}
+
+/// A refusal by an estimate.
+fn refusal(rule: &Rule, count: u64, now: u64) -> Refused {
+    let Admitted {
+        remaining, reset, ..
+    } = rule.estimate(count, now);
+    Refused {
+        remaining,
+        retry: Some(reset),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::super::algorithm::Algorithm;
+    use super::super::algorithm::CalendarPeriod;
     use super::super::key::Parts;
     use super::*;
 
@@ -215,6 +264,42 @@ mod tests {
         // The table holds 77,000 keys here; 123,000 share four rows of 3,125 counters.
         let exact = counts.iter().filter(|count| **count == 3).count();
         assert!(exact >= 50_000, "{exact}");
+    }
+
+    #[test]
+    fn what_is_estimated_costs_no_less_and_is_of_its_own_period() {
+        let store = Store::new(1);
+        let period = |number| Rule {
+            algorithm: Algorithm::Calendar(CalendarPeriod {
+                number,
+                end: 1000,
+                left: 1,
+            }),
+            limit: 1_000_000,
+            ..RULE
+        };
+        let (june, july) = (period(677), period(678));
+        let overflow = store.overflow_for(june.window);
+        let hash = |key| store.hashing.key(1, |parts| parts.number(key));
+        for key in 0..100 {
+            store.charge(hash(key), &june, &overflow, 1, 10);
+        }
+        let before = store.overflowed();
+        let key = hash(100);
+        let decide = |rule, cost| store.decide(key, rule, &overflow, 1, cost);
+        assert_eq!(decide(&june, 600_000).unwrap().remaining, 400_000);
+        let refused = decide(&june, 400_001).unwrap_err();
+        assert_eq!((refused.remaining, refused.retry), (400_000, Some(999)));
+        assert_eq!(decide(&june, 1_000_001).unwrap_err().retry, None);
+        assert_eq!(
+            store.charge(key, &june, &overflow, 1, u64::MAX).remaining,
+            0
+        );
+        assert!(store.look(key, &june, &overflow, 1).is_err());
+        assert!(decide(&july, 1_000_000).is_ok());
+        store.refund(key, &july, &overflow, 1_000_000);
+        assert!(store.look(key, &july, &overflow, 1).is_ok());
+        assert!(store.overflowed() > before);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Counts by key, exact: one state of a [`Rule`] for each key.
 
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::algorithm::{Admitted, Refused, Rule};
@@ -38,23 +39,20 @@ impl Table {
         now: u64,
         cost: u64,
     ) -> Result<Result<Admitted, Refused>, Full> {
-        loop {
-            let slot = self.0.find_or_insert(key, now)?;
-            let (before, live) = state_of(slot, rule, now);
-            let admitted = match rule.decide(live, now, cost) {
-                Ok(admitted) => admitted,
-                // Refusals write nothing, so a flood on one key is only read.
-                Err(refused) => return Ok(Err(refused)),
-            };
-            // Before the count, so that nobody takes the entry for free in between.
-            keep(slot, admitted.expires);
-            let is_counted = state(slot)
-                .compare_exchange(before, admitted.state, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-            if is_counted && is_of(slot, key) {
-                return Ok(Ok(admitted));
-            }
-        }
+        self.count(key, rule, now, |state| rule.decide(state, now, cost))
+    }
+
+    /// Counts `cost` units of a key, whether or not they are left.
+    pub(super) fn charge(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        now: u64,
+        cost: u64,
+    ) -> Result<Admitted, Full> {
+        let charge = |state| Ok::<_, Infallible>(rule.charge(state, now, cost));
+        self.count(key, rule, now, charge)
+            .map(|Ok(charged)| charged)
     }
 
     /// What would be decided on one request that costs nothing.
@@ -86,6 +84,33 @@ impl Table {
                 .fetch_update(Ordering::AcqRel, Ordering::Acquire, refund)
                 .is_ok()
         })
+    }
+
+    /// Puts the state in place that `count` makes of a key's, unless it refuses.
+    fn count<R>(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        now: u64,
+        count: impl Fn(u64) -> Result<Admitted, R>,
+    ) -> Result<Result<Admitted, R>, Full> {
+        loop {
+            let slot = self.0.find_or_insert(key, now)?;
+            let (before, live) = state_of(slot, rule, now);
+            let admitted = match count(live) {
+                Ok(admitted) => admitted,
+                // Refusals write nothing, so a flood on one key is only read.
+                Err(refused) => return Ok(Err(refused)),
+            };
+            // Before the count, so that nobody takes the entry for free in between.
+            keep(slot, admitted.expires);
+            let is_counted = state(slot)
+                .compare_exchange(before, admitted.state, Ordering::AcqRel, Ordering::Relaxed)
+                .is_ok();
+            if is_counted && is_of(slot, key) {
+                return Ok(Ok(admitted));
+            }
+        }
     }
 }
 

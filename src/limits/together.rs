@@ -6,7 +6,8 @@ use std::time::Instant;
 
 use super::algorithm::{Admitted, Refused};
 use super::key::KeySource;
-use super::limiter::{Limit, Phase, RateLimits};
+use super::limit::Limit;
+use super::limiter::{Phase, RateLimits};
 use super::shared::{Candidate, Shared, SharedKey, SharedLimit, Word, part_of, uncounted};
 use super::verdict::{Blocked, LimitNumber, Passed, Tightest, Verdict};
 use crate::config::{LimitMode, OnStoreFailure};
@@ -14,9 +15,9 @@ use crate::telemetry::Decision;
 
 /// Where an admitted request was counted.
 enum Taken {
-    Local(LimitNumber),
+    /// In this gateway, of its own limit or of its part of a shared one.
+    Here(LimitNumber, Candidate),
     Lease(Candidate),
-    Part(LimitNumber, Candidate),
 }
 
 /// A request that the store itself has to decide.
@@ -157,11 +158,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
 
     fn candidate(&self, number: LimitNumber) -> Candidate {
         let limit = self.limit(number);
-        Candidate {
-            key: self.limits.key(limit, self.source),
-            rule: limit.rule,
-            cost: 1,
-        }
+        limit.candidate(&self.limits.store, self.source, self.now)
     }
 
     fn key(&self, number: LimitNumber, shared: &SharedLimit) -> SharedKey {
@@ -170,11 +167,10 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
 
     /// By this gateway's own counts.
     fn decide_here(&mut self, number: LimitNumber) -> Result<(), Refused> {
-        let limit = self.limit(number);
-        let key = self.candidate(number).key;
+        let candidate = self.candidate(number);
         let store = &self.limits.store;
-        let admitted = store.decide(key, &limit.rule, &limit.overflow, self.now, 1)?;
-        self.admit(number, &admitted, Taken::Local(number));
+        let admitted = self.limit(number).decide(store, &candidate, self.now)?;
+        self.admit(number, &admitted, Taken::Here(number, candidate));
         Ok(())
     }
 
@@ -253,11 +249,12 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
             ..candidate
         };
         let store = &self.limits.store;
-        let overflow = &self.limit(number).overflow;
         let now = store.clock(Instant::now());
-        let admitted = store.decide(part.key, &part.rule, overflow, now, part.cost)?;
-        self.shared.owe(&candidate, self.key(number, shared));
-        self.admit(number, &admitted, Taken::Part(number, part));
+        let admitted = self.limit(number).decide(store, &part, now)?;
+        if candidate.cost > 0 {
+            self.shared.owe(&candidate, self.key(number, shared));
+        }
+        self.admit(number, &admitted, Taken::Here(number, part));
         Ok(())
     }
 
@@ -267,9 +264,10 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     }
 
     fn note(&mut self, number: LimitNumber, admitted: &Admitted) {
-        let candidate = Tightest::new(number, admitted);
-        let is_tighter = |it: Tightest| candidate.remaining < it.remaining;
-        if self.tightest.is_none_or(is_tighter) {
+        let limit = self.limit(number);
+        let cost = limit.cost.in_advance(self.source.cost());
+        let candidate = limit.tightest(number, admitted, cost);
+        if self.tightest.is_none_or(|it| candidate.is_nearer_than(&it)) {
             self.tightest = Some(candidate);
         }
     }
@@ -279,16 +277,10 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         let store = &self.limits.store;
         for taken in &self.taken {
             match taken {
-                Taken::Local(number) => {
-                    let limit = self.limit(*number);
-                    let key = self.candidate(*number).key;
-                    store.refund(key, &limit.rule, &limit.overflow, 1);
+                Taken::Here(number, part) => {
+                    self.limit(*number).refund(store, part);
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
-                Taken::Part(number, part) => {
-                    let overflow = &self.limit(*number).overflow;
-                    store.refund(part.key, &part.rule, overflow, part.cost);
-                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What becomes of a request, and what is left of the limits that it passed.
 
-use super::algorithm::{Admitted, Refused};
+use super::algorithm::Refused;
 
 /// One of the limits of a place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,10 +11,12 @@ pub struct LimitNumber(u16);
 pub struct Tightest {
     /// Which it is.
     pub limit: LimitNumber,
-    /// Requests left.
+    /// What is left: requests, or units of what they cost, or bytes.
     pub remaining: u64,
-    /// Whole seconds until more are left.
+    /// Whole seconds until more is left.
     pub reset: u64,
+    /// How many requests may still come; where that is not known, thousandths of the limit.
+    pub(super) distance: u64,
 }
 
 /// A request that is refused.
@@ -67,30 +69,13 @@ impl LimitNumber {
 }
 
 impl Tightest {
-    pub(super) fn new(limit: LimitNumber, admitted: &Admitted) -> Self {
-        Self {
-            limit,
-            remaining: admitted.remaining,
-            reset: seconds(admitted.reset),
-        }
-    }
-}
-
-impl Refusal {
-    /// The refusal of a limit that puts the client off by so many microseconds more than it has to.
-    pub(super) fn new(limit: LimitNumber, refused: Refused, put_off: u64) -> Self {
-        Self {
-            tightest: Tightest {
-                limit,
-                remaining: refused.remaining,
-                reset: refused.retry.map(seconds).unwrap_or_default(),
-            },
-            retry_after: refused.retry.map(|retry| seconds(retry + put_off)),
-        }
+    /// Whether this one will refuse before the other does, as far as can be told.
+    pub fn is_nearer_than(&self, other: &Self) -> bool {
+        self.distance < other.distance
     }
 }
 
 /// Whole seconds, rounded up: a client must not come back too early.
-fn seconds(micros: u64) -> u64 {
+pub(super) fn seconds(micros: u64) -> u64 {
     micros.div_ceil(1_000_000)
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::bandwidth::Paced;
+use super::charge::Charge;
 use super::connection::Connection;
 use super::content::Bound;
 use super::handshake::Handshake;
@@ -46,6 +47,8 @@ pub struct Context {
     /// What the client is told by the service that let it in.
     pub(super) told: Vec<(HeaderName, HeaderValue)>,
     pub(super) nearest_limit: Option<Nearest>,
+    /// What limits will charge by the answer.
+    pub(super) charges: Vec<Charge>,
     /// The limit that refused it, would have, or let it wait.
     pub(super) noted_limit: Option<Noted>,
     /// How long it waited for limits, if it did.
@@ -142,6 +145,7 @@ impl Context {
             bound: None,
             told: Vec::new(),
             nearest_limit: None,
+            charges: Vec::new(),
             noted_limit: None,
             queued: None,
             held: Held::default(),

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::limit;
+use super::{charge, limit};
 use crate::auth::Identity;
 use crate::telemetry::Record;
 
@@ -23,8 +23,7 @@ impl Gateway {
             return;
         }
         // What takes the session's place knows no request that could be logged.
-        self.log(session, context);
-        context.is_logged = true;
+        self.settle(session, context);
         let settings = HttpPersistentSettings::for_session(session);
         let nobody = ServerSession::new_http1(Box::new(tokio::io::duplex(1).0));
         let served = std::mem::replace(&mut *session.downstream_session, nobody);
@@ -33,8 +32,17 @@ impl Gateway {
         }
     }
 
+    /// Charges what the request has cost, counts it and writes its line, once.
+    pub(super) fn settle(&self, session: &Session, context: &mut Context) {
+        if !context.is_logged {
+            charge::by_bytes(session.body_bytes_sent() as u64, context);
+            self.log(session, context);
+            context.is_logged = true;
+        }
+    }
+
     /// Counts the request and writes its line.
-    pub(super) fn log(&self, session: &Session, context: &Context) {
+    fn log(&self, session: &Session, context: &Context) {
         let written = session
             .response_written()
             .map(|response| response.status.as_u16());

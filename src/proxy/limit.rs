@@ -2,20 +2,22 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
+use super::charge::Charge;
 use super::context::Context;
 use super::deadline;
 use super::pipeline::Stop;
 use super::reply::Reply;
 use crate::auth::Identity;
 use crate::limits::{
-    KeySource, LimitNumber, Passed, Phase, RateLimits, Refusal, Tightest, Verdict,
+    KeySource, LimitNumber, Passed, Phase, RateLimits, Refusal, Tightest, Verdict, Zone,
 };
-use crate::snapshot::{Limits, Route};
+use crate::snapshot::{Limits, Route, Snapshot};
 use crate::telemetry::Flag;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -28,8 +30,8 @@ const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Nearest {
     /// Whether it is one of the consumer's own.
-    is_of_consumer: bool,
-    tightest: Tightest,
+    pub(super) is_of_consumer: bool,
+    pub(super) tightest: Tightest,
 }
 
 /// The limit that the log names.
@@ -45,6 +47,7 @@ struct Decision {
     nearest: Option<Nearest>,
     noted: Option<Noted>,
     would_be_refused: bool,
+    charges: Vec<Charge>,
     queued: Option<Duration>,
     stop: Option<Stop>,
 }
@@ -88,8 +91,23 @@ fn of_consumer(context: &Context) -> Option<&Limits> {
     consumer.limits.as_deref()
 }
 
-/// Has the limits of a phase decide, or all of them, and lets the request wait if one of them says so.
+/// Has the limits of a phase decide, or all of them, and notes what they will charge a request that passes.
 async fn decide(
+    (limits, is_of_consumer): (&Limits, bool),
+    phase: Option<Phase>,
+    (request, facts): (&RequestHeader, &Facts<'_>),
+    context: &Context,
+) -> Decision {
+    let mut decision = admit((limits, is_of_consumer), phase, (request, facts), context).await;
+    if decision.stop.is_none() {
+        let dues = limits.rates.dues(phase, facts);
+        decision.charges = dues.map(|due| Charge::new(is_of_consumer, due)).collect();
+    }
+    decision
+}
+
+/// Lets the limits decide, and the request wait if one of them says so.
+async fn admit(
     (limits, is_of_consumer): (&Limits, bool),
     phase: Option<Phase>,
     (request, facts): (&RequestHeader, &Facts<'_>),
@@ -178,22 +196,36 @@ fn note(decision: Decision, context: &mut Context) -> Result<(), Stop> {
         context.nearest_limit = decision.nearest;
         return Err(stop);
     }
-    let left = |nearest: &Nearest| nearest.tightest.remaining;
-    let known = context.nearest_limit.as_ref().map(left);
-    let is_nearer = |it: &Nearest| known.is_none_or(|known| left(it) < known);
-    if decision.nearest.as_ref().is_some_and(is_nearer) {
-        context.nearest_limit = decision.nearest;
+    if let Some(candidate) = decision.nearest {
+        nearer(candidate, context);
     }
+    context.charges.extend(decision.charges);
     Ok(())
+}
+
+/// Remembers this limit instead of the one that is remembered, if it is nearer or the same later.
+pub(super) fn nearer(candidate: Nearest, context: &mut Context) {
+    let goes_before = |known: &Nearest| {
+        let is_same = candidate.is_of_consumer == known.is_of_consumer
+            && candidate.tightest.limit == known.tightest.limit;
+        is_same || candidate.tightest.is_nearer_than(&known.tightest)
+    };
+    if context.nearest_limit.as_ref().is_none_or(goes_before) {
+        context.nearest_limit = Some(candidate);
+    }
+}
+
+pub(super) fn limits_of(is_of_consumer: bool, context: &Context) -> Option<&Limits> {
+    match is_of_consumer {
+        true => of_consumer(context),
+        false => context.route()?.policies.limits.as_deref(),
+    }
 }
 
 /// The name of the limit that refused the request, would have, or let it wait.
 pub(super) fn noted(context: &Context) -> Option<&str> {
     let noted = context.noted_limit?;
-    let limits = match noted.is_of_consumer {
-        true => of_consumer(context)?,
-        false => context.route()?.policies.limits.as_deref()?,
-    };
+    let limits = limits_of(noted.is_of_consumer, context)?;
     Some(limits.rates.name(noted.limit))
 }
 
@@ -253,16 +285,18 @@ pub(super) struct Facts<'r> {
     client: IpAddr,
     headers: &'r HeaderMap,
     pub(super) identity: Option<&'r Identity>,
-    route: u64,
+    snapshot: &'r Snapshot,
+    route: &'r Route,
 }
 
 impl<'r> Facts<'r> {
-    pub(super) fn of(request: &'r RequestHeader, route: &Route, context: &'r Context) -> Self {
+    pub(super) fn of(request: &'r RequestHeader, route: &'r Route, context: &'r Context) -> Self {
         Self {
             client: context.client(),
             headers: &request.headers,
             identity: context.identity.as_deref(),
-            route: route.id,
+            snapshot: &context.snapshot,
+            route,
         }
     }
 }
@@ -290,6 +324,14 @@ impl KeySource for Facts<'_> {
     }
 
     fn route(&self) -> u64 {
-        self.route
+        self.route.id
+    }
+
+    fn cost(&self) -> Option<u64> {
+        Some(self.route.policies.rate_limit_cost.as_ref()?.value)
+    }
+
+    fn time_zone(&self) -> Option<&Arc<Zone>> {
+        self.snapshot.consumer(self.identity)?.time_zone.as_ref()
     }
 }

@@ -9,6 +9,7 @@ mod ask;
 mod attempt;
 mod authenticate;
 mod bandwidth;
+mod charge;
 mod concurrency;
 mod connection;
 mod content;
@@ -348,9 +349,7 @@ impl ProxyHttp for Gateway {
 
     async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
         attempt::ended(context);
-        if !context.is_logged {
-            self.log(session, context);
-        }
+        self.settle(session, context);
     }
 
     /// The access log is the record of every request.

@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use super::context::Context;
-use super::{fallback, pipeline};
+use super::{charge, fallback, pipeline};
 
 /// Fields that are about one connection only (RFC 9110 §7.6.1), beside `Connection` and what it
 /// names, and the announcement of trailers, which the framework discards. The framework writes the
@@ -25,7 +25,11 @@ const END_TO_END: [HeaderName; 4] = [
 ];
 
 /// Turns a backend's response header into the client's.
-pub(super) fn prepare(request: &RequestHeader, response: &mut ResponseHeader, context: &Context) {
+pub(super) fn prepare(
+    request: &RequestHeader,
+    response: &mut ResponseHeader,
+    context: &mut Context,
+) {
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
@@ -35,6 +39,7 @@ pub(super) fn prepare(request: &RequestHeader, response: &mut ResponseHeader, co
         .filter(|reason| response.status.canonical_reason() != Some(reason));
     let reason = reason.map(str::to_owned);
     let mut parts: Parts = std::mem::replace(response, empty()).into();
+    charge::by_header(&parts.headers, context);
     remove_hop_by_hop(parts.status, &mut parts.headers);
     let headers = &mut parts.headers;
     pipeline::decorate(&request.headers, parts.status, headers, context);

@@ -345,6 +345,7 @@ fn compare_route(
         "mirror": it => it.route.mirror.as_ref(),
         "access": it => it.nearest(|place| place.access),
         "rate_limit": it => it.nearest(|place| place.rate_limit),
+        "rate_limit_cost": it => it.nearest(|place| place.rate_limit_cost),
         "concurrency_limit": it => it.nearest(|place| place.concurrency_limit),
         "bandwidth_limit": it => it.nearest(|place| place.bandwidth_limit),
         "cors": it => it.nearest(|place| place.cors),

@@ -12,7 +12,7 @@ use super::policies::{Place, Policies, Surroundings, Written};
 use super::providers::Providers;
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, consumers, geoip, matching, providers};
+use super::{Snapshot, State, consumers, cost, geoip, matching, providers};
 use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, OneOrMany, Policy, RateLimit, RouteFields,
@@ -74,6 +74,7 @@ pub fn compile(
     let Compiler {
         routes, entries, ..
     } = compiler;
+    cost::check(config, &routes, &consumer_policies, diagnostics);
     if !diagnostics.has_errors() {
         providers::warn_about_unused(config, diagnostics);
         geoip::warn_if_unused(config, diagnostics);

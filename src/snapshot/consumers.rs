@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::State;
 use super::limits::Limits;
 use crate::config::{
-    self, BandwidthKey, ConcurrencyLimit, Config, Diagnostics, LimitKey, OneOrMany, Period,
-    RateLimit, Spanned, nearest,
+    self, BandwidthKey, ConcurrencyLimit, Config, Diagnostics, LimitKey, LimitWindow, OneOrMany,
+    Period, RateLimit, Spanned, nearest,
 };
-use crate::limits::{BandwidthLimit, ConcurrencyLimits, Counters, Scope};
+use crate::limits::{BandwidthLimit, ConcurrencyLimits, Counters, Scope, Zone, checked_zone};
 use crate::telemetry::RequestCounters;
 
 /// What is particular to a consumer.
@@ -20,6 +20,8 @@ pub struct ConsumerPolicy {
     pub concurrency: Option<Arc<ConcurrencyLimits>>,
     /// How fast its bodies pass, by the same rule.
     pub bandwidth: Option<Arc<BandwidthLimit>>,
+    /// Where its days and months begin.
+    pub time_zone: Option<Arc<Zone>>,
     /// Its requests.
     pub requests: RequestCounters,
 }
@@ -39,6 +41,7 @@ struct Written<'c> {
     rate_limit: &'c Option<Spanned<OneOrMany<RateLimit>>>,
     concurrency_limit: &'c Option<Spanned<OneOrMany<ConcurrencyLimit>>>,
     bandwidth_limit: &'c Option<Spanned<config::BandwidthLimit>>,
+    time_zone: Option<&'c Spanned<String>>,
 }
 
 /// Compiles what is particular to each consumer, by its number.
@@ -54,6 +57,7 @@ pub(super) fn compile(
             rate_limit: &group.rate_limit,
             concurrency_limit: &group.concurrency_limit,
             bandwidth_limit: &group.bandwidth_limit,
+            time_zone: None,
         };
         let identity = format!("consumer_group:{name}");
         let own = written.compile((&identity, name), counting, diagnostics);
@@ -62,10 +66,13 @@ pub(super) fn compile(
     let groups: Vec<(&str, Own)> = groups.collect();
     let consumers = config.consumers.iter().enumerate();
     let policies = consumers.map(|(number, (name, consumer))| {
+        let zone = consumer.time_zone.as_ref();
+        let time_zone = zone.and_then(|name| checked_zone(name, &counters.local, diagnostics));
         let written = Written {
             rate_limit: &consumer.rate_limit,
             concurrency_limit: &consumer.concurrency_limit,
             bandwidth_limit: &consumer.bandwidth_limit,
+            time_zone: zone,
         };
         let identity = format!("consumer:{name}");
         let own = written.compile((&identity, name), counting, diagnostics);
@@ -84,6 +91,7 @@ pub(super) fn compile(
                 Some(_) => own.bandwidth,
                 None => find().find_map(|group| group.bandwidth.clone()),
             },
+            time_zone,
             requests: state.consumer_requests.of(name, number),
         }
     });
@@ -123,6 +131,9 @@ impl Written<'_> {
                 let mut section = section_of("rate_limit", section, diagnostics)?;
                 for limit in &mut section.0 {
                     count_as_one(&mut limit.by, |key| key);
+                }
+                if let Some(zone) = self.time_zone {
+                    settle(&mut section, zone, diagnostics);
                 }
                 let limits = Limits::compile(&section, scope, (counters, deadline), diagnostics);
                 limits.map(Arc::new)
@@ -166,6 +177,28 @@ fn count_as_one<K>(by: &mut OneOrMany<Spanned<K>>, key: impl FnOnce(LimitKey) ->
     let is_default = by.iter().all(|key| key.span == Default::default());
     if is_default {
         *by = OneOrMany(vec![key(LimitKey::Consumer).into()]);
+    }
+}
+
+/// Its own limits are kept by its own days, whatever they count apart.
+fn settle(
+    limits: &mut OneOrMany<RateLimit>,
+    zone: &Spanned<String>,
+    diagnostics: &mut Diagnostics,
+) {
+    // A name that is none is reported once.
+    let is_known = !diagnostics.has_error_within(zone.span);
+    let is_of_calendar = |limit: &&mut RateLimit| {
+        matches!(limit.window.value, LimitWindow::Day | LimitWindow::Month)
+    };
+    for limit in limits.0.iter_mut().filter(is_of_calendar) {
+        if let Some(other) = &limit.time_zone {
+            diagnostics
+                .error(other.span, "this consumer has a `time_zone` already")
+                .related(zone.span, "it is here")
+                .help("remove one of them");
+        }
+        limit.time_zone = is_known.then(|| zone.clone());
     }
 }
 

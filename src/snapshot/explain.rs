@@ -143,6 +143,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         places
             .line("rate_limit", source, |it| it.rate_limit)
             .or_else(|| short(config, source)),
+        places.line("rate_limit_cost", source, |it| it.rate_limit_cost),
         places.line("cors", source, |it| it.cors),
         places.line("auth", source, |it| it.auth),
         places.line("concurrency_limit", source, |it| it.concurrency_limit),

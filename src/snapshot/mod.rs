@@ -10,6 +10,7 @@ mod action;
 mod changes;
 mod compile;
 mod consumers;
+mod cost;
 mod deciders;
 mod explain;
 mod failures;

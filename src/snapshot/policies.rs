@@ -13,7 +13,9 @@ use crate::config::{
     self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Period, Policy,
     Priority, RateLimit, RouteFields, Span, Spanned, Toggle,
 };
-use crate::limits::{BandwidthLimit, Buckets, ConcurrencyLimits, Counters, InFlight, Scope};
+use crate::limits::{
+    BandwidthLimit, Buckets, ConcurrencyLimits, Counters, InFlight, Scope, checked_cost,
+};
 use crate::telemetry::LimitDecisions;
 use crate::traffic::{Access, Cors, GeoIp, HeaderEdits, SecurityHeaders};
 use crate::upstream::{Retry, Service, Timeouts};
@@ -28,6 +30,8 @@ pub struct Policies {
     pub access: Slot<Access>,
     /// How many requests may come.
     pub limits: Slot<Limits>,
+    /// What one of them costs, in place of what those limits say.
+    pub rate_limit_cost: Option<Spanned<u64>>,
     /// How many requests may be under way at once.
     pub concurrency: Slot<ConcurrencyLimits>,
     /// How fast bodies pass.
@@ -71,6 +75,7 @@ pub enum Level {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Written<'c> {
     pub(super) rate_limit: &'c Policy<OneOrMany<RateLimit>>,
+    pub(super) rate_limit_cost: &'c Option<Spanned<u64>>,
     pub(super) concurrency_limit: &'c Policy<OneOrMany<ConcurrencyLimit>>,
     pub(super) bandwidth_limit: &'c Policy<config::BandwidthLimit>,
     pub(super) auth: &'c Policy<AuthRule>,
@@ -89,6 +94,7 @@ macro_rules! written {
     ($section:expr) => {
         Written {
             rate_limit: &$section.rate_limit,
+            rate_limit_cost: &$section.rate_limit_cost,
             concurrency_limit: &$section.concurrency_limit,
             bandwidth_limit: &$section.bandwidth_limit,
             auth: &$section.auth,
@@ -157,6 +163,7 @@ impl Policies {
         Self {
             access: None,
             limits: None,
+            rate_limit_cost: None,
             concurrency: None,
             bandwidth: None,
             auth: None,
@@ -211,6 +218,10 @@ impl Policies {
             let bounds = (surroundings.counters, surroundings.shutdown_deadline);
             Limits::compile(limits, scope, bounds, diagnostics)
         });
+        let rate_limit_cost = match written.rate_limit_cost {
+            Some(cost) => checked_cost(cost, diagnostics),
+            None => self.rate_limit_cost.clone(),
+        };
         let concurrency = inherit(
             written.concurrency_limit,
             &self.concurrency,
@@ -273,6 +284,7 @@ impl Policies {
             },
             auth,
             limits,
+            rate_limit_cost,
             concurrency,
             request_edits,
             response_edits,

@@ -9,12 +9,14 @@ const COUNT_BITS: u32 = 46;
 const COUNT_MASK: u64 = (1 << COUNT_BITS) - 1;
 
 /// A day or a month.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(in crate::limits) struct CalendarPeriod {
     /// Days or months since 1970, by which counts of other periods are told apart.
     pub(in crate::limits) number: u64,
     /// When it ends, in microseconds on the caller's clock.
     pub(in crate::limits) end: u64,
+    /// How long it lasted when it was looked up, for whoever has another clock: microseconds, at least one.
+    pub(in crate::limits) left: u64,
 }
 
 impl Rule {
@@ -57,7 +59,7 @@ impl CalendarPeriod {
     }
 
     /// Microseconds to its end, at least one: it may have ended since it was looked up.
-    fn rest(self, now: u64) -> u64 {
+    pub(super) fn rest(self, now: u64) -> u64 {
         self.end.saturating_sub(now).max(1)
     }
 }

@@ -17,11 +17,7 @@ use crate::config::LimitAlgorithm;
 
 /// Largest limit of a window that starts by itself.
 pub(super) const LARGEST_LIMIT: u64 = 1_000_000;
-/// Largest limit of a calendar's period.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no limit can be written so yet")
-)]
+/// Largest limit of a calendar's period, if it is not one of bytes.
 pub(super) const LARGEST_QUOTA: u64 = 1_000_000_000_000;
 
 /// A limit's numbers, in the units of the state.
@@ -42,10 +38,6 @@ pub(super) enum Algorithm {
     SlidingWindow,
     TokenBucket,
     /// The window is a period of the calendar, this one now.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "no limit can be written so yet")
-    )]
     Calendar(CalendarPeriod),
 }
 
@@ -116,6 +108,27 @@ impl Rule {
             Algorithm::Calendar(_) => state,
             _ if expires <= now => 0,
             _ => state,
+        }
+    }
+
+    /// What is left where all that is known is that no more than `count` units are counted.
+    pub(super) fn estimate(&self, count: u64, now: u64) -> Admitted {
+        Admitted {
+            state: 0,
+            expires: now,
+            remaining: self.limit.saturating_sub(count),
+            reset: match self.algorithm {
+                Algorithm::Calendar(period) => period.rest(now),
+                _ => self.window,
+            },
+        }
+    }
+
+    /// The longest that it may be until more is left: microseconds.
+    pub(super) fn longest(&self) -> u64 {
+        match self.algorithm {
+            Algorithm::Calendar(period) => period.left,
+            _ => self.window,
         }
     }
 

@@ -10,6 +10,7 @@ const ALGORITHMS: [Algorithm; 4] = [
     Algorithm::Calendar(CalendarPeriod {
         number: 20_000,
         end: u64::MAX / 2,
+        left: 1,
     }),
 ];
 
@@ -103,7 +104,13 @@ fn a_bucket_gives_its_burst_at_once_and_then_its_rate() {
 
 #[test]
 fn a_period_of_the_calendar_ends_whenever_the_key_was_first_seen() {
-    let period = |number, end| Algorithm::Calendar(CalendarPeriod { number, end });
+    let period = |number, end| {
+        Algorithm::Calendar(CalendarPeriod {
+            number,
+            end,
+            left: 1,
+        })
+    };
     let today = rule(period(20_000, 100), 1, 100, 1);
     let spent = today.decide(0, 99, 1).unwrap();
     assert_eq!(spent.reset, 1);

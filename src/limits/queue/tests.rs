@@ -14,7 +14,9 @@ use super::super::algorithm::Rule;
 use super::super::limiter::{Counters, Scope};
 use super::super::store::Store;
 use super::*;
-use crate::config::{Diagnostics, LimitAlgorithm, LimitKey, LimitQueue, OneOrMany, Period};
+use crate::config::{
+    Diagnostics, LimitAlgorithm, LimitAmount, LimitKey, LimitQueue, OneOrMany, Period,
+};
 
 const FOR_EVER: Duration = Duration::MAX;
 
@@ -288,7 +290,8 @@ fn any_limit() -> impl Strategy<Value = config::RateLimit> {
     (algorithm, 1..6u64, 100..1000u64, 1..6u64, queue).prop_map(
         |(algorithm, most, window, burst, queue)| config::RateLimit {
             algorithm: algorithm.into(),
-            burst: (algorithm == LimitAlgorithm::TokenBucket).then(|| burst.into()),
+            burst: (algorithm == LimitAlgorithm::TokenBucket)
+                .then(|| LimitAmount::from(burst).into()),
             ..limit(most, window, Some(queue))
         },
     )
@@ -367,7 +370,7 @@ proptest! {
                 prop_assert!(waited <= longest, "{end:?}");
                 prop_assert!(end.passes != Some(false) || waited.is_zero(), "{end:?}");
             }
-            let key = limits.key(limit, &Client(client));
+            let key = limit.key(&limits.store, &Client(client));
             prop_assert!(!limit.queue.as_ref().unwrap().has_line(key));
         }
     }

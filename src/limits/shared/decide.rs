@@ -79,6 +79,7 @@ impl Shared {
                         self.leases.forget_asking(key);
                     }
                 }
+                let reset = reset.min(rule.longest());
                 Word::Decided(Ok(admitted(remaining, reset)))
             }
             Ok(Spending::Denied { wait }) => Word::Decided(Err(refused(wait))),
@@ -256,7 +257,7 @@ pub(in super::super) fn uncounted(
 ) -> Result<Admitted, Refused> {
     match on_failure {
         OnStoreFailure::Deny => Err(refused(UNTIL_NEXT_TRY)),
-        OnStoreFailure::Allow | OnStoreFailure::Local => Ok(admitted(rule.limit, rule.window)),
+        OnStoreFailure::Allow | OnStoreFailure::Local => Ok(admitted(rule.limit, rule.longest())),
     }
 }
 

@@ -6,6 +6,7 @@
 //! the windows; how long something holds comes back as a duration.
 
 mod ask;
+mod charge;
 mod connection;
 mod decide;
 mod desk;

@@ -88,7 +88,7 @@ impl Model {
                 }
             }
             Algorithm::Calendar(period) => {
-                let rest = period.end.saturating_sub(now).max(1);
+                let rest = period.left;
                 let (number, count) = match known {
                     Some(State::Window(number, count)) if number >= period.number => {
                         (number, count.saturating_sub(back))
@@ -182,6 +182,7 @@ mod tests {
     use proptest::test_runner::TestRunner;
     use redis::FromRedisValue;
 
+    use super::super::super::algorithm::CalendarPeriod;
     use super::super::script::{Scripts, read};
     use super::*;
 
@@ -321,6 +322,43 @@ mod tests {
             Ok(())
         });
         result.unwrap();
+    }
+
+    #[test]
+    fn a_period_of_the_calendar_is_over_when_a_gateway_says_so() {
+        let mut server = Server::start();
+        let (scripts, mut model) = (Scripts::new("test"), Model::default());
+        let key = SharedKey { limit: 1, key: 7 };
+        let rule = |number, left| Rule {
+            algorithm: Algorithm::Calendar(CalendarPeriod {
+                number,
+                left,
+                end: 0,
+            }),
+            limit: 5,
+            window: 90_000_000_000,
+            burst: 0,
+        };
+        let mut ask = |number, left, tokens, owed| {
+            let ask = Ask {
+                owed,
+                ..Ask::exactly(key, rule(number, left), tokens)
+            };
+            let (now, grants) = server.take(&scripts, &[ask]);
+            assert_eq!(grants, model.take(&[ask], now));
+            assert_eq!(grants[0].reset, left);
+            (grants[0].left, grants[0].wait)
+        };
+        assert_eq!(ask(20, 9_000_000, 3, 0), (2, 0));
+        assert_eq!(ask(20, 8_000_000, 3, 0), (2, 8_000_000));
+        // Nothing is taken of what is left, if there is something.
+        assert_eq!(ask(20, 8_000_000, 0, 1), (1, 0));
+        assert_eq!(ask(20, 8_000_000, 0, 100), (0, 8_000_000));
+        // The debt ends with the period.
+        assert_eq!(ask(21, 86_400_000_000, 4, 0), (1, 0));
+        // A gateway whose clock is behind does not bring the last one back.
+        assert_eq!(ask(20, 1, 1, 0), (0, 0));
+        assert_eq!(ask(21, 86_399_000_000, 1, 0), (0, 86_399_000_000));
     }
 
     #[test]

@@ -73,11 +73,11 @@ fn numbers(ask: &Ask) -> [i64; 11] {
         burst,
     } = ask.rule;
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let (algorithm, window) = match algorithm {
-        Algorithm::FixedWindow => (0, window),
-        Algorithm::SlidingWindow => (1, window),
-        Algorithm::TokenBucket => (2, window),
-        Algorithm::Calendar(period) => (3, period.number),
+    let (algorithm, window, burst) = match algorithm {
+        Algorithm::FixedWindow => (0, window, burst),
+        Algorithm::SlidingWindow => (1, window, burst),
+        Algorithm::TokenBucket => (2, window, burst),
+        Algorithm::Calendar(period) => (3, period.number, period.left),
     };
     let need = match ask.need {
         Need::Tokens(tokens) => number(tokens),
