@@ -216,6 +216,10 @@ impl RateLimits {
                 Verdict::Refuse(self.refuse(number, refused))
             }
             Blocked::Spent(number, _) | Blocked::Behind(number) => Verdict::Wait(number),
+            Blocked::Unavailable(number) => {
+                self.limit(number).count(Decision::Refused);
+                Verdict::Unavailable(number)
+            }
         }
     }
 
@@ -502,7 +506,7 @@ mod tests {
             let passed: Vec<Passed> = verdicts
                 .filter_map(|verdict| match verdict {
                     Verdict::Admit(passed) => Some(passed),
-                    Verdict::Refuse(_) | Verdict::Wait(_) => None,
+                    Verdict::Refuse(_) | Verdict::Wait(_) | Verdict::Unavailable(_) => None,
                 })
                 .collect();
             // What it would refuse it does not count, so the next window is as good as this one.
@@ -528,7 +532,7 @@ mod tests {
         let now = Instant::now();
         let would_refuse = |client: &Client| match limits.decide_all(now, client) {
             Verdict::Admit(passed) => passed.would_refuse.is_some(),
-            Verdict::Refuse(_) | Verdict::Wait(_) => false,
+            Verdict::Refuse(_) | Verdict::Wait(_) | Verdict::Unavailable(_) => false,
         };
         (0..10).for_each(|_| assert!(!would_refuse(&client(1))));
         assert!(!would_refuse(&client(2)) && !would_refuse(&client(3)));

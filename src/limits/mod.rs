@@ -42,4 +42,4 @@ pub use limiter::{Counters, Phase, RateLimits, Scope};
 pub use queue::Waited;
 pub use shared::{Shared, StoreState, Tallies, stable_id};
 pub use store::Store;
-pub use verdict::{LimitNumber, Passed, Refusal, Tightest, Verdict};
+pub use verdict::{Denial, LimitNumber, Passed, Refusal, Tightest, Verdict};

@@ -17,7 +17,7 @@ use super::limit::Limit;
 use super::limiter::{Phase, RateLimits};
 use super::lines::{Lines, Place};
 use super::shared::Candidate;
-use super::verdict::{Blocked, LimitNumber, Passed, Refusal, Verdict};
+use super::verdict::{Blocked, Denial, LimitNumber, Passed, Verdict};
 use crate::config;
 use crate::telemetry::Decision;
 
@@ -36,7 +36,7 @@ pub(super) struct Queue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waited {
     /// Whether it is admitted at last; `None` if its client is gone.
-    pub admitted: Option<Result<Passed, Refusal>>,
+    pub admitted: Option<Result<Passed, Denial>>,
     /// How long it waited; `None` if it was decided at once that it would be in vain.
     pub time: Option<Duration>,
 }
@@ -95,7 +95,8 @@ impl RateLimits {
         let admitted = loop {
             match waiting.wait(number).await {
                 Ok(Verdict::Admit(passed)) => break Some(Ok(passed)),
-                Ok(Verdict::Refuse(refusal)) => break Some(Err(refusal)),
+                Ok(Verdict::Refuse(refusal)) => break Some(Err(Denial::Refused(refusal))),
+                Ok(Verdict::Unavailable(limit)) => break Some(Err(Denial::Unavailable(limit))),
                 Ok(Verdict::Wait(next)) => number = next,
                 Err(Gone) => break None,
             }

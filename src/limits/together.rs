@@ -8,7 +8,7 @@ use super::algorithm::{Admitted, Refused};
 use super::key::KeySource;
 use super::limit::Limit;
 use super::limiter::{Phase, RateLimits};
-use super::shared::{Candidate, Shared, SharedKey, SharedLimit, Word, part_of, uncounted};
+use super::shared::{Candidate, Receipt, Shared, SharedKey, SharedLimit, Word, admitted, part_of};
 use super::verdict::{Blocked, LimitNumber, Passed, Tightest, Verdict};
 use crate::config::{LimitMode, OnStoreFailure};
 use crate::telemetry::Decision;
@@ -18,6 +18,14 @@ enum Taken {
     /// In this gateway, of its own limit or of its part of a shared one.
     Here(LimitNumber, Candidate),
     Lease(Candidate),
+    Store(Receipt),
+    /// By this gateway's part of the limit; and as what the store is to be told of it.
+    Part {
+        number: LimitNumber,
+        part: Candidate,
+        whole: Candidate,
+        key: SharedKey,
+    },
 }
 
 /// A request that the store itself has to decide.
@@ -102,6 +110,7 @@ impl RateLimits {
             passage.take_back();
             return Err(blocked);
         }
+        passage.settle();
         for (_, limit) in self.enforced(range.clone()) {
             limit.count(Decision::Admitted);
         }
@@ -109,7 +118,10 @@ impl RateLimits {
         let mut would_refuse = None;
         for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
             let decision = match passage.decide([(number, limit)].into_iter()).await {
-                Ok(()) => Decision::Admitted,
+                Ok(()) => {
+                    passage.settle();
+                    Decision::Admitted
+                }
                 Err(_) => {
                     would_refuse.get_or_insert(number);
                     Decision::WouldRefuse
@@ -135,21 +147,29 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
             if self.turn != Some(number) && limit.is_waited_for(self.candidate(number).key) {
                 return Err(Blocked::Behind(number));
             }
-            let decision = match &limit.shared {
-                None => self.decide_here(number),
-                Some(_) if self.candidate(number).cost > limit.rule.most() => Err(Refused {
-                    remaining: 0,
-                    retry: None,
-                }),
+            match &limit.shared {
+                None => self.decide_here(number)?,
+                Some(_) if self.candidate(number).cost > limit.rule.most() => {
+                    let never = Refused {
+                        remaining: 0,
+                        retry: None,
+                    };
+                    return Err(Blocked::Spent(number, never));
+                }
                 Some(shared) if shared.mode == LimitMode::Strict => {
                     strict.push(self.strict(number, shared));
-                    continue;
                 }
-                Some(shared) => self.decide_ahead(number, shared).await,
-            };
-            decision.map_err(|refused| Blocked::Spent(number, refused))?;
+                Some(shared) => self.decide_ahead(number, shared).await?,
+            }
         }
-        self.decide_strictly(&strict).await
+        while let Some(first) = strict.first().map(|it: &Strict| it.key) {
+            let (together, later): (Vec<Strict>, Vec<Strict>) = strict
+                .into_iter()
+                .partition(|it| self.shared.is_together(first, it.key));
+            self.decide_strictly(&together).await?;
+            strict = later;
+        }
+        Ok(())
     }
 
     fn limit(&self, number: LimitNumber) -> &'l Limit {
@@ -166,12 +186,11 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     }
 
     /// By this gateway's own counts.
-    fn decide_here(&mut self, number: LimitNumber) -> Result<(), Refused> {
+    fn decide_here(&mut self, number: LimitNumber) -> Result<(), Blocked> {
         let candidate = self.candidate(number);
         let store = &self.limits.store;
-        let admitted = self.limit(number).decide(store, &candidate, self.now)?;
-        self.admit(number, &admitted, Taken::Here(number, candidate));
-        Ok(())
+        let decision = self.limit(number).decide(store, &candidate, self.now);
+        self.admit(number, decision, Taken::Here(number, candidate))
     }
 
     /// From what was taken ahead, or by waiting for more of it.
@@ -179,7 +198,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         &mut self,
         number: LimitNumber,
         shared: &SharedLimit,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Blocked> {
         let candidate = self.candidate(number);
         let key = || self.key(number, shared);
         let mut word = self.shared.spend(&candidate, self.now, key);
@@ -189,10 +208,9 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
             word = self.shared.await_tokens(&candidate, key(), clock).await;
         }
         match word {
-            Word::Decided(decision) => self.admit(number, &decision?, Taken::Lease(candidate)),
-            Word::Unknown | Word::Alone => self.decide_alone(number, shared, candidate)?,
+            Word::Decided(decision) => self.admit(number, decision, Taken::Lease(candidate)),
+            Word::Unknown | Word::Alone => self.decide_alone(number, shared, candidate),
         }
-        Ok(())
     }
 
     fn strict(&self, number: LimitNumber, shared: &SharedLimit) -> Strict {
@@ -205,15 +223,11 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
 
     /// By the store, all at once.
     async fn decide_strictly(&mut self, strict: &[Strict]) -> Result<(), Blocked> {
-        if strict.is_empty() {
-            return Ok(());
-        }
         let asks: Vec<_> = strict.iter().map(|it| (it.candidate, it.key)).collect();
         let Ok(verdicts) = self.shared.ask(&asks).await else {
             for it in strict {
                 if let Some(shared) = &self.limit(it.number).shared {
-                    let decision = self.decide_alone(it.number, shared, it.candidate);
-                    decision.map_err(|refused| Blocked::Spent(it.number, refused))?;
+                    self.decide_alone(it.number, shared, it.candidate)?;
                 }
             }
             return Ok(());
@@ -224,8 +238,8 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
             }
         }
         for (it, verdict) in strict.iter().zip(verdicts) {
-            if let Ok(admitted) = verdict {
-                self.note(it.number, &admitted);
+            if let Ok((admitted, receipt)) = verdict {
+                self.admit(it.number, Ok(admitted), Taken::Store(receipt))?;
             }
         }
         Ok(())
@@ -237,30 +251,63 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         number: LimitNumber,
         shared: &SharedLimit,
         candidate: Candidate,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Blocked> {
         self.shared.tallies().alone.fetch_add(1, Ordering::Relaxed);
-        if shared.on_failure != OnStoreFailure::Local {
-            let admitted = uncounted(shared.on_failure, &candidate.rule)?;
-            self.note(number, &admitted);
-            return Ok(());
+        match shared.on_failure {
+            OnStoreFailure::Local => self.decide_part(number, shared, candidate),
+            OnStoreFailure::Allow => {
+                let rule = &candidate.rule;
+                self.note(number, &admitted(rule.limit, rule.longest()));
+                Ok(())
+            }
+            OnStoreFailure::Deny => Err(Blocked::Unavailable(number)),
         }
+    }
+
+    /// By this gateway's part of the limit.
+    fn decide_part(
+        &mut self,
+        number: LimitNumber,
+        shared: &SharedLimit,
+        whole: Candidate,
+    ) -> Result<(), Blocked> {
         let part = Candidate {
-            rule: part_of(&candidate.rule, self.shared.gateways()),
-            ..candidate
+            rule: part_of(&whole.rule, self.shared.gateways()),
+            ..whole
         };
         let store = &self.limits.store;
         let now = store.clock(Instant::now());
-        let admitted = self.limit(number).decide(store, &part, now)?;
-        if candidate.cost > 0 {
-            self.shared.owe(&candidate, self.key(number, shared));
-        }
-        self.admit(number, &admitted, Taken::Here(number, part));
-        Ok(())
+        let decision = self.limit(number).decide(store, &part, now);
+        let taken = Taken::Part {
+            number,
+            part,
+            whole,
+            key: self.key(number, shared),
+        };
+        self.admit(number, decision, taken)
     }
 
-    fn admit(&mut self, number: LimitNumber, admitted: &Admitted, taken: Taken) {
+    /// The request passes: what the store has not counted is told to it when it answers again.
+    fn settle(&mut self) {
+        for taken in self.taken.drain(..) {
+            if let Taken::Part { whole, key, .. } = taken
+                && whole.cost > 0
+            {
+                self.shared.owe(&whole, key);
+            }
+        }
+    }
+
+    fn admit(
+        &mut self,
+        number: LimitNumber,
+        decision: Result<Admitted, Refused>,
+        taken: Taken,
+    ) -> Result<(), Blocked> {
+        let admitted = decision.map_err(|refused| Blocked::Spent(number, refused))?;
         self.taken.push(taken);
-        self.note(number, admitted);
+        self.note(number, &admitted);
+        Ok(())
     }
 
     fn note(&mut self, number: LimitNumber, admitted: &Admitted) {
@@ -275,13 +322,19 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     /// Takes back what the others have counted.
     fn take_back(self) {
         let store = &self.limits.store;
+        let mut receipts = Vec::new();
         for taken in &self.taken {
             match taken {
                 Taken::Here(number, part) => {
                     self.limit(*number).refund(store, part);
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
+                Taken::Store(receipt) => receipts.push(*receipt),
+                Taken::Part { number, part, .. } => self.limit(*number).refund(store, part),
             }
+        }
+        if !receipts.is_empty() {
+            self.shared.give_back(receipts);
         }
     }
 }

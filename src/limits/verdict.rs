@@ -47,6 +47,17 @@ pub enum Verdict {
     Refuse(Refusal),
     /// This one does not yet, and lets it wait; those that did have taken it back.
     Wait(LimitNumber),
+    /// Nobody can say whether this one does, and then it is to admit nothing.
+    Unavailable(LimitNumber),
+}
+
+/// Why a request that waited does not pass after all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Denial {
+    /// It is refused.
+    Refused(Refusal),
+    /// Nobody can say whether this limit admits it, and then it is to admit nothing.
+    Unavailable(LimitNumber),
 }
 
 /// Why a request does not pass now.
@@ -56,6 +67,8 @@ pub(super) enum Blocked {
     Spent(LimitNumber, Refused),
     /// Others wait for this limit already.
     Behind(LimitNumber),
+    /// The store of this limit can't be asked, and without it nothing is admitted.
+    Unavailable(LimitNumber),
 }
 
 impl LimitNumber {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use pingora::http::RequestHeader;
 
 use super::charge::Charge;
@@ -15,7 +15,7 @@ use super::pipeline::Stop;
 use super::reply::Reply;
 use crate::auth::Identity;
 use crate::limits::{
-    KeySource, LimitNumber, Passed, Phase, RateLimits, Refusal, Tightest, Verdict, Zone,
+    Denial, KeySource, LimitNumber, Passed, Phase, RateLimits, Tightest, Verdict, Zone,
 };
 use crate::snapshot::{Limits, Route, Snapshot};
 use crate::telemetry::Flag;
@@ -25,6 +25,9 @@ pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("rateli
 const LEGACY_LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const LEGACY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 const LEGACY_RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+/// When a client may come back that is refused because the store of limits is silent, in seconds: by then
+/// another try has been made to reach it.
+const UNTIL_NEXT_TRY: HeaderValue = HeaderValue::from_static("1");
 
 /// The limit that is nearest to refusing.
 #[derive(Debug, Clone, Copy)]
@@ -121,17 +124,37 @@ async fn admit(
         (None, false) => rates.decide_all(now, facts),
         (None, true) => rates.decide_all_shared(now, facts).await,
     };
-    let limit = match verdict {
-        Verdict::Admit(passed) => return judge(Ok(passed), limits, is_of_consumer),
-        Verdict::Refuse(refusal) => return judge(Err(refusal), limits, is_of_consumer),
-        Verdict::Wait(limit) => limit,
+    let admitted = match verdict {
+        Verdict::Admit(passed) => Ok(passed),
+        Verdict::Refuse(refusal) => Err(Denial::Refused(refusal)),
+        Verdict::Unavailable(limit) => Err(Denial::Unavailable(limit)),
+        Verdict::Wait(limit) => {
+            return let_wait(
+                (limits, is_of_consumer),
+                (phase, limit),
+                (request, facts),
+                context,
+            )
+            .await;
+        }
     };
+    judge(admitted, limits, is_of_consumer)
+}
+
+/// Lets the request wait for one of the limits.
+async fn let_wait(
+    (limits, is_of_consumer): (&Limits, bool),
+    (phase, limit): (Option<Phase>, LimitNumber),
+    (request, facts): (&RequestHeader, &Facts<'_>),
+    context: &Context,
+) -> Decision {
     let longest = deadline::of_client(request, context).unwrap_or(Duration::MAX);
     let is_gone = || {
         let connection = context.connection.as_ref();
         connection.is_some_and(|it| it.is_client_gone())
     };
-    let waited = rates.wait(phase, limit, facts, longest, is_gone).await;
+    let waited = limits.rates.wait(phase, limit, facts, longest, is_gone);
+    let waited = waited.await;
     let decision = match waited.admitted {
         Some(admitted) => judge(admitted, limits, is_of_consumer),
         None => Decision {
@@ -139,18 +162,18 @@ async fn admit(
             ..Decision::default()
         },
     };
-    let let_wait = Noted {
+    let waited_for = Noted {
         is_of_consumer,
         limit,
     };
     Decision {
-        noted: decision.noted.or(Some(let_wait)),
+        noted: decision.noted.or(Some(waited_for)),
         queued: waited.time,
         ..decision
     }
 }
 
-fn judge(admitted: Result<Passed, Refusal>, limits: &Limits, is_of_consumer: bool) -> Decision {
+fn judge(admitted: Result<Passed, Denial>, limits: &Limits, is_of_consumer: bool) -> Decision {
     let nearest = |tightest| Nearest {
         is_of_consumer,
         tightest,
@@ -166,12 +189,24 @@ fn judge(admitted: Result<Passed, Refusal>, limits: &Limits, is_of_consumer: boo
             would_be_refused: passed.would_refuse.is_some(),
             ..Decision::default()
         },
-        Err(refusal) => {
+        Err(Denial::Refused(refusal)) => {
             let limit = refusal.tightest.limit;
             let name = limits.rates.name(limit);
             let reply = Reply::over_limit(name, refusal.retry_after, limits.refusal(limit));
             Decision {
                 nearest: Some(nearest(refusal.tightest)),
+                noted: Some(noted(limit)),
+                stop: Some(Stop::Reply(reply.into())),
+                ..Decision::default()
+            }
+        }
+        Err(Denial::Unavailable(limit)) => {
+            let name = limits.rates.name(limit);
+            let reply = Reply::rate_limit_store_unavailable(format!(
+                "nobody can say now whether the limit `{name}` is spent"
+            ))
+            .with(header::RETRY_AFTER, UNTIL_NEXT_TRY);
+            Decision {
                 noted: Some(noted(limit)),
                 stop: Some(Stop::Reply(reply.into())),
                 ..Decision::default()

@@ -216,6 +216,8 @@ problems! {
     upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
     /// 503: what credentials are verified with is not known. Needs `Retry-After`.
     auth_unavailable = SERVICE_UNAVAILABLE, AuthUnavailable, "urn:tollgate:problem:auth-unavailable", "Service unavailable", Some("proxy_configuration_error");
+    /// 503: the store of a limit is silent, and without it nothing is admitted. Needs `Retry-After`.
+    rate_limit_store_unavailable = SERVICE_UNAVAILABLE, RateLimitStoreUnavailable, "urn:tollgate:problem:rate-limit-store-unavailable", "Service unavailable", Some("http_request_denied");
     /// 503: no backend has a known address. Needs `Retry-After`.
     no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
     /// 503: the circuit of the service is open. Needs `Retry-After`.

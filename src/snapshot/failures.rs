@@ -74,7 +74,8 @@ impl AuthFailures {
     /// The seconds after which an address may send such credentials again, if it may not now.
     pub fn wait(&self, labour: Labour, now: Instant, client: IpAddr) -> Option<u64> {
         match self.of(labour).look(now, &Address(client)) {
-            Verdict::Admit(_) => None,
+            // These limits are this gateway's own.
+            Verdict::Admit(_) | Verdict::Unavailable(_) => None,
             Verdict::Refuse(refusal) => refusal.retry_after,
             // There is no queue.
             Verdict::Wait(_) => Some(1),

@@ -79,10 +79,12 @@ pub enum Flag {
     WouldLimitConcurrency = 1 << 33,
     /// The request waited for a rate limit.
     Queued = 1 << 34,
+    /// The store of a rate limit did not answer, and without it nothing is admitted.
+    RateLimitStoreUnavailable = 1 << 35,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 35] = [
+    const ALL: [(Self, &'static str); 36] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -118,6 +120,10 @@ impl Flag {
         (Self::ConcurrencyLimited, "concurrency_limited"),
         (Self::WouldLimitConcurrency, "would_limit_concurrency"),
         (Self::Queued, "queued"),
+        (
+            Self::RateLimitStoreUnavailable,
+            "rate_limit_store_unavailable",
+        ),
     ];
 }
 

@@ -278,7 +278,7 @@ fn a_day_is_the_consumers_own() {
         };
         match limits.decide_all(now, &client) {
             Verdict::Admit(Passed { tightest, .. }) => (tightest.unwrap().reset + 1800) / 3600,
-            Verdict::Refuse(_) | Verdict::Wait(_) => 0,
+            Verdict::Refuse(_) | Verdict::Wait(_) | Verdict::Unavailable(_) => 0,
         }
     };
     // Noon in Greenwich: 21:00 in Tokyo, 14:00 in Berlin, 5:00 in Los Angeles.

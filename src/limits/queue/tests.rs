@@ -88,7 +88,7 @@ fn store() -> Arc<Store> {
 async fn passes(limits: &RateLimits, client: Client, is_gone: impl Fn() -> bool) -> Option<bool> {
     match limits.decide_all(Instant::now().into_std(), &client) {
         Verdict::Admit(_) => Some(true),
-        Verdict::Refuse(_) => Some(false),
+        Verdict::Refuse(_) | Verdict::Unavailable(_) => Some(false),
         Verdict::Wait(at) => {
             let waited = limits.wait(None, at, &client, FOR_EVER, is_gone).await;
             waited.admitted.map(|admitted| admitted.is_ok())
@@ -140,7 +140,9 @@ async fn who_is_refused_is_told_when_there_is_room_behind_those_who_wait() {
     };
     let waited = limits.wait(None, at, &Client(1), FOR_EVER, stays).await;
     assert_eq!(waited.time, None);
-    let refusal = waited.admitted.unwrap().unwrap_err();
+    let Some(Err(Denial::Refused(refusal))) = waited.admitted else {
+        unreachable!("it is refused: {waited:?}")
+    };
     let retry_after = refusal.retry_after.unwrap();
     assert!((30..=31).contains(&retry_after), "{refusal:?}");
 }

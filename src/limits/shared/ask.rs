@@ -12,6 +12,13 @@ pub(in super::super) struct SharedKey {
     pub(super) key: u128,
 }
 
+impl SharedKey {
+    /// What stands in the braces of its name, and decides where a cluster keeps it.
+    pub(super) fn tag(&self) -> String {
+        format!("{:032x}", self.key)
+    }
+}
+
 /// Tokens to be taken of one key of one limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ask {

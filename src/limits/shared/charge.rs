@@ -18,7 +18,7 @@ impl Shared {
         if candidate.cost > 0 {
             self.owe(candidate, key);
         }
-        let is_alone = self.link.health.is_down() && limit.on_failure == OnStoreFailure::Local;
+        let is_alone = self.link.skips(|| key) && limit.on_failure == OnStoreFailure::Local;
         is_alone.then(|| part_of(&candidate.rule, self.gateways()))
     }
 }

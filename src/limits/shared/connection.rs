@@ -13,10 +13,13 @@ use redis::{
     ServerErrorKind, TlsCertificates, TlsMode, Value,
 };
 
-use super::settings::{Address, Login, Settings, Tls, Topology};
+use super::address::Address;
+use super::settings::{Login, Settings, Tls, Topology};
 
 /// Commands that wait for their turn on a connection.
 const PIPELINE: usize = 4096;
+/// Sentinels and clusters ask several servers, of which some may be gone, before they connect.
+const SEARCH: Duration = Duration::from_secs(5);
 /// What a cluster's own repetitions wait between them, in milliseconds.
 const CLUSTER_WAITS: (u64, u64) = (1, 20);
 
@@ -74,8 +77,7 @@ impl Connector {
                 Self::Cluster(client) => Connection::Cluster(client.get_async_connection().await?),
             })
         };
-        // Sentinels and clusters ask several servers, one after the other.
-        match tokio::time::timeout(4 * settings.connect_timeout, connecting).await {
+        match tokio::time::timeout(settings.connect_timeout + SEARCH, connecting).await {
             Ok(connection) => connection,
             Err(_) => Err(too_slow()),
         }
@@ -98,9 +100,15 @@ impl Connection {
         }
     }
 
-    /// Whether keys of different limits may be asked about at once only if they are kept in one place.
-    pub(super) fn is_cluster(&self) -> bool {
-        matches!(self, Self::Cluster(_))
+    /// Which server of a cluster has which slots, as it answers itself; nothing without a cluster.
+    pub(super) async fn slots(&self, within: Duration) -> RedisResult<Option<Value>> {
+        match self {
+            Self::One(_) => Ok(None),
+            Self::Cluster(_) => {
+                let question = redis::cmd("CLUSTER").arg("SLOTS").to_owned();
+                self.ask(&question, within).await.map(Some)
+            }
+        }
     }
 }
 

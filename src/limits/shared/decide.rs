@@ -8,15 +8,12 @@ use super::Shared;
 use super::ask::{Ask, Grant, SharedKey};
 use super::desk::Demand;
 use super::lease::{Lending, Spending};
-use super::link::Silence;
 use crate::config::{LimitMode, OnStoreFailure};
 
 /// One part in so many of a limit may be spent on credit by all gateways together.
 const CREDIT_OF_LIMIT: u64 = 100;
 /// The most that one gateway may spend of a key on credit.
 const MOST_CREDIT: u64 = 1000;
-/// When a request that is refused since the store is down may come back, in microseconds.
-const UNTIL_NEXT_TRY: u64 = 1_000_000;
 
 /// What a limit is to the store.
 #[derive(Debug, Clone, Copy)]
@@ -52,9 +49,9 @@ impl Shared {
         &self,
         candidate: &Candidate,
         now: u64,
-        shared: impl FnOnce() -> SharedKey,
+        shared: impl Fn() -> SharedKey,
     ) -> Word {
-        if self.link.health.is_down() {
+        if self.link.skips(&shared) {
             return Word::Alone;
         }
         let lending = self.lending(&candidate.rule);
@@ -95,109 +92,67 @@ impl Shared {
         shared: SharedKey,
         clock: impl Fn() -> u64,
     ) -> Word {
-        let within = self.link.patience();
-        let asking = async {
-            loop {
-                let (waiter, answered) = oneshot::channel();
-                let demand = Demand {
-                    key: candidate.key,
-                    shared,
-                    rule: candidate.rule,
-                    lending: self.lending(&candidate.rule),
-                    owed: 0,
-                    is_lease: true,
-                    waiter: Some((candidate.cost, waiter)),
-                };
-                if self.demands.try_send(demand).is_err() {
-                    return Word::Alone;
-                }
-                let Ok(wait) = answered.await else {
-                    return Word::Alone;
-                };
-                match self.spend(candidate, clock(), || shared) {
-                    // What is left here is not enough, and no more comes.
-                    Word::Unknown if wait > 0 => return Word::Decided(Err(refused(wait))),
-                    // Others were quicker to spend what came.
-                    Word::Unknown => {}
-                    word => return word,
-                }
-            }
+        let (waiter, answered) = oneshot::channel();
+        let demand = Demand {
+            key: candidate.key,
+            shared,
+            rule: candidate.rule,
+            lending: self.lending(&candidate.rule),
+            owed: 0,
+            is_lease: true,
+            waiter: Some((candidate.cost, waiter)),
         };
-        tokio::time::timeout(within, asking)
-            .await
-            .unwrap_or(Word::Alone)
+        if self.demands.try_send(demand).is_err() {
+            return Word::Alone;
+        }
+        // A question of this key may be on its way already, and this one is asked after it.
+        let within = 2 * self.link.patience();
+        let Ok(Ok(wait)) = tokio::time::timeout(within, answered).await else {
+            return Word::Alone;
+        };
+        match self.spend(candidate, clock(), || shared) {
+            // What is left here is not enough, and no more comes.
+            Word::Unknown if wait > 0 => Word::Decided(Err(refused(wait))),
+            // Others were quicker to spend what came. What this one asks for itself nobody else gets.
+            Word::Unknown => match self.ask(&[(*candidate, shared)]).await.as_deref() {
+                Ok([verdict]) => Word::Decided(verdict.map(|(admitted, _)| admitted)),
+                _ => Word::Alone,
+            },
+            word => word,
+        }
     }
 
-    /// Asks the store about all these at once: all are taken, or none.
+    /// Whether the store decides by these two keys at once. A cluster does so only by what it keeps in one
+    /// place.
+    pub(in super::super) fn is_together(&self, one: SharedKey, other: SharedKey) -> bool {
+        one.key == other.key || !self.link.nodes.is_cluster()
+    }
+
+    /// Asks the store about all these, which it decides at once: all are taken, or none.
     pub(in super::super) async fn ask(
         &self,
         asks: &[(Candidate, SharedKey)],
-    ) -> Result<Vec<Result<Admitted, Refused>>, Alone> {
+    ) -> Result<Vec<Result<(Admitted, Receipt), Refused>>, Alone> {
         let asks: Vec<Ask> = asks
             .iter()
             .map(|(it, key)| Ask::exactly(*key, it.rule, it.cost))
             .collect();
-        let grants = match self.link.is_cluster() {
-            false => self.link.take(&asks).await,
-            true => self.ask_in_turn(&asks).await,
-        };
-        let grants = grants.map_err(|_| Alone)?;
-        Ok(grants.iter().map(verdict).collect())
-    }
-
-    /// A cluster decides only what it keeps in one place at once; when a later place refuses, the earlier
-    /// ones get their tokens back.
-    async fn ask_in_turn(&self, asks: &[Ask]) -> Result<Vec<Grant>, Silence> {
-        let mut grants: Vec<Option<Grant>> = vec![None; asks.len()];
-        for index in 0..asks.len() {
-            if grants[index].is_some() {
-                continue;
-            }
-            let is_with = |other: &usize| asks[*other].key.key == asks[index].key.key;
-            let together: Vec<usize> = (index..asks.len()).filter(is_with).collect();
-            let part: Vec<Ask> = together.iter().map(|it| asks[*it]).collect();
-            let answers = self.link.take(&part).await;
-            let is_refused = match &answers {
-                Ok(answers) => answers.iter().any(|grant| grant.wait > 0),
-                Err(_) => true,
-            };
-            if is_refused {
-                let taken = asks.iter().zip(&grants);
-                self.give_back(taken.filter_map(|(ask, grant)| Some((ask, (*grant)?))));
-            }
-            for (place, grant) in together.into_iter().zip(answers?) {
-                grants[place] = Some(grant);
-            }
-            if is_refused {
-                break;
-            }
-        }
-        // Those that were not asked any more are as good as admitted: another one refuses.
-        let unasked = Grant {
-            taken: 0,
-            left: 0,
-            reset: 1,
-            wait: 0,
-            ends: 0,
-        };
-        Ok(grants.into_iter().map(|it| it.unwrap_or(unasked)).collect())
+        let grants = self.link.take(&asks).await.map_err(|_| Alone)?;
+        let verdicts = asks
+            .iter()
+            .zip(&grants)
+            .map(|(ask, grant)| match grant.wait {
+                0 => Ok((admitted(grant.left, grant.reset), Receipt::of(ask, grant))),
+                wait => Err(refused(wait)),
+            });
+        Ok(verdicts.collect())
     }
 
     /// Returns what was taken from the store for a request that is refused after all.
-    fn give_back<'a>(&self, taken: impl Iterator<Item = (&'a Ask, Grant)>) {
-        let backs: Vec<Ask> = taken
-            .map(|(ask, grant)| Ask {
-                back: grant.taken,
-                before: grant.ends,
-                ..Ask::counting(ask.key, ask.rule, 0)
-            })
-            .collect();
-        if backs.is_empty() {
-            return;
-        }
+    pub(in super::super) fn give_back(&self, receipts: Vec<Receipt>) {
         let link = self.link.clone();
         tokio::spawn(async move {
-            for back in backs {
+            for Receipt(back) in receipts.into_iter().filter(|it| it.0.back > 0) {
                 // What can't be returned is lost, which is not too generous.
                 let _ = link.take(&[back]).await;
             }
@@ -241,30 +196,26 @@ impl Shared {
 #[derive(Debug)]
 pub(in super::super) struct Alone;
 
+/// What was taken from the store, as it is given back.
+#[derive(Debug, Clone, Copy)]
+pub(in super::super) struct Receipt(Ask);
+
+impl Receipt {
+    fn of(ask: &Ask, grant: &Grant) -> Self {
+        Self(Ask {
+            back: grant.taken,
+            before: grant.ends,
+            ..Ask::counting(ask.key, ask.rule, 0)
+        })
+    }
+}
+
 /// This gateway's part of a limit while nobody can be asked.
 pub(in super::super) fn part_of(rule: &Rule, gateways: u64) -> Rule {
     Rule {
         limit: rule.limit.div_ceil(gateways),
         burst: rule.burst.div_ceil(gateways),
         ..*rule
-    }
-}
-
-/// What is decided without the store where nothing is counted.
-pub(in super::super) fn uncounted(
-    on_failure: OnStoreFailure,
-    rule: &Rule,
-) -> Result<Admitted, Refused> {
-    match on_failure {
-        OnStoreFailure::Deny => Err(refused(UNTIL_NEXT_TRY)),
-        OnStoreFailure::Allow | OnStoreFailure::Local => Ok(admitted(rule.limit, rule.longest())),
-    }
-}
-
-fn verdict(grant: &Grant) -> Result<Admitted, Refused> {
-    match grant.wait {
-        0 => Ok(admitted(grant.left, grant.reset)),
-        wait => Err(refused(wait)),
     }
 }
 
@@ -275,7 +226,7 @@ fn refused(wait: u64) -> Refused {
     }
 }
 
-fn admitted(remaining: u64, reset: u64) -> Admitted {
+pub(in super::super) fn admitted(remaining: u64, reset: u64) -> Admitted {
     Admitted {
         state: 0,
         expires: 0,

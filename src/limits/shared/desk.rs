@@ -57,7 +57,8 @@ pub(super) struct Question {
     pub(super) ask: Ask,
     lending: Lending,
     asked_at: u64,
-    waiters: Vec<oneshot::Sender<u64>>,
+    /// Those who are told when it is answered.
+    pub(super) waiters: Vec<oneshot::Sender<u64>>,
 }
 
 /// A lease that may be given back.
@@ -87,6 +88,11 @@ impl Desk {
         let Some(open) = self.open_for(&demand, has_room, now) else {
             return;
         };
+        if now >= open.since + open.lending.window {
+            // The window that it was counted in is over.
+            open.owed = 0;
+            open.since = now;
+        }
         open.owed += demand.owed;
         open.is_lease |= demand.is_lease;
         if let Some((cost, waiter)) = demand.waiter {
@@ -213,6 +219,11 @@ impl Desk {
             ..
         } = question;
         drop(waiters);
+        if let Some(Some(open)) = self.open.get_mut(&key) {
+            // Nor does anybody wait for the next failure.
+            open.waiters.clear();
+            (open.least, open.urgent) = (None, 0);
+        }
         leases.forget_asking(key);
         if ask.owed > 0 {
             let demand = Demand {

@@ -5,6 +5,7 @@
 //! never admit more than the limit and what each may spend on credit ([`lease`]). The store's clock rules
 //! the windows; how long something holds comes back as a duration.
 
+mod address;
 mod ask;
 mod charge;
 mod connection;
@@ -12,10 +13,12 @@ mod decide;
 mod desk;
 mod digest;
 mod health;
+mod keep;
 mod lease;
 mod link;
 #[cfg(test)]
 mod model;
+mod nodes;
 mod script;
 mod settings;
 #[cfg(test)]
@@ -28,7 +31,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::mpsc;
 
 pub(super) use self::ask::SharedKey;
-pub(super) use self::decide::{Candidate, SharedLimit, Word, part_of, uncounted};
+pub(super) use self::decide::{Candidate, Receipt, SharedLimit, Word, admitted, part_of};
 use self::desk::Demand;
 pub use self::digest::stable_id;
 pub use self::health::{StoreState, Tallies};
@@ -69,7 +72,7 @@ impl Shared {
 
     /// The predecessor, if it is the same store with the same settings, or this one.
     pub fn succeed(self, predecessor: &Arc<Self>) -> Arc<Self> {
-        match self.link.settings() == predecessor.link.settings() {
+        match self.link.settings == predecessor.link.settings {
             true => predecessor.clone(),
             false => Arc::new(self),
         }
@@ -94,7 +97,7 @@ impl Shared {
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared")
-            .field("store", &self.link.settings().topology)
+            .field("store", &self.link.settings.topology)
             .finish_non_exhaustive()
     }
 }

@@ -44,17 +44,20 @@ impl Scripts {
         command
     }
 
-    /// The command that says that the gateway of this name is there.
-    pub(super) fn greet(&self, gateway: &str, is_known: bool) -> Cmd {
+    /// The command that says that the gateway of this name is there, to the server that the tag leads to.
+    pub(super) fn greet(&self, gateway: &str, tag: u32, is_known: bool) -> Cmd {
         let mut command = command(&self.fleet, FLEET, is_known);
-        command.arg(1).arg(format!("{}:gateways", self.prefix));
+        command.arg(2);
+        for key in ["gateways", "greeting"] {
+            command.arg(format!("{}:{{{tag}}}:{key}", self.prefix));
+        }
         command.arg(gateway);
         command
     }
 
     /// What a key is called. The part in braces decides where a cluster keeps it.
     pub(super) fn name(&self, key: SharedKey) -> String {
-        format!("{}:{{{:032x}}}:{:016x}", self.prefix, key.key, key.limit)
+        format!("{}:{{{}}}:{:016x}", self.prefix, key.tag(), key.limit)
     }
 }
 

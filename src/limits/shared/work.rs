@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::super::store::Store;
 use super::Shared;
-use super::desk::{Demand, Desk};
+use super::desk::{Demand, Desk, Question};
 use super::link::Link;
 
 /// Questions on their way at a time; they share a connection.
@@ -43,6 +43,8 @@ async fn attend(
     store: &Store,
 ) {
     let mut desk = Desk::default();
+    // What is owed to servers that do not answer.
+    let mut shelved: Vec<Question> = Vec::new();
     let mut taken = Vec::with_capacity(AT_ONCE);
     let mut asking = FuturesUnordered::new();
     let mut tick = tokio::time::interval(TICK);
@@ -64,15 +66,29 @@ async fn attend(
                     Err(()) => desk.failed(question, leases, now),
                 }
             }
-            _ = tick.tick() => desk.reclaim(leases, store.clock(Instant::now())),
+            _ = tick.tick() => {
+                let now = store.clock(Instant::now());
+                desk.reclaim(leases, now);
+                for question in shelved.extract_if(.., |it| !link.skips(|| it.ask.key)) {
+                    desk.failed(question, leases, now);
+                }
+            }
         }
         while asking.len() < MOST_QUESTIONS && !link.health.is_down() {
             // Half of a gateway's part of what is left, so that the last of it goes round.
             let share = 2 * link.health.gateways();
             let now = store.clock(Instant::now());
-            let Some(question) = desk.question(leases, share, now) else {
+            let Some(mut question) = desk.question(leases, share, now) else {
                 break;
             };
+            if link.skips(|| question.ask.key) {
+                question.waiters.clear();
+                match question.ask.owed {
+                    0 => desk.failed(question, leases, now),
+                    _ => shelved.push(question),
+                }
+                continue;
+            }
             asking.push(async move {
                 let grants = link.take(&[question.ask]).await;
                 let grant = grants.ok().and_then(|grants| grants.first().copied());
