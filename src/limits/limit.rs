@@ -60,7 +60,7 @@ impl Limit {
     ) -> Option<Self> {
         let mut is_sound = check_numbers(limit, diagnostics);
         is_sound &= check_keys(&limit.by.0, limit.limit.span, scope, diagnostics);
-        is_sound &= check_store(limit, counters.shared.is_some(), diagnostics);
+        is_sound &= check_store(limit, counters.has_store, diagnostics);
         let store = &counters.local;
         let calendar = match CalendarUnit::of(limit.window.value) {
             Some(unit) => Some(Calendar::compile(limit, unit, store, diagnostics)?),

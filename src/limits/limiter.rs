@@ -24,6 +24,8 @@ pub struct Counters {
     pub local: Arc<Store>,
     /// Together with others, if a store for that is configured.
     pub shared: Option<Arc<Shared>>,
+    /// Whether one is, be it with mistakes.
+    pub has_store: bool,
 }
 
 impl Counters {
@@ -32,6 +34,7 @@ impl Counters {
         Self {
             local: Arc::new(Store::new(keys)),
             shared: None,
+            has_store: false,
         }
     }
 }

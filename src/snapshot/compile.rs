@@ -8,6 +8,7 @@ use ahash::AHashSet;
 
 use super::action::{self, Lacking};
 use super::failures::AuthFailures;
+use super::limits::Limits;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::providers::Providers;
 use super::route::Route;
@@ -79,6 +80,9 @@ pub fn compile(
         providers::warn_about_unused(config, diagnostics);
         geoip::warn_if_unused(config, diagnostics);
         providers::warn_about_unseen_certificates(config, diagnostics);
+        let of_routes = routes.iter().map(|route| &route.policies.limits);
+        let of_consumers = consumer_policies.iter().map(|policy| &policy.limits);
+        warn_if_store_unused(config, of_routes.chain(of_consumers), diagnostics);
     }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {
@@ -130,10 +134,24 @@ fn counters(
     let known = previous.and_then(|it| it.snapshot.shared_limits.as_ref());
     Counters {
         local: state.limits.clone(),
+        has_store: config.redis.is_some(),
         shared: shared.map(|shared| match known {
             Some(known) => shared.succeed(known),
             None => Arc::new(shared),
         }),
+    }
+}
+
+fn warn_if_store_unused<'l>(
+    config: &Config,
+    mut limits: impl Iterator<Item = &'l Option<Arc<Limits>>>,
+    diagnostics: &mut Diagnostics,
+) {
+    let is_used = limits.any(|limits| limits.as_ref().is_some_and(|it| it.rates.is_shared()));
+    if let (Some(section), false) = (&config.redis, is_used) {
+        diagnostics
+            .warning(section.span, "no limit is kept in this store")
+            .help("add `store: redis` to a `rate_limit`, or remove `redis`");
     }
 }
 

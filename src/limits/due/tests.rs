@@ -69,6 +69,7 @@ fn compile(limits: Vec<RateLimit>, store: &Arc<Store>) -> RateLimits {
     let counters = Counters {
         local: store.clone(),
         shared: None,
+        has_store: false,
     };
     let mut diagnostics = Diagnostics::default();
     let limits = RateLimits::compile(&OneOrMany(limits), scope, &counters, &mut diagnostics);

@@ -74,6 +74,7 @@ fn compile(limits: Vec<config::RateLimit>, store: &Arc<Store>) -> Arc<RateLimits
     let counters = Counters {
         local: store.clone(),
         shared: None,
+        has_store: false,
     };
     let limits = RateLimits::compile(&OneOrMany(limits), scope, &counters, &mut diagnostics);
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");
