@@ -15,6 +15,7 @@ use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 
 use super::commands::Commands;
+use super::limit_store;
 use super::readiness::{Readiness, Unready};
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
@@ -111,7 +112,9 @@ impl Api {
             "/status" => {
                 let mut report = self.status.report();
                 report.overload = self.pressure.level() as u8;
-                report.impaired = services::impaired(&self.snapshots.load(), Instant::now());
+                let snapshot = self.snapshots.load();
+                report.impaired = services::impaired(&snapshot, Instant::now());
+                report.limit_store = limit_store::impaired(&snapshot);
                 Answer::json(StatusCode::OK, &report)
             }
             "/metrics" => self.metrics(),

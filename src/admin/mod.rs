@@ -4,6 +4,7 @@
 
 mod api;
 mod commands;
+mod limit_store;
 mod readiness;
 mod services;
 mod status;

@@ -6,6 +6,7 @@ use std::time::Instant;
 use prometheus::{Encoder, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 
+use super::limit_store;
 use crate::snapshot::Snapshot;
 use crate::upstream::{CircuitState, Endpoint};
 
@@ -35,7 +36,7 @@ pub(super) fn impaired(snapshot: &Snapshot, now: Instant) -> Vec<Impaired> {
         .collect()
 }
 
-/// The same as metrics, of all services.
+/// The same as metrics, of all services, and how the store of limits is.
 pub(super) fn metrics(
     snapshot: &Snapshot,
     level: u8,
@@ -80,6 +81,7 @@ pub(super) fn metrics(
             gauge.with_label_values(&[&service.name]).set(count);
         }
     }
+    limit_store::register(snapshot, &registry)?;
     let mut text = Vec::new();
     TextEncoder::new().encode(&registry.gather(), &mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())

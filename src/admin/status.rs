@@ -43,6 +43,9 @@ pub struct Report {
     /// Services whose circuit is not closed or that have ejected endpoints.
     #[serde(default)]
     pub impaired: Vec<Impaired>,
+    /// How the store of shared limits is, if it is not up: `starting`, `partial` or `down`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit_store: Option<String>,
     /// How much presses: 0 to 3; from 1 on requests are shed.
     #[serde(default)]
     pub overload: u8,
@@ -204,6 +207,7 @@ impl Status {
                 loaded: now(),
                 needs_upgrade: Vec::new(),
                 impaired: Vec::new(),
+                limit_store: None,
                 overload: 0,
                 last_reload: None,
                 reloads: 0,
