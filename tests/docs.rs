@@ -14,7 +14,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::Response;
 use serde_json::json;
-use support::{Database, Gateway, Seen, Signer, Upstream};
+use support::{Database, Gateway, Redis, Seen, Signer, Upstream};
 
 #[derive(Debug)]
 enum Block {
@@ -164,6 +164,7 @@ fn compare(output: &str, shown: &[String]) -> bool {
 struct Stage {
     gateway: Gateway,
     _upstreams: [Upstream; 2],
+    _redis: Redis,
     /// By whoever is at `127.0.0.1:9002`.
     token: String,
 }
@@ -184,12 +185,14 @@ async fn stage(config: &str) -> Stage {
     ];
     let issuer = format!("http://{}", upstreams[1].address);
     let token = signer.token("a", &issuer, &json!({"aud": "shop"}));
+    let redis = Redis::start().await;
     let directory = tempfile::tempdir().unwrap();
     let countries = Database::of(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "KP")]);
     std::fs::write(directory.path().join("GeoLite2-Country.mmdb"), countries).unwrap();
     let mut config = config
         .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
         .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
+        .replace("127.0.0.1:6379", &redis.address.to_string())
         .replace("0.0.0.0:8080", "$LISTEN")
         .replace("127.0.0.1:8080", "$LISTEN")
         .replace("127.0.0.1:9900", "$ADMIN")
@@ -212,6 +215,7 @@ async fn stage(config: &str) -> Stage {
     Stage {
         gateway,
         _upstreams: upstreams,
+        _redis: redis,
         token,
     }
 }

@@ -100,7 +100,14 @@ impl Client {
 
     /// As [`Client::get`]; `None` if the gateway closes the connection instead of answering.
     pub async fn try_get(&mut self, path: &str) -> Option<Answer> {
-        let request = hyper::Request::get(path).header("host", &self.host);
+        self.try_get_with(path, &HeaderMap::new()).await
+    }
+
+    pub async fn try_get_with(&mut self, path: &str, fields: &HeaderMap) -> Option<Answer> {
+        let mut request = hyper::Request::get(path).header("host", &self.host);
+        for (name, value) in fields {
+            request = request.header(name, value);
+        }
         let request = request.body(Full::new(Bytes::new())).unwrap();
         let work = async {
             self.sender.ready().await.ok()?;
