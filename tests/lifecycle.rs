@@ -109,6 +109,7 @@ async fn readiness_fails_first_and_requests_still_pass() {
     gateway.signal("TERM");
     until(async || gateway.admin("/readyz").await.status == 503).await;
     gateway.admin("/healthz").await.assert_status(200);
+    gateway.admin("/startupz").await.assert_status(200);
     gateway.get("/a").send().await.assert_status(200);
     // Clients that stay are asked to go.
     kept.get("/a")

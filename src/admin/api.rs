@@ -1,6 +1,6 @@
 //! The paths of the operators' address, and who may ask for them.
 //!
-//! `/healthz` and `/readyz` answer anybody. On a loopback address reading needs no token, but a
+//! `/healthz`, `/startupz` and `/readyz` answer anybody. On a loopback address reading needs no token, but a
 //! `Host` that is none of a browser's lured elsewhere (DNS rebinding). What changes something needs
 //! the token everywhere, which no page of another origin can send.
 
@@ -84,11 +84,15 @@ impl Api {
     async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         match path {
-            "/healthz" | "/readyz" | "/status" | "/metrics" | "/diff" if !is_read => {
+            "/healthz" | "/startupz" | "/readyz" | "/status" | "/metrics" | "/diff" if !is_read => {
                 Answer::only("GET, HEAD")
             }
             "/reload" if method != Method::POST => Answer::only("POST"),
             "/healthz" => Answer::text(StatusCode::OK, "ok"),
+            "/startupz" if self.readiness.has_started().await => {
+                Answer::text(StatusCode::OK, "started")
+            }
+            "/startupz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             "/readyz" => match self.readiness.check().await {
                 Ok(()) => Answer::text(StatusCode::OK, "ready"),
                 Err(Unready::Starting) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
@@ -102,7 +106,7 @@ impl Api {
             }
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "here are /healthz, /readyz, /status, /metrics, /diff and /reload",
+                "here are /healthz, /startupz, /readyz, /status, /metrics, /diff and /reload",
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! Whether the gateway should get traffic.
+//! Whether the gateway has started, and whether it should get traffic.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::Duration;
 /// A listener of one's own that does not accept within this time is not ready.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether the gateway should get traffic.
+/// Whether the gateway has started and should get traffic.
 #[derive(Debug)]
 pub struct Readiness {
     listeners: Vec<SocketAddr>,
@@ -43,18 +43,33 @@ impl Readiness {
         if self.is_draining.load(Ordering::Relaxed) {
             return Err(Unready::Draining);
         }
+        if self.is_accepting().await {
+            Ok(())
+        } else {
+            Err(Unready::Starting)
+        }
+    }
+
+    /// Whether the gateway has started, which it has for good: one that drains has long been up,
+    /// and its closed listeners must not make a supervisor start it anew.
+    pub(super) async fn has_started(&self) -> bool {
+        self.is_draining.load(Ordering::Relaxed) || self.is_accepting().await
+    }
+
+    /// Whether every listener has been seen to accept. Asks them until then.
+    async fn is_accepting(&self) -> bool {
         if self.is_accepting.load(Ordering::Relaxed) {
-            return Ok(());
+            return true;
         }
         for listener in &self.listeners {
             let connected = tokio::net::TcpStream::connect(reachable(*listener));
             match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
                 Ok(Ok(_)) => {}
-                Ok(Err(_)) | Err(_) => return Err(Unready::Starting),
+                Ok(Err(_)) | Err(_) => return false,
             }
         }
         self.is_accepting.store(true, Ordering::Relaxed);
-        Ok(())
+        true
     }
 }
 
@@ -66,4 +81,39 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
         address => address,
     };
     SocketAddr::new(address, listener.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_has_started_for_good_once_the_listener_accepts() {
+        // Bound but not listening: connections are refused, and nobody else gets the port.
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let is_draining = Arc::new(AtomicBool::new(false));
+        let readiness = Readiness::new(vec![address], Arc::clone(&is_draining));
+        assert!(!readiness.has_started().await);
+        assert_eq!(readiness.check().await, Err(Unready::Starting));
+
+        let listener = socket.listen(8).unwrap();
+        assert!(readiness.has_started().await);
+        assert_eq!(readiness.check().await, Ok(()));
+
+        drop(listener);
+        is_draining.store(true, Ordering::Relaxed);
+        assert!(readiness.has_started().await);
+        assert_eq!(readiness.check().await, Err(Unready::Draining));
+    }
+
+    #[tokio::test]
+    async fn one_that_drains_before_anybody_asked_has_started() {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let closed = socket.local_addr().unwrap();
+        let readiness = Readiness::new(vec![closed], Arc::new(AtomicBool::new(true)));
+        assert!(readiness.has_started().await);
+    }
 }

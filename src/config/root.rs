@@ -239,12 +239,12 @@ pub struct AdminSlot(pub Toggle<Admin>);
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where `/healthz`, `/readyz`, `/metrics`, `/status`, `/diff` and `/reload` answer. Default
-    /// `127.0.0.1:9900`.
+    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/diff` and `/reload`
+    /// answer. Default `127.0.0.1:9900`.
     pub listen: Spanned<String>,
     /// The bearer token that is needed for anything that changes something, and, where `listen` is
-    /// not a loopback address, for all but `/healthz` and `/readyz`. Without it, or with an empty
-    /// one, those are refused.
+    /// not a loopback address, for all but `/healthz`, `/startupz` and `/readyz`. Without it,
+    /// or with an empty one, those are refused.
     pub token: Option<Spanned<Secret>>,
 }
 

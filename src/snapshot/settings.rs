@@ -238,7 +238,9 @@ fn warn_if_admin_is_shut(
         diagnostics
             .warning(
                 admin.listen.span,
-                format!("on {address} only /healthz and /readyz answer, since there is no token"),
+                format!(
+                    "on {address} only /healthz, /startupz and /readyz answer, since there is no token"
+                ),
             )
             .help("add `token: ${TOLLGATE_ADMIN_TOKEN}` beside it, or listen on `127.0.0.1`");
     }
