@@ -107,6 +107,28 @@ pub(super) struct KeyHash {
     pub(super) fingerprint: u64,
 }
 
+/// Bits of a fingerprint that say which limit a key is of.
+const CLASS_BITS: u32 = 12;
+const CLASS_MASK: u64 = (1 << CLASS_BITS) - 1;
+/// Limits that can be told apart by these, beside those that can't.
+pub(super) const MOST_CLASSES: usize = CLASS_MASK as usize;
+
+impl KeyHash {
+    /// The same key, by whose fingerprint one can tell the class; 0 for none. Twelve bits less tell keys
+    /// apart, of which a thousand million million remain.
+    pub(super) fn in_class(self, class: u64) -> Self {
+        Self {
+            fingerprint: (self.fingerprint & !CLASS_MASK | class).max(2),
+            ..self
+        }
+    }
+}
+
+/// The class that a fingerprint tells of.
+pub(super) fn class_of(fingerprint: u64) -> usize {
+    (fingerprint & CLASS_MASK) as usize
+}
+
 /// Two keyed hashes with seeds of this process, so that nobody can choose keys that collide.
 #[derive(Debug, Default)]
 pub(super) struct Hashing {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::algorithm::{Admitted, Algorithm, CalendarPeriod, LARGEST_LIMIT, Refused, Rule};
 use super::calendar::{Calendar, CalendarUnit, Zone};
 use super::check::{check_bucket, check_keys, check_numbers, check_store, micros};
+use super::classes::ClassNumber;
 use super::cost::Cost;
 use super::fields::Policy;
 use super::key::{KeyHash, KeyPart, KeySource};
@@ -13,12 +14,14 @@ use super::limiter::{Counters, Phase, Scope, stable_hash};
 use super::overflow::Overflow;
 use super::queue::Queue;
 use super::shared::{Candidate, SharedKey, SharedLimit, stable_id};
-use super::store::Store;
+use super::store::{Counting, Store};
 use super::verdict::{LimitNumber, Refusal, Tightest, seconds};
 use crate::config::{self, Diagnostics, LimitAmount, LimitMode, LimitStore, LimitWindow};
 use crate::telemetry::{Decision, DecisionCounters};
 
 const HOUR: u64 = 3_600_000_000;
+/// A limit of bytes weighs as much as so many requests.
+const BYTES_AS_REQUESTS: u64 = 1000;
 
 #[derive(Debug)]
 pub(super) struct Limit {
@@ -36,6 +39,8 @@ pub(super) struct Limit {
     pub(super) cost: Cost,
     pub(super) by: Box<[KeyPart]>,
     pub(super) overflow: Arc<Overflow>,
+    /// By which its entries in the table are known.
+    class: Arc<ClassNumber>,
     /// If other gateways count with this one.
     pub(super) shared: Option<SharedLimit>,
     /// If not, it is only tried out: no client notices it.
@@ -92,6 +97,11 @@ impl Limit {
         let id = stable_hash(&identity);
         let queue = limit.queue.as_ref().filter(|_| limit.enforce);
         let cost = Cost::new(&limit.cost.value, unit);
+        let (counting, worth) = match cost.bytes_in_unit() {
+            Some(_) => (Counting::Bytes, (rule.limit / BYTES_AS_REQUESTS).max(1)),
+            None => (Counting::Requests, 1),
+        };
+        let overflow = store.overflow_for(rule.window, counting);
         Some(Self {
             id,
             index,
@@ -105,7 +115,8 @@ impl Limit {
                 .iter()
                 .map(|key| KeyPart::new(key, limit.ipv6_prefix.value))
                 .collect(),
-            overflow: store.overflow_for(rule.window),
+            class: store.classes.number_of(id, (&rule, worth), &overflow),
+            overflow,
             shared: shared(limit, index, zone, &cost, scope),
             calendar,
             cost,
@@ -117,7 +128,8 @@ impl Limit {
     }
 
     pub(super) fn key(&self, store: &Store, source: &impl KeySource) -> KeyHash {
-        store.hashing.key_of(self.id, &self.by, source)
+        let key = store.hashing.key_of(self.id, &self.by, source);
+        key.in_class(self.class.value())
     }
 
     /// What the store knows a request's key by, if the limit is shared.
@@ -165,10 +177,10 @@ impl Limit {
         }
     }
 
-    /// Takes back what was counted of a request.
-    pub(super) fn refund(&self, store: &Store, it: &Candidate) {
+    /// Takes back what was counted of a request that came at `now`.
+    pub(super) fn refund(&self, store: &Store, it: &Candidate, now: u64) {
         if it.cost > 0 {
-            store.refund(it.key, &it.rule, &self.overflow, it.cost);
+            store.refund(it.key, &it.rule, &self.overflow, now, it.cost);
         }
     }
 

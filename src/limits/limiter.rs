@@ -308,7 +308,7 @@ impl RateLimits {
     fn take_back(&self, range: Range<usize>, now: u64, source: &impl KeySource) {
         for (_, limit) in self.enforced(range) {
             let candidate = limit.candidate(&self.store, source, now);
-            limit.refund(&self.store, &candidate);
+            limit.refund(&self.store, &candidate, now);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Entries by key in a table of fixed size: without locks on the way of a request, and without a
 //! sweeper, since an entry that has expired is as good as free.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use super::key::KeyHash;
 
@@ -11,14 +11,14 @@ const LOCK: usize = 15;
 const CHOICES: usize = 3;
 const HALF: u64 = u32::MAX as u64;
 /// The fingerprint of an entry that is being filled.
-const CLAIMED: u64 = 1;
+pub(super) const CLAIMED: u64 = 1;
 /// Of an entry: what its key is known by; zero if it never had one.
-const FINGERPRINT: usize = 0;
+pub(super) const FINGERPRINT: usize = 0;
 /// Of an entry: when it is as good as free.
-const EXPIRES: usize = 1;
+pub(super) const EXPIRES: usize = 1;
 
-/// Two cache lines: entries, and a lock that only insertions take. Plain words, so that a table of them
-/// can be had zeroed, without being written.
+/// Two cache lines: entries, and a lock that is taken by those only who bring a key into the table. Plain
+/// words, so that a table of them can be had zeroed, without being written.
 type Bucket = [AtomicU64; LOCK + 1];
 
 /// The words of one key: two of the table's own, then what is kept of the key, zero at first.
@@ -33,6 +33,15 @@ pub(super) struct Slots<const WORDS: usize> {
 /// None of a key's buckets has room.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
+
+/// Nobody else brings a key of this lock into the table.
+pub(super) struct Locked<'t>(&'t AtomicU64);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Release);
+    }
+}
 
 fn slots<const WORDS: usize>(bucket: &Bucket) -> &[Slot<WORDS>] {
     bucket[..LOCK].as_chunks().0
@@ -73,50 +82,89 @@ impl<const WORDS: usize> Slots<WORDS> {
     }
 
     fn buckets_of(&self, key: KeyHash) -> [&Bucket; CHOICES] {
-        let count = self.buckets.len() as u64;
-        // Three independent halves of the key's two hashes, each scaled to the number of buckets.
-        [key.place & HALF, key.place >> 32, key.fingerprint >> 32]
-            .map(|half| &self.buckets[((half * count) >> 32) as usize])
+        // Three independent halves of the key's two hashes.
+        [key.place & HALF, key.place >> 32, key.fingerprint >> 32].map(|half| self.bucket(half))
+    }
+
+    /// The bucket of a half, which is scaled to their number.
+    fn bucket(&self, half: u64) -> &Bucket {
+        &self.buckets[((half * self.buckets.len() as u64) >> 32) as usize]
+    }
+
+    /// All entries that a key could have.
+    pub(super) fn entries_of(&self, key: KeyHash) -> impl Iterator<Item = &Slot<WORDS>> {
+        self.buckets_of(key).into_iter().flat_map(slots)
+    }
+
+    /// The lock of the keys of a fingerprint. It is found by that alone, which is all that an entry says of
+    /// its key.
+    fn lock_of(&self, fingerprint: u64) -> &AtomicU64 {
+        &self.bucket(fingerprint >> 32)[LOCK]
+    }
+
+    pub(super) fn lock(&self, fingerprint: u64) -> Locked<'_> {
+        loop {
+            if let Some(locked) = self.try_lock(fingerprint) {
+                return locked;
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    pub(super) fn try_lock(&self, fingerprint: u64) -> Option<Locked<'_>> {
+        let lock = self.lock_of(fingerprint);
+        lock.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed)
+            .ok()
+            .map(|_| Locked(lock))
+    }
+
+    /// Whether keys of two fingerprints have one lock.
+    pub(super) fn share_lock(&self, one: u64, other: u64) -> bool {
+        std::ptr::eq(self.lock_of(one), self.lock_of(other))
+    }
+
+    /// The entry of a key, if it has one, when nobody is about to bring it in.
+    pub(super) fn find_settled(&self, key: KeyHash) -> Option<&Slot<WORDS>> {
+        // What this thread did before is seen by whoever locks later; see `Table::promote`.
+        fence(Ordering::SeqCst);
+        let lock = self.lock_of(key.fingerprint);
+        while lock.load(Ordering::Acquire) != 0 {
+            std::hint::spin_loop();
+        }
+        self.find(key)
     }
 
     /// The entry of a key, if it has one.
     pub(super) fn find(&self, key: KeyHash) -> Option<&Slot<WORDS>> {
-        self.buckets_of(key)
-            .into_iter()
-            .flat_map(slots)
-            .find(|slot| is_of(slot, key))
+        self.entries_of(key).find(|slot| is_of(slot, key))
     }
 
     /// Whether a key that has no entry could have one.
     pub(super) fn has_room(&self, key: KeyHash, now: u64) -> bool {
-        let buckets = self.buckets_of(key).into_iter();
-        buckets.flat_map(slots::<WORDS>).any(|it| is_free(it, now))
+        self.entries_of(key).any(|it| is_free(it, now))
     }
 
     /// The entry of a key, or a new one in one of its buckets. Insertions of one key follow each other,
     /// so that a key never has two entries. A new one is free again after `now` unless it is kept.
     pub(super) fn find_or_insert(&self, key: KeyHash, now: u64) -> Result<&Slot<WORDS>, Full> {
-        match self.find(key) {
-            Some(slot) => Ok(slot),
-            None => self.insert(key, now),
-        }
+        self.find_or_begin(key, now, |_| {})
     }
 
-    fn insert(&self, key: KeyHash, now: u64) -> Result<&Slot<WORDS>, Full> {
-        let buckets = self.buckets_of(key);
-        let lock = &buckets[0][LOCK];
-        while lock
-            .compare_exchange_weak(0, 1, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            std::hint::spin_loop();
+    /// The same, where a new entry begins with what `begin` puts into it before anybody finds it.
+    pub(super) fn find_or_begin(
+        &self,
+        key: KeyHash,
+        now: u64,
+        begin: impl FnOnce(&Slot<WORDS>),
+    ) -> Result<&Slot<WORDS>, Full> {
+        if let Some(slot) = self.find(key) {
+            return Ok(slot);
         }
-        let slot = match self.find(key) {
+        let _locked = self.lock(key.fingerprint);
+        match self.find(key) {
             Some(slot) => Ok(slot),
-            None => take_free(buckets, key, now).ok_or(Full),
-        };
-        lock.store(0, Ordering::Release);
-        slot
+            None => take_free(self.buckets_of(key), key, now, begin).ok_or(Full),
+        }
     }
 }
 
@@ -125,6 +173,7 @@ fn take_free<const WORDS: usize>(
     mut buckets: [&Bucket; CHOICES],
     key: KeyHash,
     now: u64,
+    begin: impl FnOnce(&Slot<WORDS>),
 ) -> Option<&Slot<WORDS>> {
     buckets.sort_by_key(|bucket| {
         slots::<WORDS>(bucket)
@@ -151,6 +200,7 @@ fn take_free<const WORDS: usize>(
         }
         // Kept for a moment, until it is first used.
         slot[EXPIRES].store(now + 1, Ordering::Release);
+        begin(slot);
         slot[FINGERPRINT].store(key.fingerprint, Ordering::Release);
         return Some(slot);
     }

@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Instant;
 
-use super::algorithm::{Admitted, Algorithm, Refused, Rule};
+use super::algorithm::{Admitted, Refused, Rule};
 use super::calendar::Zone;
+use super::classes::Classes;
 use super::clock::Clock;
+use super::heavy::{Contender, estimated};
 use super::key::{Hashing, KeyHash};
 use super::lines::Lines;
 use super::overflow::Overflow;
@@ -17,15 +19,24 @@ use super::table::Table;
 pub struct Store {
     pub(super) hashing: Hashing,
     table: Table,
+    pub(super) classes: Classes,
     keys: usize,
     pub(super) clock: Clock,
     /// Time zones in use. Locked as the overflows are.
     zones: Mutex<Vec<Arc<Zone>>>,
-    /// One for each order of magnitude of windows in use. Locked when limits are compiled and by
-    /// the background task, never by a request.
-    overflows: Mutex<Vec<Arc<Overflow>>>,
+    /// One for each order of magnitude of windows in use, for requests and for bytes: a few bytes would be
+    /// many requests. Locked when limits are compiled and by the background task, never by a request.
+    overflows: Mutex<Vec<(Counting, Arc<Overflow>)>>,
     /// Who waits for the limits of these numbers. Locked when limits are compiled.
     lines: Mutex<Vec<(u64, Weak<Lines>)>>,
+}
+
+/// What limits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counting {
+    /// Requests, or what these cost.
+    Requests,
+    Bytes,
 }
 
 impl Store {
@@ -38,6 +49,7 @@ impl Store {
         Self {
             hashing: Hashing::default(),
             table: Table::new(keys),
+            classes: Classes::default(),
             keys,
             clock,
             zones: Mutex::default(),
@@ -60,7 +72,7 @@ impl Store {
     /// called about once a second, off the workers.
     pub fn tick(&self, now: Instant) {
         let now = self.clock(now);
-        for overflow in self.overflows().iter() {
+        for (_, overflow) in self.overflows().iter() {
             overflow.rotate(now);
         }
         let mut zones = self.zones();
@@ -74,7 +86,7 @@ impl Store {
     pub fn overflowed(&self) -> u64 {
         self.overflows()
             .iter()
-            .map(|overflow| overflow.requests())
+            .map(|(_, overflow)| overflow.requests())
             .sum()
     }
 
@@ -93,17 +105,16 @@ impl Store {
     }
 
     /// The overflow counts for windows of `window` microseconds.
-    pub(super) fn overflow_for(&self, window: u64) -> Arc<Overflow> {
+    pub(super) fn overflow_for(&self, window: u64, counting: Counting) -> Arc<Overflow> {
         let length = window.next_power_of_two();
         let mut overflows = self.overflows();
-        if let Some(overflow) = overflows
-            .iter()
-            .find(|overflow| overflow.length() == length)
-        {
+        let mut known = overflows.iter();
+        let known = known.find(|(what, it)| *what == counting && it.length() == length);
+        if let Some((_, overflow)) = known {
             return overflow.clone();
         }
         let overflow = Arc::new(Overflow::new(length, self.keys));
-        overflows.push(overflow.clone());
+        overflows.push((counting, overflow.clone()));
         overflow
     }
 
@@ -129,7 +140,7 @@ impl Store {
         now: u64,
         cost: u64,
     ) -> Result<Admitted, Refused> {
-        match self.table.decide(key, rule, now, cost) {
+        match self.table.decide(key, rule, overflow, (now, cost)) {
             Ok(decision) => decision,
             Err(Full) if cost > rule.limit => Err(Refused {
                 remaining: rule
@@ -137,11 +148,39 @@ impl Store {
                     .saturating_sub(overflow.count(estimated(key, rule))),
                 retry: None,
             }),
-            Err(Full) => match overflow.admit(estimated(key, rule), rule.limit, cost) {
-                Ok(count) => Ok(rule.estimate(count, now)),
-                Err(count) => Err(refusal(rule, count, now)),
-            },
+            Err(Full) => {
+                let contender = Contender {
+                    key,
+                    rule,
+                    overflow,
+                };
+                self.estimate(&contender, now, cost)
+            }
         }
+    }
+
+    /// Decides by what the sketch has of a key, which may become too much for it.
+    fn estimate(
+        &self,
+        contender: &Contender<'_>,
+        now: u64,
+        cost: u64,
+    ) -> Result<Admitted, Refused> {
+        let Contender {
+            key,
+            rule,
+            overflow,
+        } = *contender;
+        let counted = overflow.admit(estimated(key, rule), rule.limit, cost);
+        let count = counted.map_err(|count| refusal(rule, count, now))?;
+        // Another request may have brought the key into the table, without knowing of this one.
+        if self.table.has_settled(key)
+            && let Ok(decision) = self.table.decide(key, rule, overflow, (now, cost))
+        {
+            return decision;
+        }
+        let promoted = self.table.promote(contender, count, now, &self.classes);
+        Ok(promoted.unwrap_or_else(|| rule.estimate(count, now)))
     }
 
     /// Counts `cost` units, whether or not they are left.
@@ -153,10 +192,23 @@ impl Store {
         now: u64,
         cost: u64,
     ) -> Admitted {
-        match self.table.charge(key, rule, now, cost) {
-            Ok(charged) => charged,
-            Err(Full) => rule.estimate(overflow.charge(estimated(key, rule), cost), now),
+        let charge = || self.table.charge(key, rule, overflow, (now, cost));
+        if let Ok(charged) = charge() {
+            return charged;
         }
+        let count = overflow.charge(estimated(key, rule), cost);
+        if self.table.has_settled(key)
+            && let Ok(charged) = charge()
+        {
+            return charged;
+        }
+        let contender = Contender {
+            key,
+            rule,
+            overflow,
+        };
+        let promoted = self.table.promote(&contender, count, now, &self.classes);
+        promoted.unwrap_or_else(|| rule.estimate(count, now))
     }
 
     /// What would be decided on one request that costs nothing.
@@ -167,7 +219,7 @@ impl Store {
         overflow: &Overflow,
         now: u64,
     ) -> Result<Admitted, Refused> {
-        match self.table.look(key, rule, now) {
+        match self.table.look(key, rule, overflow, now) {
             Ok(decision) => decision,
             Err(Full) => match overflow.count(estimated(key, rule)) {
                 count if count < rule.limit => Ok(rule.estimate(count, now)),
@@ -181,10 +233,17 @@ impl Store {
         self.table.state(key, rule, now)
     }
 
-    /// Takes back what one admitted request cost, wherever it was counted.
-    pub(super) fn refund(&self, key: KeyHash, rule: &Rule, overflow: &Overflow, cost: u64) {
+    /// Takes back what one request cost that was admitted at `now`, wherever it was counted.
+    pub(super) fn refund(
+        &self,
+        key: KeyHash,
+        rule: &Rule,
+        overflow: &Overflow,
+        now: u64,
+        cost: u64,
+    ) {
         if !self.table.refund(key, rule, cost) {
-            overflow.refund(estimated(key, rule), cost);
+            overflow.refund(estimated(key, rule), cost, now);
         }
     }
 
@@ -192,20 +251,10 @@ impl Store {
         self.zones.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn overflows(&self) -> MutexGuard<'_, Vec<Arc<Overflow>>> {
+    fn overflows(&self) -> MutexGuard<'_, Vec<(Counting, Arc<Overflow>)>> {
         self.overflows
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// What the estimates know a key by. Those of a calendar are told apart by the period too, since they
-/// are kept for longer than that.
-fn estimated(key: KeyHash, rule: &Rule) -> u64 {
-    const ODD: u64 = 0x9E37_79B9_7F4A_7C15;
-    match rule.algorithm {
-        Algorithm::Calendar(period) => key.fingerprint ^ period.number.wrapping_mul(ODD),
-        _ => key.fingerprint,
     }
 }
 
@@ -222,7 +271,7 @@ fn refusal(rule: &Rule, count: u64, now: u64) -> Refused {
 
 #[cfg(test)]
 mod tests {
-    use super::super::algorithm::CalendarPeriod;
+    use super::super::algorithm::{Algorithm, CalendarPeriod};
     use super::super::key::Parts;
     use super::*;
 
@@ -235,7 +284,7 @@ mod tests {
 
     /// Requests admitted out of `each` for every one of `keys` keys, in turn.
     fn admitted(store: &Store, keys: u64, each: usize) -> Vec<usize> {
-        let overflow = store.overflow_for(RULE.window);
+        let overflow = store.overflow_for(RULE.window, Counting::Requests);
         let hashes: Vec<KeyHash> = (0..keys)
             .map(|key| store.hashing.key(1, |parts| parts.number(key)))
             .collect();
@@ -279,7 +328,7 @@ mod tests {
             ..RULE
         };
         let (june, july) = (period(677), period(678));
-        let overflow = store.overflow_for(june.window);
+        let overflow = store.overflow_for(june.window, Counting::Requests);
         let hash = |key| store.hashing.key(1, |parts| parts.number(key));
         for key in 0..100 {
             store.charge(hash(key), &june, &overflow, 1, 10);
@@ -297,7 +346,7 @@ mod tests {
         );
         assert!(store.look(key, &june, &overflow, 1).is_err());
         assert!(decide(&july, 1_000_000).is_ok());
-        store.refund(key, &july, &overflow, 1_000_000);
+        store.refund(key, &july, &overflow, 1, 1_000_000);
         assert!(store.look(key, &july, &overflow, 1).is_ok());
         assert!(store.overflowed() > before);
     }
@@ -305,7 +354,7 @@ mod tests {
     #[test]
     fn a_moderate_overflow_is_hardly_too_strict() {
         let store = Store::new(1_000_000);
-        let overflow = store.overflow_for(RULE.window);
+        let overflow = store.overflow_for(RULE.window, Counting::Requests);
         // λ = 6,250 keys in 62,500 columns: (1 − e^−0.1)^4 = 8e-5 of them collide in all rows.
         let refused = (0..6_250u64)
             .map(|key| store.hashing.key(1, |parts| parts.number(key)).fingerprint)

@@ -4,17 +4,19 @@ use std::convert::Infallible;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::algorithm::{Admitted, Refused, Rule};
+use super::heavy::{begin, estimate};
 use super::key::KeyHash;
+use super::overflow::Overflow;
 use super::slots::{Full, Slot, Slots, expires, is_of, keep};
 
 /// Words of an entry: the table's own, and the state.
-const WORDS: usize = 3;
+pub(super) const WORDS: usize = 3;
 
 /// The counts.
 #[derive(Debug)]
-pub(super) struct Table(Slots<WORDS>);
+pub(super) struct Table(pub(super) Slots<WORDS>);
 
-fn state(slot: &Slot<WORDS>) -> &AtomicU64 {
+pub(super) fn state(slot: &Slot<WORDS>) -> &AtomicU64 {
     &slot[WORDS - 1]
 }
 
@@ -36,10 +38,11 @@ impl Table {
         &self,
         key: KeyHash,
         rule: &Rule,
-        now: u64,
-        cost: u64,
+        overflow: &Overflow,
+        (now, cost): (u64, u64),
     ) -> Result<Result<Admitted, Refused>, Full> {
-        self.count(key, rule, now, |state| rule.decide(state, now, cost))
+        let decide = |state| rule.decide(state, now, cost);
+        self.count(key, rule, overflow, now, decide)
     }
 
     /// Counts `cost` units of a key, whether or not they are left.
@@ -47,11 +50,11 @@ impl Table {
         &self,
         key: KeyHash,
         rule: &Rule,
-        now: u64,
-        cost: u64,
+        overflow: &Overflow,
+        (now, cost): (u64, u64),
     ) -> Result<Admitted, Full> {
         let charge = |state| Ok::<_, Infallible>(rule.charge(state, now, cost));
-        self.count(key, rule, now, charge)
+        self.count(key, rule, overflow, now, charge)
             .map(|Ok(charged)| charged)
     }
 
@@ -60,11 +63,15 @@ impl Table {
         &self,
         key: KeyHash,
         rule: &Rule,
+        overflow: &Overflow,
         now: u64,
     ) -> Result<Result<Admitted, Refused>, Full> {
         let state = match self.0.find(key) {
             Some(slot) => state_of(slot, rule, now).1,
-            None if self.0.has_room(key, now) => 0,
+            None if self.0.has_room(key, now) => {
+                let spent = estimate(key, rule, overflow);
+                rule.charge(0, now, spent).state
+            }
             None => return Err(Full),
         };
         Ok(rule.decide(state, now, 0))
@@ -78,24 +85,40 @@ impl Table {
 
     /// Takes `cost` counted units back; `false` if the key is not here.
     pub(super) fn refund(&self, key: KeyHash, rule: &Rule, cost: u64) -> bool {
-        self.0.find(key).is_some_and(|slot| {
-            let refund = |state| Some(rule.refund(state, cost));
-            state(slot)
-                .fetch_update(Ordering::AcqRel, Ordering::Acquire, refund)
-                .is_ok()
-        })
+        let Some(slot) = self.0.find(key) else {
+            return false;
+        };
+        // A state that is read before the entry is another key's is that key's no more.
+        let refund = |state| is_of(slot, key).then(|| rule.refund(state, cost));
+        state(slot)
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, refund)
+            .is_ok()
     }
 
-    /// Puts the state in place that `count` makes of a key's, unless it refuses.
+    /// Whether a key is here, when nobody is about to bring it in.
+    pub(super) fn has_settled(&self, key: KeyHash) -> bool {
+        self.0.find_settled(key).is_some()
+    }
+
+    /// Puts the state in place that `count` makes of a key's, unless it refuses. A key that is new begins with
+    /// what it may have spent when it had no room.
     fn count<R>(
         &self,
         key: KeyHash,
         rule: &Rule,
+        overflow: &Overflow,
         now: u64,
         count: impl Fn(u64) -> Result<Admitted, R>,
     ) -> Result<Result<Admitted, R>, Full> {
+        let first = |slot: &Slot<WORDS>| {
+            let spent = estimate(key, rule, overflow);
+            if spent > 0 {
+                let charged = rule.charge(0, now, spent);
+                begin(slot, charged.state, charged.expires);
+            }
+        };
         loop {
-            let slot = self.0.find_or_insert(key, now)?;
+            let slot = self.0.find_or_begin(key, now, first)?;
             let (before, live) = state_of(slot, rule, now);
             let admitted = match count(live) {
                 Ok(admitted) => admitted,
@@ -131,6 +154,11 @@ mod tests {
         }
     }
 
+    /// Where nothing is counted by estimate.
+    fn nowhere() -> Overflow {
+        Overflow::new(1, 1)
+    }
+
     fn keys(count: u64) -> Vec<KeyHash> {
         let hashing = Hashing::default();
         (0..count)
@@ -140,12 +168,12 @@ mod tests {
 
     #[test]
     fn keys_are_counted_apart_up_to_the_capacity() {
-        let table = Table::new(10_000);
+        let (table, nowhere) = (Table::new(10_000), nowhere());
         let rule = rule(3);
         let mut full = 0;
         for key in keys(10_000) {
             for attempt in 0..5 {
-                match table.decide(key, &rule, 5, 1) {
+                match table.decide(key, &rule, &nowhere, (5, 1)) {
                     Ok(verdict) => assert_eq!(verdict.is_ok(), attempt < 3),
                     Err(Full) => full += 1,
                 }
@@ -156,37 +184,51 @@ mod tests {
 
     #[test]
     fn expired_entries_make_room() {
-        let table = Table::new(100);
+        let (table, nowhere) = (Table::new(100), nowhere());
         let rule = rule(1);
         for round in 0..50 {
             let now = round * 2_000_000;
             for key in &keys(100) {
-                assert!(table.decide(*key, &rule, now, 1).unwrap().is_ok());
-                assert!(table.decide(*key, &rule, now, 1).unwrap().is_err());
+                assert!(
+                    table
+                        .decide(*key, &rule, &nowhere, (now, 1))
+                        .unwrap()
+                        .is_ok()
+                );
+                assert!(
+                    table
+                        .decide(*key, &rule, &nowhere, (now, 1))
+                        .unwrap()
+                        .is_err()
+                );
             }
         }
     }
 
     #[test]
     fn a_full_table_says_so() {
-        let table = Table::new(100);
+        let (table, nowhere) = (Table::new(100), nowhere());
         let refused = keys(10_000)
             .into_iter()
-            .filter(|key| table.decide(*key, &rule(1), 5, 1) == Err(Full));
+            .filter(|key| table.decide(*key, &rule(1), &nowhere, (5, 1)) == Err(Full));
         assert!(refused.count() > 9_000);
     }
 
     #[test]
     fn many_threads_on_one_key_admit_exactly_the_limit() {
         for _ in 0..20 {
-            let table = Table::new(1000);
+            let (table, nowhere) = (Table::new(1000), nowhere());
             let keys = keys(50);
             let admitted = AtomicUsize::new(0);
             std::thread::scope(|scope| {
                 for _ in 0..4 {
                     scope.spawn(|| {
                         for key in keys.iter().cycle().take(50 * 100) {
-                            if table.decide(*key, &rule(77), 5, 1).unwrap().is_ok() {
+                            if table
+                                .decide(*key, &rule(77), &nowhere, (5, 1))
+                                .unwrap()
+                                .is_ok()
+                            {
                                 admitted.fetch_add(1, Ordering::Relaxed);
                             }
                         }

@@ -326,7 +326,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
         for taken in &self.taken {
             match taken {
                 Taken::Here(number, part) => {
-                    self.limit(*number).refund(store, part);
+                    self.limit(*number).refund(store, part, self.now);
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
                 Taken::Store(receipt) => receipts.push(*receipt),

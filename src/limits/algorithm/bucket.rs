@@ -32,6 +32,10 @@ impl Rule {
         }
     }
 
+    pub(super) fn used_bucket(&self, state: u64, now: u64) -> u64 {
+        state.saturating_sub(now * 1000).div_ceil(self.interval())
+    }
+
     pub(super) fn refund_bucket(&self, state: u64, cost: u64) -> u64 {
         state.saturating_sub(cost.saturating_mul(self.interval()))
     }

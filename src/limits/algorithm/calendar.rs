@@ -51,7 +51,15 @@ impl Rule {
 }
 
 impl CalendarPeriod {
-    fn count(self, state: u64) -> u64 {
+    /// The one of a state, whose end nobody knows any more.
+    pub(super) fn of_state(state: u64) -> Self {
+        Self {
+            number: state >> COUNT_BITS,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn count(self, state: u64) -> u64 {
         match state >> COUNT_BITS == self.number {
             true => state & COUNT_MASK,
             false => 0,

@@ -36,6 +36,10 @@ impl Rule {
         }
     }
 
+    pub(super) fn used_fixed(&self, state: u64, now: u64) -> u64 {
+        self.window_of(state, now).count
+    }
+
     /// The window that is not over yet, or one that starts now.
     fn window_of(&self, state: u64, now: u64) -> Window {
         let window = Window {

@@ -91,6 +91,27 @@ impl Rule {
         }
     }
 
+    /// The rule at the time of which a state is.
+    pub(super) fn of_state(&self, state: u64) -> Self {
+        match self.algorithm {
+            Algorithm::Calendar(_) => Self {
+                algorithm: Algorithm::Calendar(CalendarPeriod::of_state(state)),
+                ..*self
+            },
+            _ => *self,
+        }
+    }
+
+    /// What is counted at time `now`, a part of a unit as a whole one.
+    pub(super) fn used(&self, state: u64, now: u64) -> u64 {
+        match self.algorithm {
+            Algorithm::FixedWindow => self.used_fixed(state, now),
+            Algorithm::SlidingWindow => self.used_sliding(state, now),
+            Algorithm::TokenBucket => self.used_bucket(state, now),
+            Algorithm::Calendar(period) => period.count(state),
+        }
+    }
+
     /// The state without `cost` units that it counted before.
     pub(super) fn refund(&self, state: u64, cost: u64) -> u64 {
         match self.algorithm {

@@ -57,6 +57,10 @@ impl Rule {
         }
     }
 
+    pub(super) fn used_sliding(&self, state: u64, now: u64) -> u64 {
+        self.weight(&self.counts(state, now)).div_ceil(self.window)
+    }
+
     /// What counts of both windows, in parts of a unit as small as the window is long.
     fn weight(&self, counts: &Counts) -> u64 {
         counts.last * (self.window - counts.elapsed) + counts.current * self.window

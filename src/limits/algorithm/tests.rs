@@ -314,6 +314,22 @@ proptest! {
     }
 
     #[test]
+    fn what_is_used_and_what_remains_are_all_there_is(
+        rule in any_rule(),
+        start in 0..10_000_000u64,
+        charge in 0..60u64,
+        step in 0..2_000_000u64,
+    ) {
+        let charged = at(&rule, start).charge(0, start, charge);
+        prop_assert_eq!(at(&rule, start).used(charged.state, start), charge);
+        let now = (start + step).min(charged.expires.max(start + 1) - 1);
+        let rule = at(&rule, now);
+        let used = rule.used(charged.state, now);
+        let remaining = rule.charge(charged.state, now, 0).remaining;
+        prop_assert_eq!(remaining, rule.most().saturating_sub(used));
+    }
+
+    #[test]
     fn an_expired_state_is_that_of_a_key_never_seen(
         rule in any_rule(),
         start in 0..10_000_000u64,
