@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 
 use super::commands::Commands;
 use super::limit_store;
+use super::limits::{self, LimitsReport, Unanswered};
 use super::readiness::{Readiness, Unready};
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
@@ -36,6 +37,8 @@ pub struct Api {
     pub status: Arc<Status>,
     /// Where the token is.
     pub snapshots: Arc<Store>,
+    /// What rate limits have counted.
+    pub limits: Arc<crate::limits::Store>,
     /// How much presses.
     pub pressure: Arc<Pressure>,
     /// What may be asked.
@@ -81,13 +84,15 @@ impl Answer {
 }
 
 impl Api {
-    async fn answer(&self, method: &Method, path: &str, headers: &HeaderMap) -> Answer {
+    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Answer {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
+        let path = uri.path();
         match path {
             "/healthz" | "/startupz" | "/readyz" | "/status" | "/metrics" | "/diff" if !is_read => {
                 Answer::only("GET, HEAD")
             }
             "/reload" if method != Method::POST => Answer::only("POST"),
+            "/limits" if !is_read && method != Method::DELETE => Answer::only("GET, HEAD, DELETE"),
             "/healthz" => Answer::text(StatusCode::OK, "ok"),
             "/startupz" if self.readiness.has_started().await => {
                 Answer::text(StatusCode::OK, "started")
@@ -104,9 +109,13 @@ impl Api {
                     Err(refusal) => refusal,
                 }
             }
+            "/limits" => match self.authorize(!is_read, headers) {
+                Ok(()) => self.limits(is_read, uri.query().unwrap_or_default()).await,
+                Err(refusal) => refusal,
+            },
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "here are /healthz, /startupz, /readyz, /status, /metrics, /diff and /reload",
+                "here are /healthz, /startupz, /readyz, /status, /metrics, /limits, /diff and /reload",
             ),
         }
     }
@@ -125,6 +134,15 @@ impl Api {
             "/diff" => reloaded(self.commands.compare().await),
             _ => reloaded(self.commands.reload().await),
         }
+    }
+
+    async fn limits(&self, is_read: bool, query: &str) -> Answer {
+        let snapshot = self.snapshots.load();
+        let result = match is_read {
+            true => limits::show(&snapshot, &self.limits, query).await,
+            false => limits::reset(&snapshot, &self.limits, query).await,
+        };
+        limits_answer(result)
     }
 
     fn metrics(&self) -> Answer {
@@ -203,13 +221,23 @@ fn reloaded(result: Option<Reload>) -> Answer {
     }
 }
 
+fn limits_answer(result: Result<LimitsReport, Unanswered>) -> Answer {
+    match result {
+        Ok(report) => Answer::json(StatusCode::OK, &report),
+        Err(unknown @ Unanswered::Unknown(_)) => {
+            Answer::text(StatusCode::NOT_FOUND, &unknown.to_string())
+        }
+        Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong.to_string()),
+    }
+}
+
 #[async_trait]
 impl ServeHttp for Api {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let request = session.req_header();
         let is_head = request.method == Method::HEAD;
-        let (method, path) = (request.method.clone(), request.uri.path().to_owned());
-        let answer = self.answer(&method, &path, &request.headers).await;
+        let (method, uri) = (request.method.clone(), request.uri.clone());
+        let answer = self.answer(&method, &uri, &request.headers).await;
         let length = answer.body.len();
         let body = if is_head { String::new() } else { answer.body };
         let mut response = Response::new(body.into_bytes());

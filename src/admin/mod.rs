@@ -5,12 +5,14 @@
 mod api;
 mod commands;
 mod limit_store;
+mod limits;
 mod readiness;
 mod services;
 mod status;
 
 pub use api::Api;
 pub use commands::{Command, Commands, commands};
+pub use limits::LimitsReport;
 pub use readiness::Readiness;
 pub use status::{
     Finding, Phase, Reload, ReloadOutcome, Report, Status, Trigger, Upgrade, UpgradeOutcome,

@@ -9,6 +9,7 @@ mod explain;
 mod generate;
 mod hash_key;
 mod init;
+mod limits;
 mod operator;
 mod reload;
 mod run;
@@ -43,6 +44,8 @@ enum Command {
     Reload(operator::Gateway),
     /// Say what a reload would change, or what is different from another configuration
     Diff(diff::Arguments),
+    /// Show rate limits, what a key has spent of them, or have a key begin anew
+    Limits(limits::Arguments),
     /// Put a new process, of the program and the configuration as they are now, in the place of the
     /// running one without dropping a request
     Upgrade(operator::Gateway),
@@ -96,6 +99,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Reload(arguments) => reload::reload(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
+        Command::Limits(arguments) => limits::limits(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Token(arguments) => token::token(&arguments),

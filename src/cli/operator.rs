@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ConfigFile, Failure};
-use crate::admin::{Reload, Report};
+use crate::admin::{LimitsReport, Reload, Report};
 use crate::config;
 
 /// How long one answer may take.
@@ -87,6 +88,23 @@ impl Operator {
     /// What a reload would change.
     pub(super) fn compare(&self) -> Result<Reload, Failure> {
         self.read(&self.get("/diff")?)
+    }
+
+    /// Its rate limits, or what a key has spent of them.
+    pub(super) fn limits(&self, query: &[(&str, &str)]) -> Result<LimitsReport, Failure> {
+        self.read(&self.get(&limits_path(query))?)
+    }
+
+    /// Has a key of a rate limit begin anew.
+    pub(super) fn reset_limits(&self, query: &[(&str, &str)]) -> Result<LimitsReport, Failure> {
+        let path = limits_path(query);
+        let request = self.agent.delete(format!("http://{}{path}", self.address));
+        let request = match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let answer = request.call().map_err(|error| self.unreachable(&error))?;
+        self.read(&self.text(answer)?)
     }
 
     /// Makes it reload.
@@ -170,6 +188,14 @@ impl Operator {
             self.address, self.origin
         ))
     }
+}
+
+fn limits_path(query: &[(&str, &str)]) -> String {
+    let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+    let pairs = query
+        .iter()
+        .map(|(name, value)| format!("{name}={}", encoded(value)));
+    format!("/limits?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 /// A listener on every address is reached on the loopback.

@@ -239,13 +239,16 @@ pub struct AdminSlot(pub Toggle<Admin>);
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/diff` and `/reload`
-    /// answer. Default `127.0.0.1:9900`.
+    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/limits`, `/diff` and
+    /// `/reload` answer. Default `127.0.0.1:9900`.
     pub listen: Spanned<String>,
     /// The bearer token that is needed for anything that changes something, and, where `listen` is
     /// not a loopback address, for all but `/healthz`, `/startupz` and `/readyz`. Without it,
     /// or with an empty one, those are refused.
     pub token: Option<Spanned<Secret>>,
+    /// Whether `/limits` shows the keys that rate limits are asked about most. Default `true`. Keys may be
+    /// addresses and names of clients; `false` keeps none of them.
+    pub top_keys: bool,
 }
 
 impl Admin {
@@ -380,6 +383,7 @@ impl Default for Admin {
         Self {
             listen: "127.0.0.1:9900".to_owned().into(),
             token: None,
+            top_keys: true,
         }
     }
 }

@@ -11,7 +11,7 @@ use super::algorithm::{Admitted, Algorithm, Rule};
 use super::classes::Classes;
 use super::key::KeyHash;
 use super::overflow::Overflow;
-use super::slots::{EXPIRES, Slot, expires};
+use super::slots::{EXPIRES, Slot, expires, is_of, keep};
 use super::table::{Table, WORDS, state};
 
 /// A key displaces one that has counted less than one in so many of its own, and of what is counted for others.
@@ -58,6 +58,21 @@ impl Table {
             begun = Some(charged);
         });
         begun
+    }
+
+    /// Has a key begin anew, and keeps it `until` then, when the sketch has forgotten it. A key without
+    /// room takes that of the lightest; whether it has any now.
+    pub(super) fn reset(&self, key: KeyHash, until: u64, now: u64, classes: &Classes) -> bool {
+        let Ok(slot) = self.0.find_or_insert(key, now) else {
+            let weigh = |fingerprint, slot: &Slot<WORDS>| weight(fingerprint, slot, now, classes);
+            return self.0.displace(key, weigh, |fingerprint, slot| {
+                give_up(fingerprint, slot, now, classes);
+                begin(slot, 0, until);
+            });
+        };
+        keep(slot, until);
+        state(slot).store(0, Ordering::Release);
+        is_of(slot, key)
     }
 }
 

@@ -15,6 +15,7 @@ use super::overflow::Overflow;
 use super::queue::Queue;
 use super::shared::{Candidate, SharedKey, SharedLimit, stable_id};
 use super::store::{Counting, Store};
+use super::top_keys::TopKeys;
 use super::verdict::{LimitNumber, Refusal, Tightest, seconds};
 use crate::config::{self, Diagnostics, LimitAmount, LimitMode, LimitStore, LimitWindow};
 use crate::telemetry::{Decision, DecisionCounters};
@@ -35,12 +36,16 @@ pub(super) struct Limit {
     /// Of the calendar's limits all but the period.
     pub(super) rule: Rule,
     /// Of which the rule's window is a period.
-    calendar: Option<Calendar>,
+    pub(super) calendar: Option<Calendar>,
+    /// The window as it is written.
+    pub(super) window: Box<str>,
     pub(super) cost: Cost,
     pub(super) by: Box<[KeyPart]>,
     pub(super) overflow: Arc<Overflow>,
     /// By which its entries in the table are known.
-    class: Arc<ClassNumber>,
+    pub(super) class: Arc<ClassNumber>,
+    /// Who asks most, if that is known.
+    pub(super) top_keys: Option<Arc<TopKeys>>,
     /// If other gateways count with this one.
     pub(super) shared: Option<SharedLimit>,
     /// If not, it is only tried out: no client notices it.
@@ -50,7 +55,7 @@ pub(super) struct Limit {
     /// Microseconds.
     retry_jitter: u64,
     pub(super) has_legacy_headers: bool,
-    decisions: Option<DecisionCounters>,
+    pub(super) decisions: Option<DecisionCounters>,
     /// When it was last logged that an answer said no cost, on the store's clock.
     pub(super) complained: AtomicU64,
 }
@@ -109,6 +114,8 @@ impl Limit {
             decisions: scope.decisions.map(|decisions| decisions.of(&name)),
             name: name.into(),
             quota: number(limit.limit.value),
+            window: limit.window.to_string().into(),
+            top_keys: counters.has_top_keys.then(|| store.top_keys.of(id)),
             rule,
             by: limit
                 .by
@@ -212,7 +219,7 @@ impl Limit {
     }
 
     /// What so many units are as they are written: bytes, if it is those that are counted.
-    fn written(&self, units: u64) -> u64 {
+    pub(super) fn written(&self, units: u64) -> u64 {
         units * self.cost.bytes_in_unit().unwrap_or(1)
     }
 

@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::algorithm::Refused;
 use super::fields;
+use super::inspect::place;
 use super::key::KeySource;
 use super::limit::Limit;
 use super::shared::{Candidate, Shared};
@@ -26,6 +27,8 @@ pub struct Counters {
     pub shared: Option<Arc<Shared>>,
     /// Whether one is, be it with mistakes.
     pub has_store: bool,
+    /// Whether the keys that limits are asked about most are known by name.
+    pub has_top_keys: bool,
 }
 
 impl Counters {
@@ -35,6 +38,7 @@ impl Counters {
             local: Arc::new(Store::new(keys)),
             shared: None,
             has_store: false,
+            has_top_keys: false,
         }
     }
 }
@@ -64,6 +68,8 @@ pub enum Phase {
 /// The limits of one place.
 #[derive(Debug)]
 pub struct RateLimits {
+    /// Where they are written.
+    pub(super) place: Box<str>,
     pub(super) limits: Box<[Limit]>,
     /// How many of them, at the front, need no token.
     before: usize,
@@ -99,6 +105,7 @@ impl RateLimits {
         let is_before = |limit: &&Limit| limit.phase() == Phase::BeforeAuthentication;
         let before = limits.iter().filter(is_before).count();
         Some(Self {
+            place: place(scope).into(),
             before,
             policy: policy(&limits),
             policy_before: policy(&limits[..before]),
@@ -197,6 +204,9 @@ impl RateLimits {
                 }
                 Err(blocked) => {
                     self.take_back(range.start..number.index(), now, source);
+                    if turn.is_none() {
+                        self.note_blocked(number, source);
+                    }
                     return Err(blocked);
                 }
             }
@@ -204,6 +214,7 @@ impl RateLimits {
         for (_, limit) in self.enforced(range.clone()) {
             limit.count(Decision::Admitted);
         }
+        self.note_passed(range.clone(), source);
         Ok(Passed {
             tightest,
             would_refuse: self.try_out(range, now, source),
@@ -248,6 +259,7 @@ impl RateLimits {
                 Ok(_) => Decision::Admitted,
                 Err(_) => {
                     would_refuse.get_or_insert(number);
+                    self.note_blocked(number, source);
                     Decision::WouldRefuse
                 }
             };

@@ -149,6 +149,11 @@ impl Overflow {
         self.length
     }
 
+    /// How long a key is remembered, at most.
+    pub(super) fn memory(&self) -> u64 {
+        2 * self.length
+    }
+
     /// Requests that were counted here so far.
     pub(super) fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)

@@ -91,6 +91,13 @@ impl<const WORDS: usize> Slots<WORDS> {
         &self.buckets[((half * self.buckets.len() as u64) >> 32) as usize]
     }
 
+    /// What the keys that have an entry are known by.
+    pub(super) fn fingerprints(&self, now: u64) -> impl Iterator<Item = u64> {
+        let slots = self.buckets.iter().flat_map(slots::<WORDS>);
+        let live = slots.filter(move |slot| !is_free(slot, now));
+        live.map(|slot| slot[FINGERPRINT].load(Ordering::Relaxed))
+    }
+
     /// All entries that a key could have.
     pub(super) fn entries_of(&self, key: KeyHash) -> impl Iterator<Item = &Slot<WORDS>> {
         self.buckets_of(key).into_iter().flat_map(slots)

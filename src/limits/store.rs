@@ -8,11 +8,13 @@ use super::calendar::Zone;
 use super::classes::Classes;
 use super::clock::Clock;
 use super::heavy::{Contender, estimated};
-use super::key::{Hashing, KeyHash};
+use super::key::{Hashing, KeyHash, MOST_CLASSES, class_of};
+use super::key_text::Salt;
 use super::lines::Lines;
 use super::overflow::Overflow;
 use super::slots::Full;
 use super::table::Table;
+use super::top_keys::AllTopKeys;
 
 /// Counts of all limits.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub struct Store {
     pub(super) hashing: Hashing,
     table: Table,
     pub(super) classes: Classes,
+    pub(super) top_keys: AllTopKeys,
+    pub(super) salt: Salt,
     keys: usize,
     pub(super) clock: Clock,
     /// Time zones in use. Locked as the overflows are.
@@ -50,6 +54,8 @@ impl Store {
             hashing: Hashing::default(),
             table: Table::new(keys),
             classes: Classes::default(),
+            top_keys: AllTopKeys::default(),
+            salt: Salt::default(),
             keys,
             clock,
             zones: Mutex::default(),
@@ -75,6 +81,7 @@ impl Store {
         for (_, overflow) in self.overflows().iter() {
             overflow.rotate(now);
         }
+        self.top_keys.fade(now);
         let mut zones = self.zones();
         zones.retain(|zone| Arc::strong_count(zone) > 1);
         for zone in zones.iter() {
@@ -102,6 +109,16 @@ impl Store {
         let zone = Arc::new(Zone::find(name, &self.clock)?);
         zones.push(zone.clone());
         Ok(zone)
+    }
+
+    /// How many keys are counted exactly now, by the class of their limits. Looks at the whole table.
+    pub fn keys_by_class(&self) -> Vec<usize> {
+        let now = self.clock(Instant::now());
+        let mut counts = vec![0; MOST_CLASSES + 1];
+        for fingerprint in self.table.keys(now) {
+            counts[class_of(fingerprint)] += 1;
+        }
+        counts
     }
 
     /// The overflow counts for windows of `window` microseconds.
@@ -245,6 +262,12 @@ impl Store {
         if !self.table.refund(key, rule, cost) {
             overflow.refund(estimated(key, rule), cost, now);
         }
+    }
+
+    /// Has a key begin anew.
+    pub(super) fn reset(&self, key: KeyHash, overflow: &Overflow, now: u64) {
+        let until = now + overflow.memory();
+        self.table.reset(key, until, now, &self.classes);
     }
 
     fn zones(&self) -> MutexGuard<'_, Vec<Arc<Zone>>> {

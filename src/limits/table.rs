@@ -95,6 +95,11 @@ impl Table {
             .is_ok()
     }
 
+    /// The fingerprints of all keys that have an entry.
+    pub(super) fn keys(&self, now: u64) -> impl Iterator<Item = u64> {
+        self.0.fingerprints(now)
+    }
+
     /// Whether a key is here, when nobody is about to bring it in.
     pub(super) fn has_settled(&self, key: KeyHash) -> bool {
         self.0.find_settled(key).is_some()

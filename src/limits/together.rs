@@ -108,12 +108,16 @@ impl RateLimits {
         let enforced = self.enforced(range.clone());
         if let Err(blocked) = passage.decide(enforced).await {
             passage.take_back();
+            if turn.is_none() {
+                self.note_blocked(blocked.number(), source);
+            }
             return Err(blocked);
         }
         passage.settle();
         for (_, limit) in self.enforced(range.clone()) {
             limit.count(Decision::Admitted);
         }
+        self.note_passed(range.clone(), source);
         let tightest = passage.tightest;
         let mut would_refuse = None;
         for (number, limit) in self.numbered(range).filter(|(_, limit)| !limit.is_enforced) {
@@ -124,6 +128,7 @@ impl RateLimits {
                 }
                 Err(_) => {
                     would_refuse.get_or_insert(number);
+                    self.note_blocked(number, source);
                     Decision::WouldRefuse
                 }
             };
@@ -330,7 +335,9 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 }
                 Taken::Lease(candidate) => self.shared.put_back(candidate),
                 Taken::Store(receipt) => receipts.push(*receipt),
-                Taken::Part { number, part, .. } => self.limit(*number).refund(store, part),
+                Taken::Part { number, part, .. } => {
+                    self.limit(*number).refund(store, part, self.now);
+                }
             }
         }
         if !receipts.is_empty() {

@@ -71,6 +71,15 @@ pub(super) enum Blocked {
     Unavailable(LimitNumber),
 }
 
+impl Blocked {
+    /// The limit that does not let it pass.
+    pub(super) fn number(self) -> LimitNumber {
+        match self {
+            Self::Spent(number, _) | Self::Behind(number) | Self::Unavailable(number) => number,
+        }
+    }
+}
+
 impl LimitNumber {
     pub(super) fn new(index: usize) -> Self {
         Self(index as u16)

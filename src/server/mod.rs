@@ -162,6 +162,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             readiness: Readiness::new(settings.listen, is_draining.clone()),
             status: status.clone(),
             snapshots: snapshots.clone(),
+            limits: start.state.limits.clone(),
             pressure: pressure.clone(),
             commands: asked,
             is_loopback: address.ip().is_loopback(),

@@ -139,6 +139,7 @@ fn counters(
             Some(known) => shared.succeed(known),
             None => Arc::new(shared),
         }),
+        has_top_keys: config.admin.0.on().is_some_and(|admin| admin.top_keys),
     }
 }
 

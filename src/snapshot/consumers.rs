@@ -14,6 +14,8 @@ use crate::telemetry::RequestCounters;
 /// What is particular to a consumer.
 #[derive(Debug)]
 pub struct ConsumerPolicy {
+    /// Its name.
+    pub name: Box<str>,
     /// Its own limits, or those of the first of its groups that has some.
     pub limits: Option<Arc<Limits>>,
     /// How many of its requests may be under way at once, by the same rule.
@@ -79,6 +81,7 @@ pub(super) fn compile(
         let groups = groups_of(consumer, config, &groups, diagnostics);
         let find = || groups.iter().copied();
         ConsumerPolicy {
+            name: name.as_str().into(),
             limits: match &consumer.rate_limit {
                 Some(_) => own.limits,
                 None => find().find_map(|group| group.limits.clone()),

@@ -64,6 +64,11 @@ impl AuthFailures {
         })
     }
 
+    /// The limits that count them.
+    pub(super) fn limits(&self) -> [&RateLimits; 2] {
+        [&self.signatures, &self.passwords]
+    }
+
     fn of(&self, labour: Labour) -> &RateLimits {
         match labour {
             Labour::Signature => &self.signatures,

@@ -16,6 +16,7 @@ mod explain;
 mod failures;
 mod fallback;
 mod geoip;
+mod inspect;
 mod limits;
 mod matching;
 mod own;

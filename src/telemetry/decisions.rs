@@ -95,6 +95,11 @@ impl DecisionCounters {
         let line = &lines[number_of_this_thread() % lines.len()];
         line.0[decision as usize].fetch_add(1, Ordering::Relaxed);
     }
+
+    /// How often all limits of the name decided so.
+    pub fn total(&self, decision: Decision) -> u64 {
+        self.0.sum(decision)
+    }
 }
 
 impl Default for Counters {

@@ -70,6 +70,7 @@ fn compile(limits: Vec<RateLimit>, store: &Arc<Store>) -> RateLimits {
         local: store.clone(),
         shared: None,
         has_store: false,
+        has_top_keys: false,
     };
     let mut diagnostics = Diagnostics::default();
     let limits = RateLimits::compile(&OneOrMany(limits), scope, &counters, &mut diagnostics);

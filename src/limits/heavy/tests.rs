@@ -103,6 +103,24 @@ fn a_key_that_has_to_make_room_is_counted_on() {
 }
 
 #[test]
+fn a_key_that_is_reset_begins_anew_wherever_it_was_counted() {
+    let counted = Counted::new(100, rule(Algorithm::SlidingWindow, 10, MINUTE), 2000);
+    let now = 10 * MINUTE;
+    let spend = |key| (0..12).filter(|_| counted.decide(key, now).is_ok()).count();
+    let first: Vec<usize> = (0..2000).map(spend).collect();
+    let is_estimated = |key: &usize| !counted.is_exact(*key, now);
+    let estimated = (0..2000).find(is_estimated).unwrap();
+    assert_eq!((first[0], spend(0), spend(estimated)), (10, 0, 0));
+    for key in [0, estimated] {
+        counted
+            .store
+            .reset(counted.keys[key], &counted.overflow, now);
+        assert_eq!(spend(key), 10);
+        assert_eq!(spend(key), 0);
+    }
+}
+
+#[test]
 fn threads_that_push_keys_in_and_out_exceed_no_limit() {
     const KEYS: usize = 80;
     for round in 0..8 {

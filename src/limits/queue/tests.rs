@@ -75,6 +75,7 @@ fn compile(limits: Vec<config::RateLimit>, store: &Arc<Store>) -> Arc<RateLimits
         local: store.clone(),
         shared: None,
         has_store: false,
+        has_top_keys: false,
     };
     let limits = RateLimits::compile(&OneOrMany(limits), scope, &counters, &mut diagnostics);
     assert!(!diagnostics.has_errors(), "{diagnostics:?}");

@@ -219,7 +219,7 @@ pub(in super::super) fn part_of(rule: &Rule, gateways: u64) -> Rule {
     }
 }
 
-fn refused(wait: u64) -> Refused {
+pub(super) fn refused(wait: u64) -> Refused {
     Refused {
         remaining: 0,
         retry: Some(wait),

@@ -264,6 +264,16 @@ impl Leases {
         }
     }
 
+    /// Has nothing of a key, as if it had never been asked for.
+    pub(super) fn forget(&self, key: KeyHash) {
+        if let Some(slot) = self.0.find(key) {
+            slot[BALANCE].store(0, Ordering::Release);
+            for word in [UNTIL, SINCE, CREDIT, TALLY] {
+                slot[word].store(0, Ordering::Release);
+            }
+        }
+    }
+
     /// Takes back what came at `since`, has not been spent since, and is more than a key may keep.
     pub(super) fn reclaim(&self, key: KeyHash, lending: &Lending, since: u64) -> u64 {
         let Some(slot) = self.0.find(key) else {

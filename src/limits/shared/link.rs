@@ -117,6 +117,22 @@ impl Link {
         }
     }
 
+    /// Has the store forget a key.
+    pub(super) async fn remove(&self, key: SharedKey) -> Result<(), Silence> {
+        if self.skips(|| key) {
+            return Err(Silence::Unasked);
+        }
+        let removing = async {
+            let connection = self.connection().await;
+            let command = self.scripts.remove(key);
+            connection.ask(&command, self.patience()).await
+        };
+        match tokio::time::timeout(self.patience(), removing).await {
+            Ok(removed) => Ok(removed.map(|_| ())?),
+            Err(_) => Err(Silence::Late),
+        }
+    }
+
     async fn connection(&self) -> Arc<Connection> {
         loop {
             let connected = self.connected.notified();

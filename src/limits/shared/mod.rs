@@ -19,6 +19,7 @@ mod link;
 #[cfg(test)]
 mod model;
 mod nodes;
+mod operate;
 mod script;
 mod settings;
 #[cfg(test)]

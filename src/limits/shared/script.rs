@@ -55,6 +55,11 @@ impl Scripts {
         command
     }
 
+    /// The command that forgets a key.
+    pub(super) fn remove(&self, key: SharedKey) -> Cmd {
+        redis::cmd("DEL").arg(self.name(key)).to_owned()
+    }
+
     /// What a key is called. The part in braces decides where a cluster keeps it.
     pub(super) fn name(&self, key: SharedKey) -> String {
         format!("{}:{{{}}}:{:016x}", self.prefix, key.tag(), key.limit)
