@@ -33,7 +33,7 @@ pub struct Redis {
     /// What all keys begin with, so that fleets with different configurations can use one server. Default
     /// `tollgate`.
     pub key_prefix: Spanned<String>,
-    /// Keys that this gateway may hold leases of at the same time; 100 bytes each. Default 65536. Requests
+    /// Keys that this gateway may hold leases of at the same time; 160 bytes each. Default 65536. Requests
     /// of more keys ask the store one by one.
     pub leases: Spanned<usize>,
 }

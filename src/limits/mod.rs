@@ -48,7 +48,7 @@ pub use key::KeySource;
 pub use key_text::{Names, route_text};
 pub use limiter::{Counters, Phase, RateLimits, Scope};
 pub use queue::Waited;
-pub use shared::{Shared, StoreState, Tallies, stable_id};
+pub use shared::{Shared, StoreState, Tallies, simulation, stable_id};
 pub use store::Store;
 pub use top_keys::Counted;
 pub use verdict::{Denial, LimitNumber, Passed, Refusal, Tightest, Verdict};

@@ -72,13 +72,25 @@ impl<const WORDS: usize> Slots<WORDS> {
 
     /// A table for at least `keys` keys at a time.
     pub(super) fn new(keys: usize) -> Self {
-        // With three choices of a bucket of five, about one key in 10^9 finds all of them full while
-        // the table is filled to 13 parts in 20 (fluid limit of Mitzenmacher, "The Power of Two
-        // Choices in Randomized Load Balancing").
-        let buckets = keys * 20 / 13 / Self::WAYS + 1;
+        // So far a table may be filled: with three choices of a bucket of five entries about one key in
+        // 10^7 then finds all of them full, of two entries one in 2,000 (fluid limit of Mitzenmacher, "The
+        // Power of Two Choices in Randomized Load Balancing").
+        let (part, whole) = if Self::WAYS < 5 { (2, 5) } else { (13, 20) };
+        let buckets = keys * whole / part / Self::WAYS + 1;
         Self {
             buckets: bytemuck::allocation::zeroed_slice_box(buckets),
         }
+    }
+
+    /// Bytes that it takes when all of it has been written.
+    pub(super) fn bytes(&self) -> usize {
+        size_of_val(&*self.buckets)
+    }
+
+    /// Keys that have an entry.
+    pub(super) fn keys(&self, now: u64) -> usize {
+        let slots = self.buckets.iter().flat_map(slots::<WORDS>);
+        slots.filter(|it| !is_free(it, now)).count()
     }
 
     fn buckets_of(&self, key: KeyHash) -> [&Bucket; CHOICES] {

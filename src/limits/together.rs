@@ -17,7 +17,8 @@ use crate::telemetry::Decision;
 enum Taken {
     /// In this gateway, of its own limit or of its part of a shared one.
     Here(LimitNumber, Candidate),
-    Lease(Candidate),
+    /// When it was.
+    Lease(Candidate, u64),
     Store(Receipt),
     /// By this gateway's part of the limit; and as what the store is to be told of it.
     Part {
@@ -206,14 +207,17 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
     ) -> Result<(), Blocked> {
         let candidate = self.candidate(number);
         let key = || self.key(number, shared);
-        let mut word = self.shared.spend(&candidate, self.now, key);
+        // Not when the request came: what was good then may have ended since.
+        let store = &self.limits.store;
+        let clock = || store.clock(Instant::now());
+        let mut now = clock();
+        let mut word = self.shared.spend(&candidate, now, key);
         if let Word::Unknown = word {
-            let store = &self.limits.store;
-            let clock = || store.clock(Instant::now());
             word = self.shared.await_tokens(&candidate, key(), clock).await;
+            now = clock();
         }
         match word {
-            Word::Decided(decision) => self.admit(number, decision, Taken::Lease(candidate)),
+            Word::Decided(decision) => self.admit(number, decision, Taken::Lease(candidate, now)),
             Word::Unknown | Word::Alone => self.decide_alone(number, shared, candidate),
         }
     }
@@ -333,7 +337,7 @@ impl<'l, K: KeySource + Sync> Passage<'l, K> {
                 Taken::Here(number, part) => {
                     self.limit(*number).refund(store, part, self.now);
                 }
-                Taken::Lease(candidate) => self.shared.put_back(candidate),
+                Taken::Lease(candidate, at) => self.shared.put_back(candidate, *at),
                 Taken::Store(receipt) => receipts.push(*receipt),
                 Taken::Part { number, part, .. } => {
                     self.limit(*number).refund(store, part, self.now);

@@ -125,9 +125,9 @@ async fn a_wrong_password_and_rights_that_lack_are_corrected_at_the_server() {
         .await;
     until_up(&gateway, true).await;
     until("the store is told", async || counts(&server).await == [3]).await;
-    server.command(&[&set[..], &["-set"]].concat()).await;
+    server.command(&[&set[..], &["-get"]].concat()).await;
     is_shut_out_again(&gateway).await;
-    server.command(&[&set[..], &["+set"]].concat()).await;
+    server.command(&[&set[..], &["+get"]].concat()).await;
     until_up(&gateway, true).await;
     assert_eq!(admits(&gateway).await, 0);
 }

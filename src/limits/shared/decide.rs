@@ -2,18 +2,13 @@
 
 use tokio::sync::oneshot;
 
-use super::super::algorithm::{Admitted, Algorithm, Refused, Rule};
+use super::super::algorithm::{Admitted, Refused, Rule};
 use super::super::key::KeyHash;
 use super::Shared;
 use super::ask::{Ask, Grant, SharedKey};
 use super::desk::Demand;
 use super::lease::{Lending, Spending};
 use crate::config::{LimitMode, OnStoreFailure};
-
-/// One part in so many of a limit may be spent on credit by all gateways together.
-const CREDIT_OF_LIMIT: u64 = 100;
-/// The most that one gateway may spend of a key on credit.
-const MOST_CREDIT: u64 = 1000;
 
 /// What a limit is to the store.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +71,8 @@ impl Shared {
                         self.leases.forget_asking(key);
                     }
                 }
+                // Before the store has said anything, it is as if there was nothing to say.
+                let remaining = remaining.unwrap_or(rule.most().saturating_sub(cost));
                 let reset = reset.min(rule.longest());
                 Word::Decided(Ok(admitted(remaining, reset)))
             }
@@ -92,6 +89,10 @@ impl Shared {
         shared: SharedKey,
         clock: impl Fn() -> u64,
     ) -> Word {
+        if !self.leases.has_room(candidate.key, clock()) {
+            // What came would be lost.
+            return self.ask_for_one(candidate, shared).await;
+        }
         let (waiter, answered) = oneshot::channel();
         let demand = Demand {
             key: candidate.key,
@@ -114,11 +115,16 @@ impl Shared {
             // What is left here is not enough, and no more comes.
             Word::Unknown if wait > 0 => Word::Decided(Err(refused(wait))),
             // Others were quicker to spend what came. What this one asks for itself nobody else gets.
-            Word::Unknown => match self.ask(&[(*candidate, shared)]).await.as_deref() {
-                Ok([verdict]) => Word::Decided(verdict.map(|(admitted, _)| admitted)),
-                _ => Word::Alone,
-            },
+            Word::Unknown => self.ask_for_one(candidate, shared).await,
             word => word,
+        }
+    }
+
+    /// Has the store decide on this request alone.
+    async fn ask_for_one(&self, candidate: &Candidate, shared: SharedKey) -> Word {
+        match self.ask(&[(*candidate, shared)]).await.as_deref() {
+            Ok([verdict]) => Word::Decided(verdict.map(|(admitted, _)| admitted)),
+            _ => Word::Alone,
         }
     }
 
@@ -159,9 +165,10 @@ impl Shared {
         });
     }
 
-    /// Puts tokens back that were spent for a request that is refused after all.
-    pub(in super::super) fn put_back(&self, candidate: &Candidate) {
-        self.leases.put_back(candidate.key, candidate.cost);
+    /// Puts tokens back that were spent at `spent_at` for a request that is refused after all.
+    pub(in super::super) fn put_back(&self, candidate: &Candidate, spent_at: u64) {
+        self.leases
+            .put_back(candidate.key, candidate.cost, spent_at);
     }
 
     /// The store is to be told, when it answers again, what was admitted without it.
@@ -180,15 +187,7 @@ impl Shared {
     }
 
     fn lending(&self, rule: &Rule) -> Lending {
-        let credit = rule.limit / (CREDIT_OF_LIMIT * self.gateways());
-        Lending {
-            window: rule.window,
-            credit: credit.clamp(1, MOST_CREDIT),
-            is_for_window: matches!(
-                rule.algorithm,
-                Algorithm::FixedWindow | Algorithm::Calendar(_)
-            ),
-        }
+        Lending::new(rule, self.gateways())
     }
 }
 

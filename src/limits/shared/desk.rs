@@ -2,7 +2,10 @@
 //!
 //! Knows neither connections nor threads; whoever owns it asks the store and brings the answers.
 
-use std::collections::VecDeque;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, VecDeque, hash_map};
 
 use ahash::AHashMap;
 use tokio::sync::oneshot;
@@ -57,6 +60,8 @@ pub(super) struct Question {
     pub(super) ask: Ask,
     lending: Lending,
     asked_at: u64,
+    /// When the oldest of what is owed was spent.
+    since: u64,
     /// Those who are told when it is answered.
     pub(super) waiters: Vec<oneshot::Sender<u64>>,
 }
@@ -64,12 +69,14 @@ pub(super) struct Question {
 /// A lease that may be given back.
 #[derive(Debug)]
 struct Return {
-    at: u64,
     key: KeyHash,
     shared: SharedKey,
     rule: Rule,
     lending: Lending,
+    /// When it came.
     since: u64,
+    /// Tokens that were counted in what ends then.
+    most: u64,
     ends: u64,
 }
 
@@ -78,7 +85,9 @@ struct Return {
 pub(super) struct Desk {
     open: AHashMap<KeyHash, Option<Open>>,
     ready: VecDeque<KeyHash>,
-    returns: VecDeque<Return>,
+    /// By when they are due, and a number.
+    returns: BTreeMap<(u64, u64), Return>,
+    last_return: u64,
 }
 
 impl Desk {
@@ -117,14 +126,12 @@ impl Desk {
             since: now,
         };
         match self.open.entry(demand.key) {
-            std::collections::hash_map::Entry::Occupied(entry) => {
-                Some(entry.into_mut().get_or_insert_with(fresh))
-            }
-            std::collections::hash_map::Entry::Vacant(entry) if has_room => {
+            hash_map::Entry::Occupied(entry) => Some(entry.into_mut().get_or_insert_with(fresh)),
+            hash_map::Entry::Vacant(entry) if has_room => {
                 self.ready.push_back(demand.key);
                 Some(entry.insert(None).get_or_insert_with(fresh))
             }
-            std::collections::hash_map::Entry::Vacant(_) => None,
+            hash_map::Entry::Vacant(_) => None,
         }
     }
 
@@ -165,6 +172,7 @@ impl Desk {
                 ask,
                 lending: open.lending,
                 asked_at: now,
+                since: open.since,
                 waiters: open.waiters,
             });
         }
@@ -188,19 +196,23 @@ impl Desk {
                 reset: grant.reset,
                 wait: grant.wait,
                 need,
+                asked_at: question.asked_at,
             };
-            leases.receive(key, &lending, &given, (question.asked_at, now));
-        }
-        if grant.taken > lending.credit && self.returns.len() < MOST_RETURNS {
-            self.returns.push_back(Return {
-                at: now + lending.life(),
-                key,
-                shared: ask.key,
-                rule: ask.rule,
-                lending,
-                since: question.asked_at,
-                ends: grant.ends,
-            });
+            let most = leases.receive(key, &lending, &given, now);
+            if most > lending.credit && self.returns.len() < MOST_RETURNS {
+                self.last_return += 1;
+                let due = Return {
+                    key,
+                    shared: ask.key,
+                    rule: ask.rule,
+                    lending,
+                    since: now,
+                    most,
+                    ends: grant.ends,
+                };
+                self.returns
+                    .insert((now + lending.life(), self.last_return), due);
+            }
         }
         for waiter in question.waiters {
             // One that has gone away needs no answer.
@@ -210,11 +222,12 @@ impl Desk {
     }
 
     /// The store did not answer. What is owed stays; those who wait are told by the end of the channel.
-    pub(super) fn failed(&mut self, question: Question, leases: &Leases, now: u64) {
+    pub(super) fn failed(&mut self, question: Question, leases: &Leases) {
         let Question {
             key,
             ask,
             lending,
+            since,
             waiters,
             ..
         } = question;
@@ -235,8 +248,7 @@ impl Desk {
                 is_lease: false,
                 waiter: None,
             };
-            let open = self.open_for(&demand, true, now);
-            if let Some(open) = open {
+            if let Some(open) = self.open_for(&demand, true, since) {
                 open.owed += ask.owed;
             }
         }
@@ -252,13 +264,16 @@ impl Desk {
         }
     }
 
+    /// Keys with questions, and leases that may be given back.
+    pub(super) fn pending(&self) -> usize {
+        self.open.len() + self.returns.len()
+    }
+
     /// Takes back what nobody has spent in the life of a lease.
     pub(super) fn reclaim(&mut self, leases: &Leases, now: u64) {
-        while self.returns.front().is_some_and(|it| it.at <= now) {
-            let Some(due) = self.returns.pop_front() else {
-                return;
-            };
-            let back = leases.reclaim(due.key, &due.lending, due.since);
+        while let Some(due) = self.returns.first_entry().filter(|due| due.key().0 <= now) {
+            let due = due.remove();
+            let back = leases.reclaim(due.key, &due.lending, due.since, due.most);
             if back == 0 {
                 continue;
             }

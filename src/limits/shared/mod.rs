@@ -16,14 +16,12 @@ mod health;
 mod keep;
 mod lease;
 mod link;
-#[cfg(test)]
 mod model;
 mod nodes;
 mod operate;
 mod script;
 mod settings;
-#[cfg(test)]
-mod simulation;
+pub mod simulation;
 mod work;
 
 use std::path::Path;

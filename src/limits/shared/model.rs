@@ -1,18 +1,21 @@
 //! What the store does (`take.lua`), without a server: for simulations, and to compare the two.
 
+#[cfg(test)]
+mod tests;
+
 use ahash::AHashMap;
 
-use super::super::algorithm::{Algorithm, Rule};
+use super::super::algorithm::{Algorithm, CalendarPeriod, Rule};
 use super::ask::{Ask, Grant, Need, SharedKey};
 
-/// A store.
+/// A store. It is given the time, which is a clock of its own.
 #[derive(Debug, Default)]
 pub(super) struct Model(AHashMap<SharedKey, State>);
 
 /// What is kept of a key, by its algorithm.
 #[derive(Debug, Clone, Copy)]
 enum State {
-    /// When it ends, or which period it is; how much is spent.
+    /// When the window ends, or which period it is; how much is spent.
     Window(u64, u64),
     /// Which window, what was spent in the one before, and in it.
     Sliding(u64, u64, u64),
@@ -25,7 +28,11 @@ struct View {
     room: f64,
     reset: u64,
     ends: u64,
+    /// How far its time is ahead of the clock.
+    late: u64,
     state: State,
+    /// Whether it is to be written though nothing is taken.
+    is_changed: bool,
 }
 
 impl Model {
@@ -47,10 +54,12 @@ impl Model {
                 _ => 0,
             };
             let wait = match (ask.need, is_met(ask, &view)) {
-                (Need::Tokens(need), false) => wait(&ask.rule, &view, need.max(1), now).max(1),
+                (Need::Tokens(need), false) => wait(&ask.rule, &view, need.max(1)).max(1),
                 _ => 0,
             };
-            self.0.insert(ask.key, spend(view.state, taken));
+            if view.is_changed || taken > 0 {
+                self.0.insert(ask.key, spend(view.state, taken));
+            }
             Grant {
                 taken,
                 left: (view.room - taken as f64).floor().max(0.0) as u64,
@@ -62,86 +71,128 @@ impl Model {
         answers.collect()
     }
 
+    /// Forgets what the server would have let expire. All keys are of one rule.
+    pub(super) fn expire(&mut self, rule: &Rule, now: u64) {
+        self.0.retain(|_, state| match *state {
+            State::Window(ends, _) => now < ends,
+            State::Sliding(index, ..) => now < (index + 2) * rule.window,
+            State::Bucket(at, used) => now < at + spread(used, rule).ceil() as u64,
+        });
+    }
+
+    /// Keys that something is kept of.
+    pub(super) fn keys(&self) -> usize {
+        self.0.len()
+    }
+
     fn view(&self, ask: &Ask, now: u64) -> View {
-        let Rule {
-            algorithm,
-            limit,
-            window,
-            burst,
-        } = ask.rule;
         let known = self.0.get(&ask.key).copied();
-        let back = if now < ask.before { ask.back } else { 0 };
-        match algorithm {
-            Algorithm::FixedWindow => {
-                let (ends, count) = match known {
-                    Some(State::Window(ends, count)) if now < ends && count > 0 => {
-                        (ends, count.saturating_sub(back))
-                    }
-                    _ => (now + window, 0),
-                };
-                let count = count + ask.owed;
-                View {
-                    room: limit as f64 - count as f64,
-                    reset: ends - now,
-                    ends,
-                    state: State::Window(ends, count),
-                }
-            }
-            Algorithm::Calendar(period) => {
-                let rest = period.left;
-                let (number, count) = match known {
-                    Some(State::Window(number, count)) if number >= period.number => {
-                        (number, count.saturating_sub(back))
-                    }
-                    _ => (period.number, 0),
-                };
-                let count = count + ask.owed;
-                View {
-                    room: limit as f64 - count as f64,
-                    reset: rest,
-                    ends: now + rest,
-                    state: State::Window(number, count),
-                }
-            }
-            Algorithm::SlidingWindow => {
-                let index = now / window;
-                let elapsed = now % window;
-                let (last, current) = match known {
-                    Some(State::Sliding(of, last, current)) if of == index => {
-                        (last, current.saturating_sub(back))
-                    }
-                    Some(State::Sliding(of, _, current)) if of + 1 == index => (current, 0),
-                    _ => (0, 0),
-                };
-                let current = current + ask.owed;
-                let faded = last as f64 * (window - elapsed) as f64 / window as f64;
-                View {
-                    room: limit as f64 - current as f64 - faded,
-                    reset: window - elapsed,
-                    ends: (index + 1) * window,
-                    state: State::Sliding(index, last, current),
-                }
-            }
-            Algorithm::TokenBucket => {
-                // In the order of the script, for the last digit's sake.
-                let (limit, length) = (limit as f64, window as f64);
-                let used = match known {
-                    Some(State::Bucket(at, used)) => {
-                        (used - (now - at) as f64 * limit / length).max(0.0) - back as f64
-                    }
-                    _ => 0.0,
-                };
-                let used = used.max(0.0) + ask.owed as f64;
-                let more = (used - used.ceil() + 1.0) * length / limit;
-                View {
-                    room: burst as f64 - used,
-                    reset: if used > 0.0 { more.ceil() as u64 } else { 0 },
-                    ends: now + window,
-                    state: State::Bucket(now, used),
-                }
-            }
+        let ask = &Ask {
+            back: if now < ask.before { ask.back } else { 0 },
+            ..*ask
+        };
+        match ask.rule.algorithm {
+            Algorithm::FixedWindow => fixed(ask, known, now),
+            Algorithm::Calendar(period) => calendar(ask, known, period, now),
+            Algorithm::SlidingWindow => sliding(ask, known, now),
+            Algorithm::TokenBucket => bucket(ask, known, now),
         }
     }
+}
+
+fn fixed(ask: &Ask, known: Option<State>, now: u64) -> View {
+    let window = ask.rule.window;
+    let (ends, count, back) = match known {
+        Some(State::Window(ends, count))
+            if (now + 1..=now + 2 * window).contains(&ends) && count > 0 =>
+        {
+            (ends, count, ask.back)
+        }
+        _ => (now + window, 0, 0),
+    };
+    let count = count.saturating_sub(back) + ask.owed;
+    View {
+        room: ask.rule.limit as f64 - count as f64,
+        reset: ends - now,
+        ends,
+        late: 0,
+        state: State::Window(ends, count),
+        is_changed: ask.owed + back > 0,
+    }
+}
+
+fn calendar(ask: &Ask, known: Option<State>, period: CalendarPeriod, now: u64) -> View {
+    let (number, rest) = (period.number, period.left);
+    let (number, count, back) = match known {
+        Some(State::Window(last, count)) if last >= number => (last, count, ask.back),
+        _ => (number, 0, 0),
+    };
+    let count = count.saturating_sub(back) + ask.owed;
+    View {
+        room: ask.rule.limit as f64 - count as f64,
+        reset: rest,
+        ends: now + rest,
+        late: 0,
+        state: State::Window(number, count),
+        is_changed: ask.owed + back > 0,
+    }
+}
+
+fn sliding(ask: &Ask, known: Option<State>, now: u64) -> View {
+    let window = ask.rule.window;
+    let own = now / window;
+    let (index, last, current, back) = match known {
+        Some(State::Sliding(of, last, current)) if of == own || of == own + 1 => {
+            (of, last, current, ask.back)
+        }
+        Some(State::Sliding(of, _, current)) if of + 1 == own => (own, current, 0, 0),
+        _ => (own, 0, 0, 0),
+    };
+    let current = current.saturating_sub(back) + ask.owed;
+    let ends = (index + 1) * window;
+    let elapsed = now.saturating_sub(index * window);
+    let faded = last as f64 * (window - elapsed) as f64 / window as f64;
+    View {
+        room: ask.rule.limit as f64 - current as f64 - faded,
+        reset: ends - now,
+        ends,
+        late: (index * window).saturating_sub(now),
+        state: State::Sliding(index, last, current),
+        is_changed: ask.owed + back > 0,
+    }
+}
+
+fn bucket(ask: &Ask, known: Option<State>, now: u64) -> View {
+    let Rule {
+        limit,
+        window,
+        burst,
+        ..
+    } = ask.rule;
+    // In the order of the script, for the last digit's sake.
+    let regained = |micros: u64| micros as f64 * limit as f64 / window as f64;
+    let (at, used, back) = match known {
+        Some(State::Bucket(at, used)) if at <= now + window => (at, used, ask.back),
+        _ => (now, 0.0, 0),
+    };
+    let late = at.saturating_sub(now);
+    let out = (now + window).saturating_sub(ask.before);
+    let back = (back as f64 - regained(out)).max(0.0);
+    let used = (used - regained(now + late - at)).max(0.0);
+    let used = (used - back).max(0.0) + ask.owed as f64;
+    View {
+        room: burst as f64 - used,
+        reset: late + spread(used - used.ceil() + 1.0, &ask.rule).ceil() as u64,
+        ends: now + window,
+        late,
+        state: State::Bucket(now + late, used),
+        is_changed: ask.owed as f64 + back > 0.0,
+    }
+}
+
+/// Microseconds in which so many tokens come back.
+fn spread(tokens: f64, rule: &Rule) -> f64 {
+    tokens * rule.window as f64 / rule.limit as f64
 }
 
 fn spend(state: State, taken: u64) -> State {
@@ -153,244 +204,20 @@ fn spend(state: State, taken: u64) -> State {
 }
 
 /// Microseconds until a need that is not met would be.
-fn wait(rule: &Rule, view: &View, need: u64, now: u64) -> u64 {
-    let (limit, window) = (rule.limit as f64, rule.window as f64);
+fn wait(rule: &Rule, view: &View, need: u64) -> u64 {
     match view.state {
         State::Window(..) => view.reset,
-        State::Sliding(_, last, current) => {
+        State::Sliding(_, last, current) if current + need <= rule.limit => {
             let over = need as f64 - view.room;
-            if current + need <= rule.limit {
-                return (over * window / last as f64).ceil() as u64;
-            }
-            let current = current as f64;
-            let rest = window - (now % rule.window) as f64;
-            rest as u64 + (window * (current + need as f64 - limit) / current).ceil() as u64
+            view.late + (over * rule.window as f64 / last as f64).ceil() as u64
+        }
+        State::Sliding(_, _, current) => {
+            let over = (current + need - rule.limit) as f64;
+            view.reset + (rule.window as f64 * over / current as f64).ceil() as u64
         }
         State::Bucket(_, used) => {
-            ((used + need as f64 - rule.burst as f64) * window / limit).ceil() as u64
+            let over = used + need as f64 - rule.burst as f64;
+            view.late + spread(over, rule).ceil() as u64
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::cell::{Cell, RefCell};
-    use std::process::{Child, Command, Stdio};
-    use std::time::{Duration, Instant};
-
-    use proptest::prelude::*;
-    use proptest::test_runner::TestRunner;
-    use redis::FromRedisValue;
-
-    use super::super::super::algorithm::CalendarPeriod;
-    use super::super::script::{Scripts, read};
-    use super::*;
-
-    /// A server of the test's own.
-    struct Server {
-        connection: redis::Connection,
-        _process: Process,
-    }
-
-    /// Ends with the test.
-    struct Process(Child);
-
-    impl Server {
-        fn start() -> Self {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            let port = listener.local_addr().unwrap().port();
-            drop(listener);
-            let process = Command::new("redis-server")
-                .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
-                .args(["--save", "", "--appendonly", "no"])
-                .stdout(Stdio::null())
-                .spawn();
-            let process = Process(process.expect("redis-server is installed by `make test`"));
-            let client = redis::Client::open(format!("redis://127.0.0.1:{port}")).unwrap();
-            let deadline = Instant::now() + Duration::from_secs(20);
-            let connection = loop {
-                if let Ok(connection) = client.get_connection() {
-                    break connection;
-                }
-                assert!(Instant::now() < deadline, "redis-server does not answer");
-                std::thread::sleep(Duration::from_millis(5));
-            };
-            Self {
-                connection,
-                _process: process,
-            }
-        }
-
-        /// What it answers, and at what time.
-        fn take(&mut self, scripts: &Scripts, asks: &[Ask]) -> (u64, Vec<Grant>) {
-            let answer = scripts.take(asks, false).query(&mut self.connection);
-            let numbers = Vec::<i64>::from_redis_value(answer.unwrap()).unwrap();
-            (numbers[0] as u64, read(&numbers, asks.len()).unwrap())
-        }
-    }
-
-    impl Drop for Process {
-        fn drop(&mut self) {
-            let _ = self.0.kill();
-            let _ = self.0.wait();
-        }
-    }
-
-    fn any_rule() -> impl Strategy<Value = Rule> {
-        let algorithm = prop::sample::select(vec![
-            Algorithm::FixedWindow,
-            Algorithm::SlidingWindow,
-            Algorithm::TokenBucket,
-        ]);
-        // Windows that a sequence of questions may outlast, and some that it does not.
-        let window = prop::sample::select(vec![700, 3_000, 60_000_000]);
-        (algorithm, 1..30u64, window, 1..30u64).prop_map(|(algorithm, limit, window, burst)| Rule {
-            algorithm,
-            limit,
-            window,
-            burst,
-        })
-    }
-
-    fn any_ask(rules: Vec<Rule>) -> impl Strategy<Value = Ask> {
-        let need = prop_oneof![
-            Just(Need::Nothing),
-            (0..8u64).prop_map(Need::Tokens),
-            (0..8u64).prop_map(Need::Tokens)
-        ];
-        let numbers = (
-            0..4u64,
-            0..4u64,
-            prop::bool::ANY,
-            0..12u64,
-            0..40u64,
-            1..8u64,
-        );
-        (0..rules.len(), need, numbers).prop_map(move |(index, need, numbers)| {
-            let (owed, back, is_late, urgent, want, share) = numbers;
-            // Whoever needs more than there ever is does not ask.
-            let most = rules[index].most();
-            let (need, least) = match need {
-                Need::Tokens(tokens) => (Need::Tokens(tokens.min(most)), tokens.min(most)),
-                Need::Nothing => (need, 0),
-            };
-            Ask {
-                key: SharedKey {
-                    limit: index as u64,
-                    key: 7,
-                },
-                rule: rules[index],
-                owed,
-                back,
-                before: if is_late { 1 } else { u64::MAX >> 12 },
-                need,
-                urgent: urgent.max(least),
-                want: want.max(least),
-                share,
-            }
-        })
-    }
-
-    #[test]
-    fn the_model_answers_as_the_server_does() {
-        let server = RefCell::new(Server::start());
-        let rules = prop::collection::vec(any_rule(), 3);
-        let questions = rules.prop_flat_map(|rules| {
-            let ask = any_ask(rules);
-            prop::collection::vec(prop::collection::vec(ask, 1..3), 1..25)
-        });
-        let round = Cell::new(0);
-        let mut runner = TestRunner::new(ProptestConfig::with_cases(150));
-        let result = runner.run(&questions, |questions| {
-            round.set(round.get() + 1);
-            let scripts = Scripts::new(&format!("test-{}", round.get()));
-            let mut model = Model::default();
-            for mut asks in questions {
-                asks.dedup_by_key(|ask| ask.key);
-                let (now, grants) = server.borrow_mut().take(&scripts, &asks);
-                let expected = model.take(&asks, now);
-                for (grant, expected) in grants.iter().zip(&expected) {
-                    // The last digit of a fraction may be another.
-                    prop_assert!(
-                        grant.wait.abs_diff(expected.wait) <= 1,
-                        "{grant:?} {expected:?} {asks:?}"
-                    );
-                    let same = |it: &Grant| Grant { wait: 0, ..*it };
-                    prop_assert_eq!(same(grant), same(expected), "{:?}", asks);
-                }
-            }
-            Ok(())
-        });
-        result.unwrap();
-    }
-
-    #[test]
-    fn a_period_of_the_calendar_is_over_when_a_gateway_says_so() {
-        let mut server = Server::start();
-        let (scripts, mut model) = (Scripts::new("test"), Model::default());
-        let key = SharedKey { limit: 1, key: 7 };
-        let rule = |number, left| Rule {
-            algorithm: Algorithm::Calendar(CalendarPeriod {
-                number,
-                left,
-                end: 0,
-            }),
-            limit: 5,
-            window: 90_000_000_000,
-            burst: 0,
-        };
-        let mut ask = |number, left, tokens, owed| {
-            let ask = Ask {
-                owed,
-                ..Ask::exactly(key, rule(number, left), tokens)
-            };
-            let (now, grants) = server.take(&scripts, &[ask]);
-            assert_eq!(grants, model.take(&[ask], now));
-            assert_eq!(grants[0].reset, left);
-            (grants[0].left, grants[0].wait)
-        };
-        assert_eq!(ask(20, 9_000_000, 3, 0), (2, 0));
-        assert_eq!(ask(20, 8_000_000, 3, 0), (2, 8_000_000));
-        // Nothing is taken of what is left, if there is something.
-        assert_eq!(ask(20, 8_000_000, 0, 1), (1, 0));
-        assert_eq!(ask(20, 8_000_000, 0, 100), (0, 8_000_000));
-        // The debt ends with the period.
-        assert_eq!(ask(21, 86_400_000_000, 4, 0), (1, 0));
-        // A gateway whose clock is behind does not bring the last one back.
-        assert_eq!(ask(20, 1, 1, 0), (0, 0));
-        assert_eq!(ask(21, 86_399_000_000, 1, 0), (0, 86_399_000_000));
-    }
-
-    #[test]
-    fn a_shared_limit_means_what_a_local_one_does() {
-        let mut runner = TestRunner::new(ProptestConfig::with_cases(300));
-        let steps = prop::collection::vec((0..400u64, 1..4u64), 1..80);
-        let result = runner.run(&(any_rule(), steps), |(rule, steps)| {
-            // A grid that both share, and no fraction of a millisecond.
-            let rule = Rule {
-                window: 20_000,
-                ..rule
-            };
-            let key = SharedKey { limit: 1, key: 1 };
-            let (mut model, mut state, mut now) = (Model::default(), 0, 3_600_000_000);
-            for (step, cost) in steps {
-                now += step * 1000;
-                let local = rule.decide(state, now, cost);
-                if cost > rule.most() {
-                    continue;
-                }
-                let shared = model.take(&[Ask::exactly(key, rule, cost)], now)[0];
-                prop_assert_eq!(local.is_ok(), shared.wait == 0, "{:?} {}", rule, cost);
-                match local {
-                    Ok(admitted) => state = admitted.state,
-                    Err(refused) => {
-                        let wait = refused.retry.unwrap();
-                        prop_assert!(wait.abs_diff(shared.wait) <= 2, "{wait} {shared:?}");
-                    }
-                }
-            }
-            Ok(())
-        });
-        result.unwrap();
     }
 }

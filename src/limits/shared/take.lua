@@ -9,7 +9,10 @@
 --   need: less is of no use (0: anything left will do, but take nothing for it; -1: count only),
 --   urgent, want, share: given is what is urgent, or a share of what is left, but never more than is wanted.
 -- Answers the time, and five numbers for each limit: what was taken, what is left, how long until more is
--- left, how long until the need would be met (0 if it is), and when this count ends.
+-- left, how long until the need would be met (0 if it is), and when this count ends. Where nothing is counted
+-- nothing is written, so that refusals are only read. The clock may have been set back since a key was
+-- written, or that was another server's: then the key's time stands still until the clock is there, but what
+-- is more than a window ahead is not believed.
 
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -27,7 +30,7 @@ end
 -- A window with an end, that the key's first request begins.
 local function fixed(key, limit, length, back, owed)
   local ends, count = numbers(redis.call('GET', key))
-  if not ends or now >= ends or count == 0 then
+  if not ends or now >= ends or ends > now + 2 * length or count == 0 then
     ends, count, back = now + length, 0, 0
   end
   count = math.max(0, count - back) + owed
@@ -35,7 +38,7 @@ local function fixed(key, limit, length, back, owed)
     room = limit - count, reset = ends - now, ends = ends,
     wait = function() return ends - now end,
     take = function(taken)
-      if count + taken > 0 or back > 0 then
+      if owed + back + taken > 0 then
         store(key, string.format('%.0f:%.0f', ends, count + taken), ends - now)
       end
     end,
@@ -53,7 +56,7 @@ local function calendar(key, limit, number, rest, back, owed)
     room = limit - count, reset = rest, ends = now + rest,
     wait = function() return rest end,
     take = function(taken)
-      if count + taken > 0 or back > 0 then
+      if owed + back + taken > 0 then
         store(key, string.format('%.0f:%.0f', last, count + taken), rest + 60000000)
       end
     end,
@@ -62,48 +65,56 @@ end
 
 -- The last window's count fades while the current one grows.
 local function sliding(key, limit, length, back, owed)
-  local index = math.floor(now / length)
-  local elapsed = now - index * length
   local of, last, current = numbers(redis.call('GET', key))
-  if not of or of < index - 1 or of > index then
+  local index = math.floor(now / length)
+  if not of or of < index - 1 or of > index + 1 then
     last, current, back = 0, 0, 0
   elseif of == index - 1 then
     last, current, back = current, 0, 0
+  else
+    index = of
   end
+  local ends = (index + 1) * length
+  local elapsed = math.max(now - index * length, 0)
   current = math.max(0, current - back) + owed
   local faded = last * (length - elapsed) / length
   return {
-    room = limit - current - faded, reset = length - elapsed, ends = (index + 1) * length,
+    room = limit - current - faded, reset = ends - now, ends = ends,
     wait = function(need)
       if current + need <= limit then
-        return math.ceil((faded + current + need - limit) * length / last)
+        local late = ends - length + elapsed - now
+        return late + math.ceil((faded + current + need - limit) * length / last)
       end
-      return length - elapsed + math.ceil(length * (current + need - limit) / current)
+      return ends - now + math.ceil(length * (current + need - limit) / current)
     end,
     take = function(taken)
-      if last + current + taken > 0 or back > 0 then
+      if owed + back + taken > 0 then
         local text = string.format('%.0f:%.0f:%.0f', index, last, current + taken)
-        store(key, text, (index + 2) * length - now)
+        store(key, text, ends + length - now)
       end
     end,
   }
 end
 
--- Tokens come back one by one.
-local function bucket(key, limit, length, burst, back, owed)
+-- Tokens come back one by one. Whoever returns some has kept others from coming back while they were out,
+-- at most as many as come in that time.
+local function bucket(key, limit, length, burst, back, owed, before)
   local at, used = numbers(redis.call('GET', key))
-  if not at then
+  if not at or at > now + length then
     at, used, back = now, 0, 0
   end
-  used = math.max(0, used - (now - at) * limit / length)
+  local late = math.max(at - now, 0)
+  back = math.max(0, back - math.max(0, now + length - before) * limit / length)
+  used = math.max(0, used - (now + late - at) * limit / length)
   used = math.max(0, used - back) + owed
   return {
     room = burst - used, ends = now + length,
-    reset = used > 0 and math.ceil((used - math.ceil(used) + 1) * length / limit) or 0,
-    wait = function(need) return math.ceil((used + need - burst) * length / limit) end,
+    reset = late + math.ceil((used - math.ceil(used) + 1) * length / limit),
+    wait = function(need) return late + math.ceil((used + need - burst) * length / limit) end,
     take = function(taken)
-      if used + taken > 0 or back > 0 then
-        store(key, string.format('%.0f:%.17g', now, used + taken), (used + taken) * length / limit)
+      if owed + back + taken > 0 then
+        local text = string.format('%.0f:%.17g', now + late, used + taken)
+        store(key, text, late + (used + taken) * length / limit)
       end
     end,
   }
@@ -114,15 +125,15 @@ for number, key in ipairs(KEYS) do
   local at = (number - 1) * 11
   local function argument(offset) return tonumber(ARGV[at + offset]) end
   local algorithm, limit, length, burst = argument(1), argument(2), argument(3), argument(4)
-  local owed, back, need = argument(5), argument(6), argument(8)
-  if now >= argument(7) then back = 0 end
+  local owed, back, before, need = argument(5), argument(6), argument(7), argument(8)
+  if now >= before then back = 0 end
   local count
   if algorithm == 0 then
     count = fixed(key, limit, length, back, owed)
   elseif algorithm == 1 then
     count = sliding(key, limit, length, back, owed)
   elseif algorithm == 2 then
-    count = bucket(key, limit, length, burst, back, owed)
+    count = bucket(key, limit, length, burst, back, owed, before)
   else
     count = calendar(key, limit, length, burst, back, owed)
   end

@@ -63,14 +63,14 @@ async fn attend(
                 let now = store.clock(Instant::now());
                 match result {
                     Ok(grant) => desk.answered(question, &grant, leases, now),
-                    Err(()) => desk.failed(question, leases, now),
+                    Err(()) => desk.failed(question, leases),
                 }
             }
             _ = tick.tick() => {
                 let now = store.clock(Instant::now());
                 desk.reclaim(leases, now);
                 for question in shelved.extract_if(.., |it| !link.skips(|| it.ask.key)) {
-                    desk.failed(question, leases, now);
+                    desk.failed(question, leases);
                 }
             }
         }
@@ -84,7 +84,7 @@ async fn attend(
             if link.skips(|| question.ask.key) {
                 question.waiters.clear();
                 match question.ask.owed {
-                    0 => desk.failed(question, leases, now),
+                    0 => desk.failed(question, leases),
                     _ => shelved.push(question),
                 }
                 continue;
