@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fuzz tools clean
+.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -92,7 +92,13 @@ fuzz: tools
 
 # The hot parts by themselves.
 micro-bench: tools
-	cargo bench
+	@scripts/need redis-server:redis-server
+	cargo bench --bench access --bench routing --bench policies --bench credentials
+
+# A thousand gateways that share a limit, simulated; writes benches/fleet/RESULTS.md.
+fleet: tools
+	cargo bench --bench fleet > target/fleet.md
+	mv target/fleet.md benches/fleet/RESULTS.md
 
 # The whole program against its peers; writes benches/RESULTS.md and the plot.
 bench: tools

@@ -50,6 +50,7 @@ def markdown(results, servers, arguments):
     lacking = [f"{kind.name}: without {kind.lacks}" for kind in servers if kind.lacks]
     if lacking:
         out += ["", "Where a peer can't do the work, it is measured without it. " + "; ".join(lacking) + "."]
+    out += ["", "A fleet of gateways that share limits is simulated: [results](fleet/RESULTS.md)."]
     return "\n".join(out) + "\n"
 
 
