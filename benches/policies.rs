@@ -3,17 +3,22 @@
 
 use std::borrow::Cow;
 use std::hint::black_box;
-use std::net::IpAddr;
+use std::net::{IpAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::pin::pin;
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use futures_util::FutureExt;
 use http::HeaderName;
 use tollgate::config::{
-    ConcurrencyLimit, Diagnostics, LimitAlgorithm, LimitKey, OneOrMany, Period, RateLimit,
+    ConcurrencyLimit, Diagnostics, LimitAlgorithm, LimitKey, LimitStore, OneOrMany, Period,
+    RateLimit, Redis,
 };
 use tollgate::limits::{
-    ConcurrencyLimits, Counters, Held, Holding, KeySource, Phase, RateLimits, Scope,
+    ConcurrencyLimits, Counters, Held, Holding, KeySource, Phase, RateLimits, Scope, Shared,
 };
 use tollgate::telemetry::LimitDecisions;
 
@@ -43,7 +48,11 @@ const SCOPE: Scope<'_> = Scope {
     has_identity: false,
     decisions: None,
 };
-const CLIENTS: [(&str, u32); 2] = [("one client", 1), ("100,000 clients", 100_000)];
+const CLIENTS: [(&str, u32); 3] = [
+    ("one client", 1),
+    ("100,000 clients", 100_000),
+    ("1,000,000 clients", 1_000_000),
+];
 
 fn limits(criterion: &mut Criterion) {
     let decisions = LimitDecisions::default();
@@ -62,13 +71,7 @@ fn limits(criterion: &mut Criterion) {
             ..SCOPE
         };
         let counters = Counters::local(1 << 20);
-        let limits = RateLimits::compile(
-            &OneOrMany(vec![limit]),
-            scope,
-            &counters,
-            &mut Diagnostics::default(),
-        )
-        .unwrap();
+        let limits = compile(limit, scope, &counters);
         for (name, clients) in CLIENTS {
             let mut number = 0_u32;
             group.bench_function(format!("{algorithm:?}, {name}"), |bencher| {
@@ -81,6 +84,95 @@ fn limits(criterion: &mut Criterion) {
         }
     }
     group.finish();
+}
+
+/// With tokens that a gateway has taken ahead of a server's count.
+fn shared_limits(criterion: &mut Criterion) {
+    let server = Server::start();
+    let section = Redis {
+        url: Some(format!("redis://127.0.0.1:{}", server.port).into()),
+        ..Redis::default()
+    };
+    let mut diagnostics = Diagnostics::default();
+    let shared = Shared::compile(&section.into(), Path::new("."), &mut diagnostics).unwrap();
+    let counters = Counters {
+        shared: Some(Arc::new(shared)),
+        ..Counters::local(1 << 10)
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let work = counters
+        .shared
+        .as_ref()
+        .unwrap()
+        .work(counters.local.clone());
+    runtime.spawn(work.unwrap());
+    // Answers are waited for with its clock.
+    let _context = runtime.enter();
+    let mut group = criterion.benchmark_group("shared limit");
+    for (algorithm, name) in [
+        (LimitAlgorithm::FixedWindow, "FixedWindow"),
+        (LimitAlgorithm::SlidingWindow, "SlidingWindow"),
+        (LimitAlgorithm::TokenBucket, "TokenBucket"),
+    ] {
+        // As many as no processor asks for.
+        let limit = RateLimit {
+            algorithm: algorithm.into(),
+            store: LimitStore::Redis.into(),
+            ..RateLimit::new(1_000_000, Period::millis(100))
+        };
+        let limits = compile(limit, SCOPE, &counters);
+        let client = Client(IpAddr::from([192, 0, 2, 1]));
+        group.bench_function(format!("{name}, one client"), |bencher| {
+            bencher.iter(|| {
+                let phase = Phase::BeforeAuthentication;
+                let mut decision = pin!(limits.decide_shared(phase, Instant::now(), &client));
+                // At once from a lease, or after an answer.
+                let decided = decision.as_mut().now_or_never();
+                black_box(decided.unwrap_or_else(|| runtime.block_on(decision)))
+            });
+        });
+    }
+    group.finish();
+}
+
+fn compile(limit: RateLimit, scope: Scope<'_>, counters: &Counters) -> RateLimits {
+    let limits = OneOrMany(vec![limit]);
+    RateLimits::compile(&limits, scope, counters, &mut Diagnostics::default()).unwrap()
+}
+
+/// A server that ends with the benchmark.
+struct Server {
+    process: Child,
+    port: u16,
+}
+
+impl Server {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let process = Command::new("redis-server")
+            .args(["--port", &port.to_string(), "--bind", "127.0.0.1"])
+            .args(["--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed by `make micro-bench`");
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            std::thread::yield_now();
+        }
+        Self { process, port }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 /// From a request's begin to its end.
@@ -114,5 +206,5 @@ fn concurrency(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, limits, concurrency);
+criterion_group!(benches, limits, shared_limits, concurrency);
 criterion_main!(benches);
