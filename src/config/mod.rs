@@ -72,4 +72,4 @@ pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFie
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};
-pub use units::{ByteRate, ByteSize, Period, Share};
+pub use units::{ByteRate, ByteSize, Period, Ratio, Share};

@@ -17,7 +17,7 @@ use super::resilience::{HedgeAfter, RetryOn};
 use super::root::{NameServer, Network, Threads};
 use super::security::SecurityPreset;
 use super::service::{HashKey, HostHeader, LoadBalancing};
-use super::units::{ByteRate, ByteSize, Period, Share};
+use super::units::{ByteRate, ByteSize, Period, Ratio, Share};
 
 /// Where name servers listen.
 const DNS_PORT: u16 = 53;
@@ -69,6 +69,9 @@ read_from_text!(ByteRate, "bytes a second such as `10MiB/s`", {
 });
 read_from_text!(Share, "a share such as `20%`", {
     "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?%)$"
+});
+read_from_text!(Ratio, "a share such as `0.1%`", {
+    "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+(\.[0-9]{1,4})? ?%)$"
 });
 read_from_text!(RetryOn, "what to repeat, such as `connect_failure` or 503", {
     "anyOf": [

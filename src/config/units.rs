@@ -20,6 +20,12 @@ pub struct ByteRate(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share(pub u8);
 
+/// A share of very many, written `0.1%`. Up to four digits behind the point, 0 to 100.
+#[derive(Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ratio {
+    millionths: u32,
+}
+
 /// Largest period that is accepted: a hundred years keeps every sum far from overflow.
 const LONGEST_MS: u64 = 100 * 366 * 86_400_000;
 
@@ -176,6 +182,65 @@ impl Share {
     }
 }
 
+impl Ratio {
+    /// A ratio of whole percents, 100 at most.
+    pub const fn percent(percent: u32) -> Self {
+        Self {
+            millionths: percent * 10_000,
+        }
+    }
+
+    /// How many of a million.
+    pub const fn millionths(self) -> u32 {
+        self.millionths
+    }
+
+    /// Reads `1%`, `0.05%` and the like.
+    ///
+    /// # Errors
+    /// What would be right, as one sentence.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is not a share: expected `0%` to `100%`, with up to four digits behind the point"
+            )
+        };
+        let number = text.trim().strip_suffix('%').map(str::trim_end);
+        let number = number.ok_or_else(wrong)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let is_number = |digits: &str, most| {
+            (1..=most).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit())
+        };
+        if !is_number(whole, 3) || !is_number(fraction, 4) {
+            return Err(wrong());
+        }
+        let millionths: u32 = format!("{whole}{fraction:0<4}")
+            .parse()
+            .map_err(|_| wrong())?;
+        match millionths {
+            0..=1_000_000 => Ok(Self { millionths }),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (whole, fraction) = (self.millionths / 10_000, self.millionths % 10_000);
+        if fraction == 0 {
+            return write!(f, "{whole}%");
+        }
+        let fraction = format!("{fraction:04}");
+        write!(f, "{whole}.{}%", fraction.trim_end_matches('0'))
+    }
+}
+
+impl fmt::Debug for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl fmt::Display for Share {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}%", self.0)
@@ -280,6 +345,33 @@ mod tests {
     }
 
     #[test]
+    fn a_ratio_is_as_fine_as_a_millionth() {
+        for (text, millionths) in [
+            ("0%", 0),
+            ("100%", 1_000_000),
+            ("1 %", 10_000),
+            ("0.1%", 1_000),
+            ("12.3456%", 123_456),
+            ("0.0001%", 1),
+        ] {
+            assert_eq!(Ratio::parse(text), Ok(Ratio { millionths }), "{text}");
+        }
+        for text in [
+            "0.01",
+            "100.0001%",
+            "101%",
+            "-1%",
+            "%",
+            ".5%",
+            "1.%",
+            "0.00001%",
+            "1e1%",
+        ] {
+            assert!(Ratio::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_bare_number_is_told_to_add_a_unit() {
         assert!(Period::parse("5").unwrap_err().contains("`5s`"));
         assert!(ByteSize::parse("10").unwrap_err().contains("`10KiB`"));
@@ -322,10 +414,17 @@ mod tests {
         }
 
         #[test]
+        fn a_ratio_that_is_shown_reads_back(millionths in 0..=1_000_000_u32) {
+            let ratio = Ratio { millionths };
+            prop_assert_eq!(Ratio::parse(&ratio.to_string()), Ok(ratio));
+        }
+
+        #[test]
         fn no_text_panics(text in ".*") {
             let _ = Period::parse(&text);
             let _ = ByteSize::parse(&text);
             let _ = ByteRate::parse(&text);
+            let _ = Ratio::parse(&text);
         }
     }
 }
