@@ -50,7 +50,7 @@ impl Backends {
     }
 }
 
-async fn addresses(uri: &Uri) -> Result<Vec<SocketAddr>, String> {
+pub(super) async fn addresses(uri: &Uri) -> Result<Vec<SocketAddr>, String> {
     let port = uri.port_u16().unwrap_or(if is_tls(uri) { 443 } else { 80 });
     match tokio::net::lookup_host((host(uri), port)).await {
         Ok(addresses) => Ok(addresses.collect()),
@@ -68,7 +68,7 @@ fn is_tls(uri: &Uri) -> bool {
     uri.scheme() == Some(&Scheme::HTTPS)
 }
 
-fn peer(
+pub(super) fn peer(
     uri: &Uri,
     address: SocketAddr,
     authorities: Option<&str>,

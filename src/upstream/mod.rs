@@ -7,6 +7,7 @@ mod adaptive;
 mod balance;
 mod breaker;
 mod compile;
+mod deliver;
 mod discovery;
 mod endpoint;
 mod exchange;
