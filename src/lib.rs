@@ -13,7 +13,7 @@
 //!    auth       who may come in
 //!    upstream   services, their endpoints, and whose turn it is
 //!    traffic    small policies: addresses, countries, origins, header edits, redirects, answers
-//! 1  telemetry  the access log, metrics
+//! 1  telemetry  the access log, metrics, traces
 //! 0  config     the language: types, loading, diagnostics, schema
 //! ```
 //!

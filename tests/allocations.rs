@@ -15,6 +15,7 @@ use tollgate::auth::{
 };
 use tollgate::config::{Diagnostics, Source, Toggle, parse};
 use tollgate::limits::{ConcurrencyLimits, Held, Holding, KeySource, Scope};
+use tollgate::telemetry::tracing::{Outgoing, SpanId, TraceId, Tracing};
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -122,6 +123,43 @@ fn a_place_under_a_concurrency_limit_costs_no_allocation() {
         limits.enter(Holding::All, &Client, &mut held);
     });
     assert_eq!(counted.count_total, 0);
+}
+
+#[test]
+fn a_place_in_a_trace_costs_no_allocation_but_the_field_that_tells_it() {
+    let text = "tracing: { otlp: \"http://127.0.0.1:4318\", sample: 0%, propagate: [w3c, b3] }";
+    let loaded = parse(Source::new("t.yaml", text), &|_| None);
+    let Some(Toggle::On(section)) = loaded.config.tracing.as_deref() else {
+        panic!("{:?}", loaded.diagnostics)
+    };
+    let diagnostics = &mut Diagnostics::default();
+    let base = Path::new(".");
+    let tracing = Tracing::compile(section, base, &Arc::default(), diagnostics).unwrap();
+    let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00";
+    let fields = [("traceparent", parent), ("tracestate", "foo=1,bar=2")];
+    let mut headers: HeaderMap = fields
+        .iter()
+        .map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+        .collect();
+    let mut outgoing = None;
+    let counted = measure(|| {
+        let incoming = tracing.read(&headers);
+        let trace = incoming.parent.map_or_else(TraceId::random, |it| it.trace);
+        let decided = tracing.decide(trace, &incoming, false);
+        assert!(!decided && tracing.may_export(decided));
+        outgoing = Some(Outgoing {
+            trace,
+            span: SpanId::random(),
+            decision: decided.into(),
+            state: incoming.state,
+        });
+    });
+    assert_eq!(counted.count_total, 0);
+    let outgoing = outgoing.unwrap();
+    tracing.write(&outgoing, &mut headers);
+    // One for each value: `traceparent` and `b3`.
+    let counted = measure(|| tracing.write(&outgoing, &mut headers));
+    assert_eq!(counted.count_total, 2);
 }
 
 #[test]

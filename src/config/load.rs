@@ -128,6 +128,18 @@ fn read_files(
         }
         files.extend(redis.files().map(|file| base.join(file)));
     }
+    if let Some(Spanned {
+        value: Toggle::On(tracing),
+        ..
+    }) = &mut config.tracing
+    {
+        for secret in tracing.secrets() {
+            let harm = "everyone who can read this file can send spans in the gateway's name";
+            warn_if_exposed(secret, (source, base), harm, diagnostics);
+            read_file(&mut secret.value.0, base, files, diagnostics);
+        }
+        files.extend(tracing.file().map(|file| base.join(file)));
+    }
     if let Some(geoip) = &config.geoip {
         files.push(base.join(geoip.database.as_str()));
     }

@@ -31,6 +31,7 @@ mod shape;
 mod source;
 mod split;
 mod text;
+mod tracing;
 mod units;
 mod yaml;
 
@@ -72,4 +73,7 @@ pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFie
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};
+pub use tracing::{
+    Otlp, OtlpFields, OtlpProtocol, ParentRule, Propagation, Sample, SampleFields, Tracing,
+};
 pub use units::{ByteRate, ByteSize, Period, Ratio, Share};

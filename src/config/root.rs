@@ -20,6 +20,7 @@ use super::security::SecurityHeaders;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
 use super::source::Spanned;
+use super::tracing::Tracing;
 use super::units::{ByteSize, Period, Share};
 
 /// A Tollgate configuration: one entry point in front of many services.
@@ -32,6 +33,9 @@ pub struct Config {
     pub admin: AdminSlot,
     /// The process's log and the access log.
     pub log: Log,
+    /// Traces: how their context travels, and which spans are sent where. Default: fields about traces pass
+    /// as they come.
+    pub tracing: Policy<Tracing>,
     /// How requests may prove who they are, by name.
     pub auth_providers: Dictionary<AuthProvider>,
     /// How many bad credentials an address may send; `off` for any number.

@@ -125,6 +125,11 @@ impl RateLimits {
         self.limits.iter().any(|limit| limit.shared.is_some())
     }
 
+    /// Whether any are decided in this phase.
+    pub fn has_any(&self, phase: Phase) -> bool {
+        !self.of_phase(Some(phase)).is_empty()
+    }
+
     /// The limits of a phase, or all.
     pub(super) fn of_phase(&self, phase: Option<Phase>) -> Range<usize> {
         match phase {

@@ -11,6 +11,7 @@ use pingora::http::RequestHeader;
 use super::context::Context;
 use super::forward::{ORIGIN_FIELDS, X_REQUEST_ID, is_of_certificate, set_origin_fields};
 use super::reply::Reply;
+use super::trace;
 use crate::auth::{Decider, Decision, Identity};
 use crate::upstream::{
     Admission, Answer, Backends, Choice, Failed, Outcome, Permit, Question, Service, Timeouts,
@@ -148,6 +149,7 @@ fn question(decider: &Decider, sent: &RequestHeader, context: &Context) -> Optio
     headers.insert(X_FORWARDED_METHOD, method);
     headers.insert(X_FORWARDED_URI, target(sent, context)?);
     headers.insert(X_REQUEST_ID, context.id.clone());
+    trace::tell_decider(headers, context);
     Some(question.into())
 }
 

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{Context, Destination};
 use super::reply::Reply;
-use super::{affinity, deadline, fallback};
+use super::{affinity, deadline, fallback, trace};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Answer, Choice, NoChoice, Outcome, Permit};
@@ -68,12 +68,13 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
         return Err(no_endpoint());
     };
     context.attempt.tried.insert(&choice);
+    context.attempt.count += 1;
+    trace::attempt_begins(&choice.endpoint, context);
     context.attempt.choice = Some(choice);
     context.attempt.handshake = None;
     context.attempt.status = None;
     context.attempt.answered_in = None;
     context.attempt.is_settled = false;
-    context.attempt.count += 1;
     context
         .attempt
         .pipeline
@@ -199,6 +200,7 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
         Some(pipeline) if is_reused => Some(pipeline),
         _ => Some(context.arrived.elapsed()),
     };
+    trace::connected(is_reused, context);
     let fd = match &context.attempt.handshake {
         Some(handshake) => {
             handshake.begin();
@@ -237,6 +239,7 @@ pub(super) fn answered(status: StatusCode, context: &mut Context) {
     } else if status.is_informational() {
         return;
     }
+    trace::answered(status.as_u16(), context);
     let now = Instant::now();
     let first_byte = now - context.arrived;
     context.attempt.first_byte = Some(first_byte);
@@ -259,6 +262,7 @@ pub(super) fn ended(context: &mut Context) {
     if let Some(connection) = &context.connection {
         connection.arrived();
     }
+    trace::ended(context);
     if let Some(status) = context.attempt.status {
         settle(Outcome::of(status), context);
     }

@@ -12,11 +12,13 @@ use super::ask::{Asked, ask};
 use super::content::Bound;
 use super::context::Context;
 use super::reply::Reply;
+use super::trace;
 use crate::auth::{
     Arrival, Content, Credentials, Decider, Identity, Provider, Refusal, Rule, Verdict, Work,
 };
 use crate::snapshot::{AuthFailures, Route};
 use crate::telemetry::Flag;
+use crate::telemetry::tracing::Phase;
 use crate::upstream::Backends;
 
 /// When a client may come back whose credential could not be verified: seconds.
@@ -69,6 +71,7 @@ pub(super) async fn authenticate(
     let Some(rule) = &route.policies.auth else {
         return Ok(());
     };
+    trace::enter(Phase::Authenticate, context);
     let credentials = Credentials {
         method: &request.method,
         uri: &request.uri,

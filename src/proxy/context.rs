@@ -16,6 +16,7 @@ use super::limit::{Nearest, Noted};
 use super::mirror::Copy;
 use super::pressure::Counted;
 use super::reply::Reply;
+use super::trace::Recording;
 use crate::auth::Identity;
 use crate::config::FallbackOn;
 use crate::limits::Held;
@@ -70,6 +71,8 @@ pub struct Context {
     /// As long as it counts among the requests under way.
     pub(super) counted: Option<Counted>,
     pub(super) flags: Flags,
+    /// Its place in a trace, if requests are traced.
+    pub(super) recording: Option<Recording>,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
     /// Whether the request's line is in the log already.
@@ -159,6 +162,7 @@ impl Context {
             is_copy_decided: false,
             counted: None,
             flags: Flags::default(),
+            recording: None,
             replied: None,
             is_logged: false,
             pending_reply: None,

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::{charge, limit};
+use super::{charge, limit, trace};
 use crate::auth::Identity;
 use crate::telemetry::Record;
 
@@ -51,6 +51,7 @@ impl Gateway {
         if let Some(consumer) = context.snapshot.consumer(identity) {
             consumer.requests.count(status);
         }
+        trace::finish(session, status, context);
         let Some(log) = &self.access_log else { return };
         let request = session.req_header();
         let client = context.client_text();
@@ -59,6 +60,7 @@ impl Gateway {
         log.write(&Record {
             time: context.time,
             id: context.id(),
+            trace: trace::ids(context),
             client: client.as_deref(),
             method: &request.method,
             host: request

@@ -10,7 +10,7 @@ use pingora::{ErrorType, OrErr, Result};
 
 use super::connection::ForwardingMemo;
 use super::context::Context;
-use super::deadline;
+use super::{deadline, trace};
 use crate::auth::{CLIENT_CERT, CLIENT_CERT_CHAIN};
 use crate::snapshot::{Action, Rewrite};
 use crate::upstream::{Endpoint, HostPolicy, Service};
@@ -41,7 +41,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
     HeaderName::from_static("http2-settings"),
 ];
 /// Most fields that are added to a request, edits aside.
-const FIELDS_ADDED: usize = 9;
+const FIELDS_ADDED: usize = 11;
 const HTTP: HeaderValue = HeaderValue::from_static("http");
 const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 tollgate");
 const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 tollgate");
@@ -95,6 +95,7 @@ pub(super) fn prepare(
         headers.insert(X_TOLLGATE_ATTEMPT, HeaderValue::from(context.attempt.count));
     }
     deadline::tell(headers, context);
+    trace::tell(headers, context);
     set_identity(headers, context);
     if let Some(edits) = context
         .route()
@@ -112,7 +113,7 @@ pub(super) fn prepare(
 
 /// The target, unless it is the one that was sent: the path is exactly the one that was matched,
 /// unless the route rewrites it.
-fn target(sent: &Uri, prefix: &str, context: &Context) -> Option<String> {
+pub(super) fn target(sent: &Uri, prefix: &str, context: &Context) -> Option<String> {
     let rewrite = match context.route().map(|route| &route.action) {
         Some(Action::Forward(forward)) => &forward.rewrite,
         _ => &Rewrite::Keep,

@@ -17,7 +17,7 @@ use pingora_proxy::Session;
 use super::context::Context;
 use super::pressure::{Level, Pressure};
 use super::relay::{self, gone};
-use super::{affinity, attempt, forward, mirror, repeat};
+use super::{affinity, attempt, forward, mirror, repeat, trace};
 use crate::telemetry::Flag;
 use crate::upstream::{
     Answer, Backends, Choice, Failed, Failure, Outcome, Permit, Question, Service,
@@ -34,6 +34,7 @@ type End = Result<Answer, Failed>;
 struct Runner {
     exchange: Pin<Box<dyn Future<Output = (Permit, End)> + Send>>,
     choice: Choice,
+    noted: Option<trace::Attempt>,
 }
 
 /// Answers the request if its route hedges requests and this is one that can be. `false` leaves it, or
@@ -115,6 +116,8 @@ async fn race(
     let service = context.service().cloned();
     if is_good(&end, context) {
         if let Some(service) = service {
+            let mut other = other;
+            trace::lost(other.noted.take(), context);
             tokio::spawn(other.lose(service, backends.clone()));
         }
         return Ok(end);
@@ -127,6 +130,7 @@ async fn race(
     ) {
         observe(&end, &service, &choice, &permit);
     }
+    note(&end, context);
     other.alone(session, context).await
 }
 
@@ -137,6 +141,7 @@ impl Runner {
         question: Question,
         choice: Choice,
         permit: Permit,
+        noted: Option<trace::Attempt>,
     ) -> Self {
         let backends = backends.clone();
         let exchange = async move {
@@ -146,6 +151,7 @@ impl Runner {
         Self {
             exchange: Box::pin(exchange),
             choice,
+            noted,
         }
     }
 
@@ -153,6 +159,7 @@ impl Runner {
     fn ended(self, (permit, end): (Permit, End), context: &mut Context) -> End {
         context.attempt.choice = Some(self.choice);
         context.attempt.permit = Some(permit);
+        trace::resume(self.noted, context);
         end
     }
 
@@ -167,6 +174,7 @@ impl Runner {
     /// The client went away; the log says from whom.
     fn left(self, error: Box<Error>, context: &mut Context) -> Box<Error> {
         context.attempt.choice = Some(self.choice);
+        trace::resume(self.noted, context);
         error
     }
 
@@ -207,7 +215,8 @@ fn first(session: &mut Session, backends: &Arc<Backends>, context: &mut Context)
     mirror::begin(sent, &header, context);
     mirror::passed(None, true, backends, context);
     let question = question(sent, header, &choice, context)?;
-    Ok(Runner::new(backends, peer, question, choice, permit))
+    let noted = trace::take(context);
+    Ok(Runner::new(backends, peer, question, choice, permit, noted))
 }
 
 /// Another attempt, at another backend if there is one; `None` if it may not be.
@@ -233,8 +242,17 @@ fn second(session: &Session, backends: &Arc<Backends>, context: &mut Context) ->
     context.attempt.tried.insert(&choice);
     context.attempt.count += 1;
     context.note(Flag::Hedged);
-    let question = question(sent, forward::copy(sent), &choice, context).ok()?;
-    Some(Runner::new(backends, peer, question, choice, permit))
+    trace::attempt_begins(&choice.endpoint, context);
+    let question = question(sent, forward::copy(sent), &choice, context);
+    let noted = trace::take(context);
+    Some(Runner::new(
+        backends,
+        peer,
+        question.ok()?,
+        choice,
+        permit,
+        noted,
+    ))
 }
 
 /// What the chosen backend is asked. The request is there as a whole from now on.
@@ -276,6 +294,14 @@ fn observe(end: &End, service: &Service, choice: &Choice, permit: &Permit) {
     permit.settle();
 }
 
+/// Notes the same for its span.
+fn note(end: &End, context: &mut Context) {
+    match end {
+        Ok(answer) => trace::raced(answer, context),
+        Err(failed) => trace::failed(failed.error(), context),
+    }
+}
+
 /// Whether the backend just closed a connection that it had kept.
 fn is_nobodys_fault(failed: &Failed) -> bool {
     match failed {
@@ -291,6 +317,7 @@ fn is_nobodys_fault(failed: &Failed) -> bool {
 /// # Errors
 /// If there is to be neither.
 fn judge(end: End, session: &Session, context: &mut Context) -> Result<Option<Answer>> {
+    note(&end, context);
     let error = match end {
         Ok(answer) => {
             attempt::raced(&answer, context);

@@ -10,15 +10,16 @@ use pingora::http::RequestHeader;
 
 use super::charge::Charge;
 use super::context::Context;
-use super::deadline;
 use super::pipeline::Stop;
 use super::reply::Reply;
+use super::{deadline, trace};
 use crate::auth::Identity;
 use crate::limits::{
     Denial, KeySource, LimitNumber, Passed, Phase, RateLimits, Tightest, Verdict, Zone,
 };
 use crate::snapshot::{Limits, Route, Snapshot};
 use crate::telemetry::Flag;
+use crate::telemetry::tracing::Phase as Measured;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 pub(super) const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -64,6 +65,9 @@ pub(super) async fn before_authentication(
     let Some(limits) = &route.policies.limits else {
         return Ok(());
     };
+    if limits.rates.has_any(Phase::BeforeAuthentication) {
+        trace::enter(Measured::RateLimit, context);
+    }
     let phase = Some(Phase::BeforeAuthentication);
     let facts = Facts::of(request, route, context);
     let decision = decide((limits, false), phase, (request, &facts), context).await;
@@ -76,10 +80,15 @@ pub(super) async fn after_authentication(
     request: &RequestHeader,
     context: &mut Context,
 ) -> Result<(), Stop> {
+    let is_by_who_comes = |it: &Limits| it.rates.has_any(Phase::AfterAuthentication);
+    let limits = route.policies.limits.as_deref();
+    if of_consumer(context).is_some() || limits.is_some_and(is_by_who_comes) {
+        trace::enter(Measured::RateLimit, context);
+    }
     let facts = Facts::of(request, route, context);
     let decision = if let Some(limits) = of_consumer(context) {
         decide((limits, true), None, (request, &facts), context).await
-    } else if let Some(limits) = &route.policies.limits {
+    } else if let Some(limits) = limits {
         let phase = Some(Phase::AfterAuthentication);
         decide((limits, false), phase, (request, &facts), context).await
     } else {
@@ -226,6 +235,7 @@ fn note(decision: Decision, context: &mut Context) -> Result<(), Stop> {
     if let Some(queued) = decision.queued {
         *context.queued.get_or_insert_default() += queued;
         context.note(Flag::Queued);
+        trace::waited(queued, context);
     }
     if let Some(stop) = decision.stop {
         context.nearest_limit = decision.nearest;

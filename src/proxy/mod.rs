@@ -30,6 +30,7 @@ mod reply;
 mod respond;
 mod send;
 mod supervised;
+mod trace;
 
 use std::any::Any;
 use std::os::fd::RawFd;
@@ -145,6 +146,7 @@ impl ProxyHttp for Gateway {
             context,
         );
         let admitted = admitted.await;
+        trace::leave(context);
         match admitted.and_then(|()| Ok(content::check_bodiless(session, context)?)) {
             Ok(()) => {
                 forward::simplify(session.req_header_mut());
@@ -181,6 +183,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        trace::failed(&error, context);
         error.set_retry(repeat::after_connect_failure(context));
         error
     }
@@ -304,6 +307,7 @@ impl ProxyHttp for Gateway {
         context: &mut Context,
         is_reused: bool,
     ) -> Box<Error> {
+        trace::failed(&error, context);
         repeat::after_failure(session, &mut error, is_reused, context);
         if error.retry() {
             context.note(Flag::Retried);

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, bandwidth, concurrency, limit};
+use super::{arrival, bandwidth, concurrency, limit, trace};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
@@ -43,6 +43,7 @@ pub(super) async fn admit(
     context: &mut Context,
 ) -> Result<(), Stop> {
     arrival::identify(request, context);
+    trace::begin(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
     let preflight = arrival::find_route(request, context)?;
     let snapshot = context.snapshot.clone();

@@ -11,6 +11,7 @@ mod reload;
 mod shutdown;
 mod sockets;
 mod systemd;
+mod traces;
 mod upgrade;
 mod user;
 mod watch;
@@ -40,6 +41,7 @@ use self::pressure::Measurement;
 use self::reload::Reloader;
 use self::shutdown::Shutdown;
 use self::sockets::Sockets;
+use self::traces::SpanExports;
 use self::user::become_user;
 use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
@@ -131,7 +133,9 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let snapshots = Arc::new(Store::new(start.snapshot));
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
     let state = &start.state;
+    let traces = state.traces.clone();
     let metrics = Metrics::new(&state.consumer_requests, &state.limit_decisions);
+    let metrics = metrics.with_traces(&traces);
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
     let access_log = start.access_log.map(Arc::new);
@@ -193,6 +197,12 @@ pub fn run(start: Start) -> Result<(), StartError> {
         state: start.state.clone(),
     };
     server.add_service(background_service("shared limits", shared));
+    let exports = SpanExports {
+        snapshots: snapshots.clone(),
+        traces: traces.clone(),
+        backends: backends.clone(),
+    };
+    server.add_service(background_service("span exports", exports));
     let periods = LimitPeriods(start.state.clone());
     server.add_service(background_service("limit periods", periods));
     let operations = Operations::new(Parts {
@@ -221,6 +231,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             is_draining,
             open,
             access_log,
+            traces,
             snapshots,
             status,
             sockets,

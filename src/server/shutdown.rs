@@ -14,9 +14,11 @@ use tokio::time::{Instant, sleep};
 use super::clients::OpenConnections;
 use super::sockets::Sockets;
 use super::systemd;
+use super::traces::send_last;
 use crate::admin::{Phase, Status};
 use crate::snapshot::Store;
 use crate::telemetry::AccessLog;
+use crate::telemetry::tracing::Traces;
 
 /// How often it is looked whether the last connection has ended.
 const POLL: Duration = Duration::from_millis(10);
@@ -26,6 +28,7 @@ pub(super) struct Shutdown {
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) open: Arc<OpenConnections>,
     pub(super) access_log: Option<Arc<AccessLog>>,
+    pub(super) traces: Arc<Traces>,
     /// Where it stands how long the end may take.
     pub(super) snapshots: Arc<Store>,
     pub(super) status: Arc<Status>,
@@ -89,13 +92,19 @@ impl ShutdownSignalWatch for Shutdown {
             sleep(grace).await;
         }
         self.sockets.close();
-        tokio::spawn(drain(self.open.clone(), self.access_log.clone(), deadline));
+        let (open, access_log) = (self.open.clone(), self.access_log.clone());
+        let (snapshots, traces) = (self.snapshots.clone(), self.traces.clone());
+        tokio::spawn(async move {
+            drain(&open, deadline).await;
+            send_last(&snapshots, &traces).await;
+            end(access_log.as_deref());
+        });
         ShutdownSignal::GracefulTerminate
     }
 }
 
 /// Waits for the last connection, though not for ever.
-async fn drain(open: Arc<OpenConnections>, access_log: Option<Arc<AccessLog>>, limit: Duration) {
+async fn drain(open: &OpenConnections, limit: Duration) {
     let deadline = Instant::now() + limit;
     // Connections that the kernel has accepted and the listeners have not are still to come.
     sleep(POLL).await;
@@ -106,7 +115,6 @@ async fn drain(open: Arc<OpenConnections>, access_log: Option<Arc<AccessLog>>, l
         0 => log::info!("stopped"),
         cut => log::warn!("stopped at the deadline: cut_connections={cut}"),
     }
-    end(access_log.as_deref());
 }
 
 fn end(access_log: Option<&AccessLog>) {

@@ -110,6 +110,10 @@ impl Changes {
         if token(old) != token(new) {
             self.note("admin.token", None, None);
         }
+        if old.tracing != new.tracing {
+            // Its text may hold secrets.
+            self.note("tracing", None, None);
+        }
         for name in either(old.auth_providers.keys(), new.auth_providers.keys()) {
             let (before, after) = (old.auth_providers.get(name), new.auth_providers.get(name));
             // Their texts may hold secrets.

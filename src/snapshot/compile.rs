@@ -21,6 +21,7 @@ use crate::config::{
 };
 use crate::limits::{Counters, Shared, stable_id};
 use crate::routing::{Entry, RouteTable};
+use crate::telemetry::tracing::Tracing;
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
@@ -54,6 +55,7 @@ pub fn compile(
         AuthFailures::compile(&config.auth_failures, is_costly, &counters, diagnostics);
     let consumer_policies = consumers::compile(config, state, &counters, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
+    let tracing = tracing(config, source, (state, previous), diagnostics);
     let services = services(config, source, previous, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
@@ -105,6 +107,7 @@ pub fn compile(
         auth_failures,
         shared_limits: counters.shared,
         geoip,
+        tracing,
         unrouted_security_headers: unrouted.security_headers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
@@ -153,6 +156,23 @@ fn warn_if_store_unused<'l>(
         diagnostics
             .warning(section.span, "no limit is kept in this store")
             .help("add `store: redis` to a `rate_limit`, or remove `redis`");
+    }
+}
+
+/// How requests are traced. What is the same as before lives on, with the way to its collector.
+fn tracing(
+    config: &Config,
+    source: &Source,
+    (state, previous): (&State, Option<Previous<'_>>),
+    diagnostics: &mut Diagnostics,
+) -> Option<Arc<Tracing>> {
+    let section = config.tracing.as_deref().and_then(Toggle::on)?;
+    let base = base_of(&source.path);
+    let tracing = Tracing::compile(section, base, &state.traces, diagnostics)?;
+    let known = previous.and_then(|it| it.snapshot.tracing.as_ref());
+    match known.filter(|known| known.is_same_as(&tracing)) {
+        Some(known) => Some(known.clone()),
+        None => Some(Arc::new(tracing)),
     }
 }
 

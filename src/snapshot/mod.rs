@@ -47,6 +47,7 @@ pub use store::Store;
 use crate::auth::{Identity, KeySets, Provider, Workbenches};
 use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
+use crate::telemetry::tracing::{Traces, Tracing};
 use crate::telemetry::{ConsumerRequests, LimitDecisions};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
@@ -67,6 +68,8 @@ pub struct Snapshot {
     /// The store whose counts limits share with other gateways.
     pub shared_limits: Option<Arc<Shared>>,
     geoip: Option<Arc<GeoIp>>,
+    /// How requests are traced, if they are.
+    pub tracing: Option<Arc<Tracing>>,
     /// What browsers are told in answers to requests that no route takes.
     pub unrouted_security_headers: Option<Arc<SecurityHeaders>>,
     /// Headers that carry an identity inward. Clients' own are always removed.
@@ -101,6 +104,8 @@ pub struct State {
     pub consumer_requests: ConsumerRequests,
     /// What is counted of limits.
     pub limit_decisions: LimitDecisions,
+    /// Traces that wait to be exported.
+    pub traces: Arc<Traces>,
 }
 
 impl State {
@@ -115,6 +120,7 @@ impl State {
             workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),
             limit_decisions: LimitDecisions::default(),
+            traces: Arc::default(),
         }
     }
 }

@@ -253,6 +253,7 @@ mod tests {
         log.write(&Record {
             time: UNIX_EPOCH,
             id,
+            trace: None,
             client: None,
             method: &Method::GET,
             host: None,

@@ -4,6 +4,7 @@ use prometheus::{Encoder, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::consumers::ConsumerRequests;
 use super::decisions::LimitDecisions;
+use super::tracing::Traces;
 
 /// The counters. Their names are part of what users rely on.
 #[derive(Debug)]
@@ -69,6 +70,17 @@ impl Metrics {
                 .expect("each name is registered once");
         }
         metrics
+    }
+
+    /// Beside them those of the traces.
+    #[must_use]
+    pub fn with_traces(self, traces: &Traces) -> Self {
+        for collector in traces.collectors() {
+            self.registry
+                .register(collector)
+                .expect("each name is registered once");
+        }
+        self
     }
 
     /// A reload was applied or refused, and the configuration of this number is in force.

@@ -6,6 +6,7 @@ mod decisions;
 mod metrics;
 mod record;
 mod thread;
+pub mod tracing;
 
 pub use access_log::{AccessLog, OpenError};
 pub use consumers::{ConsumerRequests, RequestCounters};

@@ -5,6 +5,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderMap, HeaderName, Method, Version};
 
+use super::tracing::{SpanId, TraceId};
+
 /// Why the gateway did what it did: the words of the `flags` field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u64)]
@@ -160,6 +162,8 @@ impl Flags {
 pub struct Record<'a> {
     pub time: SystemTime,
     pub id: &'a str,
+    /// Its trace, and its own span in it.
+    pub trace: Option<(TraceId, SpanId)>,
     /// The client's address as text.
     pub client: Option<&'a str>,
     pub method: &'a Method,
@@ -204,6 +208,13 @@ impl Record<'_> {
         write_time(self.time, out);
         out.extend_from_slice(b"\",\"id\":");
         write_text(self.id, out);
+        if let Some((trace, span)) = self.trace {
+            out.extend_from_slice(b",\"trace_id\":\"");
+            out.extend_from_slice(&trace.digits());
+            out.extend_from_slice(b"\",\"span_id\":\"");
+            out.extend_from_slice(&span.digits());
+            out.push(b'"');
+        }
         out.extend_from_slice(b",\"client\":");
         write_optional(self.client, out);
         out.extend_from_slice(b",\"method\":");
@@ -363,12 +374,15 @@ mod tests {
     use super::*;
 
     fn line(path: &str, headers: &HeaderMap, logged: &LoggedHeaders) -> serde_json::Value {
+        let trace = TraceId::parse(b"0af7651916cd43dd8448eb211c80319c").unwrap();
+        let span = SpanId::parse(b"b7ad6b7169203331").unwrap();
         let mut flags = Flags::default();
         flags.insert(Flag::RateLimited);
         flags.insert(Flag::Retried);
         let record = Record {
             time: UNIX_EPOCH + Duration::from_millis(1_700_000_000_042),
             id: "abc",
+            trace: Some((trace, span)),
             client: Some("192.0.2.7"),
             method: &Method::GET,
             host: Some(b"h\xffst"),
@@ -412,6 +426,8 @@ mod tests {
         };
         let json = line("/x", &headers, &logged);
         assert_eq!(json["time"], "2023-11-14T22:13:20.042Z");
+        assert_eq!(json["trace_id"], "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(json["span_id"], "b7ad6b7169203331");
         assert_eq!(json["client"], "192.0.2.7");
         assert_eq!(
             json["flags"],
