@@ -86,7 +86,7 @@ FUZZ_SECONDS = 20
 fuzz: tools
 	@scripts/need g++:g++
 	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --profile dev
-	@for target in config_text path authorization signature key_set client_certificate client_address; do \
+	@for target in config_text path authorization signature key_set client_certificate client_address trace_context; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
 
