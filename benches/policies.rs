@@ -96,6 +96,7 @@ fn shared_limits(criterion: &mut Criterion) {
     let mut diagnostics = Diagnostics::default();
     let shared = Shared::compile(&section.into(), Path::new("."), &mut diagnostics).unwrap();
     let counters = Counters {
+        has_store: true,
         shared: Some(Arc::new(shared)),
         ..Counters::local(1 << 10)
     };
@@ -141,7 +142,8 @@ fn shared_limits(criterion: &mut Criterion) {
 
 fn compile(limit: RateLimit, scope: Scope<'_>, counters: &Counters) -> RateLimits {
     let limits = OneOrMany(vec![limit]);
-    RateLimits::compile(&limits, scope, counters, &mut Diagnostics::default()).unwrap()
+    let mut found = Diagnostics::default();
+    RateLimits::compile(&limits, scope, counters, &mut found).unwrap_or_else(|| panic!("{found:?}"))
 }
 
 /// A server that ends with the benchmark.
