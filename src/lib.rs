@@ -11,6 +11,7 @@
 //! 2  routing    which route takes a request
 //!    limits     how many requests may come
 //!    auth       who may come in
+//!    cache      which answers are kept, for how long and for whom
 //!    upstream   services, their endpoints, and whose turn it is
 //!    traffic    small policies: addresses, countries, origins, header edits, redirects, answers
 //! 1  telemetry  the access log, metrics, traces
@@ -23,6 +24,7 @@
 
 pub mod admin;
 pub mod auth;
+pub mod cache;
 pub mod cli;
 pub mod config;
 pub mod limits;

@@ -344,14 +344,40 @@ fn every_attack_has_its_test() {
         let tests = row.trim_end_matches('|').rsplit('|').next().unwrap();
         assert!(tests.contains('`'), "no test: {row}");
     }
-    let sentences = page
-        .split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| word.matches('_').count() >= 3);
-    for name in sentences {
+    for name in sentences(&page) {
         assert!(is_test(name), "there is no test `{name}`");
     }
+}
+
+/// So does every row of the table of RFC 9111.
+#[test]
+fn every_section_about_caches_has_its_test() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut sources = Vec::new();
+    for folder in ["src", "tests"] {
+        read_sources(&root.join(folder), &mut sources);
+    }
+    let page = std::fs::read_to_string(root.join("docs/caching.md")).unwrap();
+    let (_, table) = page.split_once("| section | what | test |").unwrap();
+    let rows: Vec<&str> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .collect();
+    assert!(rows.len() >= 15, "only {} sections", rows.len());
+    for row in rows {
+        let mut names = sentences(row).peekable();
+        assert!(names.peek().is_some(), "no test: {row}");
+        for name in names {
+            let is_test = sources.iter().any(|text| has_test(text, name));
+            assert!(is_test, "there is no test `{name}`");
+        }
+    }
+}
+
+/// The names of tests that a text has, which are sentences.
+fn sentences(text: &str) -> impl Iterator<Item = &str> {
+    let code = text.split('`').skip(1).step_by(2);
+    code.filter(|word| word.matches('_').count() >= 3)
 }
 
 /// Whether a function of this name follows the attribute of tests.

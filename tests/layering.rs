@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-const FLOORS: [(&str, u8); 12] = [
+const FLOORS: [(&str, u8); 13] = [
     ("config", 0),
     ("telemetry", 1),
     ("auth", 2),
+    ("cache", 2),
     ("limits", 2),
     ("routing", 2),
     ("traffic", 2),

@@ -14,6 +14,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 
+use super::cache;
 use super::commands::Commands;
 use super::limit_store;
 use super::limits::{self, LimitsReport, Unanswered};
@@ -27,6 +28,9 @@ const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The Prometheus text format.
 const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
+
+/// The longest body that is read.
+const LONGEST_BODY: usize = 64 * 1024;
 
 /// What answers on the operators' address.
 #[derive(Debug)]
@@ -48,7 +52,7 @@ pub struct Api {
 }
 
 /// An answer to be.
-struct Answer {
+pub(super) struct Answer {
     status: StatusCode,
     kind: HeaderValue,
     body: String,
@@ -56,7 +60,7 @@ struct Answer {
 }
 
 impl Answer {
-    fn text(status: StatusCode, text: &str) -> Self {
+    pub(super) fn text(status: StatusCode, text: &str) -> Self {
         Self {
             status,
             kind: TEXT,
@@ -65,7 +69,7 @@ impl Answer {
         }
     }
 
-    fn json(status: StatusCode, value: &impl Serialize) -> Self {
+    pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Self {
         match serde_json::to_string_pretty(value) {
             Ok(json) => Self {
                 kind: JSON,
@@ -84,14 +88,14 @@ impl Answer {
 }
 
 impl Api {
-    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Answer {
+    async fn answer(&self, method: &Method, uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Answer {
         let is_read = matches!(*method, Method::GET | Method::HEAD);
         let path = uri.path();
         match path {
             "/healthz" | "/startupz" | "/readyz" | "/status" | "/metrics" | "/diff" if !is_read => {
                 Answer::only("GET, HEAD")
             }
-            "/reload" if method != Method::POST => Answer::only("POST"),
+            "/reload" | "/purge" if method != Method::POST => Answer::only("POST"),
             "/limits" if !is_read && method != Method::DELETE => Answer::only("GET, HEAD, DELETE"),
             "/healthz" => Answer::text(StatusCode::OK, "ok"),
             "/startupz" if self.readiness.has_started().await => {
@@ -103,9 +107,10 @@ impl Api {
                 Err(Unready::Starting) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
                 Err(Unready::Draining) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
             },
-            "/status" | "/metrics" | "/diff" | "/reload" => {
-                match self.authorize(path == "/reload", headers) {
-                    Ok(()) => self.operate(path).await,
+            "/status" | "/metrics" | "/diff" | "/reload" | "/purge" => {
+                let is_change = matches!(path, "/reload" | "/purge");
+                match self.authorize(is_change, headers) {
+                    Ok(()) => self.operate(path, body).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -115,12 +120,13 @@ impl Api {
             },
             _ => Answer::text(
                 StatusCode::NOT_FOUND,
-                "here are /healthz, /startupz, /readyz, /status, /metrics, /limits, /diff and /reload",
+                "here are /healthz, /startupz, /readyz, /status, /metrics, /limits, /diff, /reload and \
+                 /purge",
             ),
         }
     }
 
-    async fn operate(&self, path: &str) -> Answer {
+    async fn operate(&self, path: &str, body: &[u8]) -> Answer {
         match path {
             "/status" => {
                 let mut report = self.status.report();
@@ -131,6 +137,7 @@ impl Api {
                 Answer::json(StatusCode::OK, &report)
             }
             "/metrics" => self.metrics(),
+            "/purge" => cache::purge(self.snapshots.load().cache, body),
             "/diff" => reloaded(self.commands.compare().await),
             _ => reloaded(self.commands.reload().await),
         }
@@ -147,9 +154,12 @@ impl Api {
 
     fn metrics(&self) -> Answer {
         let level = self.pressure.level() as u8;
-        match services::metrics(&self.snapshots.load(), level, Instant::now()) {
-            Ok(services) => {
-                let text = self.status.metrics.text() + services.trim_end();
+        let snapshot = self.snapshots.load();
+        let cache = snapshot.cache.map(cache::metrics).transpose();
+        let services = services::metrics(&snapshot, level, Instant::now());
+        match cache.and_then(|cache| Ok((cache.unwrap_or_default(), services?))) {
+            Ok((cache, services)) => {
+                let text = self.status.metrics.text() + &cache + services.trim_end();
                 Answer {
                     kind: METRICS,
                     ..Answer::text(StatusCode::OK, &text)
@@ -231,13 +241,28 @@ fn limits_answer(result: Result<LimitsReport, Unanswered>) -> Answer {
     }
 }
 
+/// What was sent, as far as it is no longer than a purge can be.
+async fn read_body(session: &mut ServerSession) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() <= LONGEST_BODY
+        && let Ok(Some(part)) = session.read_request_body().await
+    {
+        body.extend_from_slice(&part);
+    }
+    body
+}
+
 #[async_trait]
 impl ServeHttp for Api {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let body = match session.req_header().uri.path() {
+            "/purge" => read_body(session).await,
+            _ => Vec::new(),
+        };
         let request = session.req_header();
         let is_head = request.method == Method::HEAD;
         let (method, uri) = (request.method.clone(), request.uri.clone());
-        let answer = self.answer(&method, &uri, &request.headers).await;
+        let answer = self.answer(&method, &uri, &request.headers, &body).await;
         let length = answer.body.len();
         let body = if is_head { String::new() } else { answer.body };
         let mut response = Response::new(body.into_bytes());

@@ -3,6 +3,7 @@
 //! What is asked is only passed on here, as a [`Command`]; it is done by [`crate::server`].
 
 mod api;
+mod cache;
 mod commands;
 mod limit_store;
 mod limits;

@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 
 use super::configuration::print;
 use super::credentials::{self, now};
-use super::{ConfigFile, Failure};
+use super::{ConfigFile, Failure, caching};
 use crate::auth::Credentials;
 use crate::config::Source;
 use crate::routing::Reason;
@@ -50,6 +50,13 @@ pub(super) fn explain(arguments: &Arguments) -> Result<(), Failure> {
     )
     .map_err(|error| Failure::Other(format!("400 Bad request: {error}")))?;
     let mut text = describe(&explanation, arguments, source);
+    if let Decision::Route { route, .. } = &explanation.decision
+        && let (Some(policy), Some(_)) = (&route.policies.cache, route.forward())
+    {
+        let target = (&*explanation.path, arguments.url.query());
+        let method = &arguments.method;
+        text.push_str(&caching::describe(policy, method, target, &headers));
+    }
     if let Decision::Route {
         route, parameters, ..
     } = &explanation.decision

@@ -1,5 +1,6 @@
 //! The command line: one file a command.
 
+mod caching;
 mod changes;
 mod check;
 mod configuration;
@@ -11,6 +12,7 @@ mod hash_key;
 mod init;
 mod limits;
 mod operator;
+mod purge;
 mod reload;
 mod run;
 mod token;
@@ -49,6 +51,8 @@ enum Command {
     /// Put a new process, of the program and the configuration as they are now, in the place of the
     /// running one without dropping a request
     Upgrade(operator::Gateway),
+    /// Let answers go that the running gateway keeps
+    Purge(purge::Arguments),
     /// Write a commented configuration to start from
     Init(init::Arguments),
     /// Print a token for trying routes that need one, signed with a provider's shared secret
@@ -101,6 +105,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Limits(arguments) => limits::limits(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
+        Command::Purge(arguments) => purge::purge(&arguments),
         Command::Init(arguments) => init::init(&arguments),
         Command::Token(arguments) => token::token(&arguments),
         Command::HashKey(arguments) => hash_key::hash(&arguments),

@@ -14,6 +14,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ConfigFile, Failure};
 use crate::admin::{LimitsReport, Reload, Report};
+use crate::cache::{Purge, Purged};
 use crate::config;
 
 /// How long one answer may take.
@@ -116,6 +117,19 @@ impl Operator {
         };
         let answer = request
             .send_empty()
+            .map_err(|error| self.unreachable(&error))?;
+        self.read(&self.text(answer)?)
+    }
+
+    /// Lets kept answers go.
+    pub(super) fn purge(&self, purge: &Purge) -> Result<Purged, Failure> {
+        let request = self.agent.post(format!("http://{}/purge", self.address));
+        let request = match &self.token {
+            Some(token) => request.header("Authorization", format!("Bearer {token}")),
+            None => request,
+        };
+        let answer = request
+            .send_json(purge)
             .map_err(|error| self.unreachable(&error))?;
         self.read(&self.text(answer)?)
     }

@@ -5,6 +5,7 @@
 
 mod auth;
 mod bandwidth_limit;
+mod cache;
 mod concurrency_limit;
 mod consumer;
 mod country;
@@ -41,6 +42,7 @@ pub use auth::{
     Jwt, JwtAlgorithm, JwtKeys, OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
 };
 pub use bandwidth_limit::{BandwidthKey, BandwidthLimit};
+pub use cache::{Cache, CacheKey, CacheStore, RequestDirectives, SetCookie};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::bandwidth_limit::BandwidthLimit;
+use super::cache::{Cache, CacheStore};
 use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
@@ -70,6 +71,8 @@ pub struct Config {
     pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on all routes.
     pub auth: Policy<AuthRule>,
+    /// Which answers are kept and given again, on all routes.
+    pub cache: Policy<Cache>,
     /// How long upstreams may take, on all routes.
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated, on all routes. On unless `off`.
@@ -114,6 +117,8 @@ pub struct Server {
     pub timeouts: ServerTimeouts,
     /// Bounds on what clients may send.
     pub limits: ServerLimits,
+    /// Where answers are kept that `cache` keeps.
+    pub cache: CacheStore,
     /// When the least important requests are answered with 503, since there is too much to do. On
     /// unless `off`.
     pub overload: Policy<Overload>,
@@ -243,8 +248,8 @@ pub struct AdminSlot(pub Toggle<Admin>);
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/limits`, `/diff` and
-    /// `/reload` answer. Default `127.0.0.1:9900`.
+    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/limits`, `/diff`,
+    /// `/reload` and `/purge` answer. Default `127.0.0.1:9900`.
     pub listen: Spanned<String>,
     /// The bearer token that is needed for anything that changes something, and, where `listen` is
     /// not a loopback address, for all but `/healthz`, `/startupz` and `/readyz`. Without it,
@@ -333,6 +338,7 @@ impl Default for Server {
             nameservers: Vec::new(),
             timeouts: ServerTimeouts::default(),
             limits: ServerLimits::default(),
+            cache: CacheStore::default(),
             overload: None,
             shutdown: Shutdown::default(),
             watch_files: true,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
 use super::bandwidth_limit::BandwidthLimit;
+use super::cache::Cache;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
@@ -73,6 +74,8 @@ pub struct RouteFields {
     pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in.
     pub auth: Policy<AuthRule>,
+    /// Which answers are kept and given again.
+    pub cache: Policy<Cache>,
     /// How long the upstream may take.
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated.

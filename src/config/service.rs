@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use super::auth::AuthRule;
 use super::bandwidth_limit::BandwidthLimit;
+use super::cache::Cache;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::health::HealthCheck;
@@ -58,6 +59,8 @@ pub struct Service {
     pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on this service's routes.
     pub auth: Policy<AuthRule>,
+    /// Which answers are kept and given again.
+    pub cache: Policy<Cache>,
     /// How long this service's upstreams may take.
     pub timeouts: Policy<Timeouts>,
     /// Which failed attempts are repeated, on this service's routes.

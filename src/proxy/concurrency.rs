@@ -72,7 +72,7 @@ pub(super) fn tell(response: &mut HeaderMap, route: &Route, context: &Context) {
 /// connection, as soon as it has it, so that this one must not be under way any more then; unless more of
 /// it is still to come.
 pub(super) fn ended(context: &mut Context) {
-    if context.attempt.complete.is_some() {
+    if context.attempt.complete.is_some() || context.is_answered_from_store() {
         context.held.release();
     }
 }

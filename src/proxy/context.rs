@@ -8,6 +8,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::bandwidth::Paced;
+use super::caching::Caching;
 use super::charge::Charge;
 use super::connection::Connection;
 use super::content::Bound;
@@ -58,6 +59,8 @@ pub struct Context {
     pub(super) held: Held,
     /// How fast its bodies pass, if that is limited.
     pub(super) paced: Option<Box<Paced>>,
+    /// What it has to do with answers that are kept.
+    pub(super) caching: Caching,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
     /// How long the client gives it.
@@ -153,6 +156,7 @@ impl Context {
             queued: None,
             held: Held::default(),
             paced: None,
+            caching: Caching::Off,
             preflight: Preflight::No,
             body_limit: None,
             client_deadline: None,

@@ -97,11 +97,18 @@ fn proxy_status(cause: FallbackOn) -> HeaderValue {
 fn rule(context: &Context, cause: FallbackOn) -> Option<&Fallback> {
     match context.destination {
         Destination::Fallback(_) => None,
+        // What the client had before is nearer to what it asks for.
+        _ if context.has_stale() => None,
         _ => {
             let rule = context.route()?.policies.fallback.as_deref();
             rule.filter(|rule| rule.covers(cause))
         }
     }
+}
+
+/// Whether it is the service that fails.
+pub(super) fn is_of_service(flag: Flag) -> bool {
+    cause(flag).is_some()
 }
 
 fn cause(flag: Flag) -> Option<FallbackOn> {

@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::{charge, limit, trace};
+use super::{caching, charge, limit, trace};
 use crate::auth::Identity;
 use crate::telemetry::Record;
 
@@ -52,6 +52,10 @@ impl Gateway {
             consumer.requests.count(status);
         }
         trace::finish(session, status, context);
+        let outcome = caching::outcome(session, context);
+        if let (Some(outcome), Some(cache)) = (outcome, context.snapshot.cache) {
+            cache.results.count(outcome.result);
+        }
         let Some(log) = &self.access_log else { return };
         let request = session.req_header();
         let client = context.client_text();
@@ -81,6 +85,7 @@ impl Gateway {
                 .map(|choice| choice.endpoint.as_str()),
             consumer: consumer.map(|it| &*it.name),
             limit: limit::noted(context),
+            cache: outcome.map(|it| (it.result.word(), it.reason)),
             status,
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,

@@ -18,8 +18,8 @@ use crate::upstream::{Endpoint, HostPolicy, Service};
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Which attempt this is, on those after the first.
 const X_TOLLGATE_ATTEMPT: HeaderName = HeaderName::from_static("x-tollgate-attempt");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(super) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(super) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// What trusted proxies say of where a request came from.
 pub(super) const ORIGIN_FIELDS: [HeaderName; 4] = [

@@ -61,6 +61,8 @@ pub(super) async fn answer(
 fn delay(session: &mut Session, pressure: &Pressure, context: &mut Context) -> Option<Duration> {
     let hedge = context.route()?.policies.retry.as_ref()?.hedge?;
     let is_possible = pressure.level() == Level::None
+        // Only the framework looks for answers that are kept.
+        && context.route()?.policies.cache.is_none()
         && is_simple(session.req_header())
         && session.is_body_empty();
     if !is_possible {

@@ -9,6 +9,7 @@ mod ask;
 mod attempt;
 mod authenticate;
 mod bandwidth;
+mod caching;
 mod charge;
 mod concurrency;
 mod connection;
@@ -47,7 +48,9 @@ use pingora::protocols::Digest;
 
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+use pingora_cache::key::HashBinary;
+use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
+use pingora_proxy::{FailToProxy, ProxyHttp, RangeType, Session, range_header_filter};
 
 pub use authenticate::{Admission, Origin, admission};
 pub use connection::Connection;
@@ -55,11 +58,15 @@ pub use context::Context;
 pub use pressure::{Level, Pressure};
 pub use supervised::{Late, Supervised};
 
+use self::caching::Told;
 use self::handshake::Handshake;
 use self::pipeline::Stop;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag};
 use crate::upstream::Backends;
+
+/// Parts of an answer that one request may ask for.
+const MOST_RANGES: usize = 16;
 
 /// The gateway.
 #[derive(Debug)]
@@ -132,7 +139,15 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    /// So that answers can be refreshed in the background.
+    fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {
+        context.snapshot.cache.is_some()
+    }
+
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+        if caching::resume(session, context) {
+            return Ok(false);
+        }
         if context.connection.as_ref().is_some_and(|it| it.is_own()) {
             context.is_logged = true;
             send::acknowledge(session).await?;
@@ -160,6 +175,62 @@ impl ProxyHttp for Gateway {
         }
     }
 
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+        caching::begin(session, context);
+        Ok(())
+    }
+
+    fn cache_key_callback(&self, _session: &Session, context: &mut Context) -> Result<CacheKey> {
+        caching::key(context)
+    }
+
+    async fn cache_hit_filter(
+        &self,
+        session: &mut Session,
+        meta: &CacheMeta,
+        _hit: &mut HitHandler,
+        is_fresh: bool,
+        context: &mut Context,
+    ) -> Result<Option<ForcedFreshness>> {
+        Ok(caching::found(session, meta, is_fresh, context))
+    }
+
+    fn cache_miss(&self, session: &mut Session, _context: &mut Context) {
+        caching::missed(session);
+    }
+
+    fn cache_vary_filter(
+        &self,
+        meta: &CacheMeta,
+        context: &mut Context,
+        request: &RequestHeader,
+    ) -> Option<HashBinary> {
+        caching::variant(meta, &request.headers, context)
+    }
+
+    fn range_header_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        _context: &mut Context,
+    ) -> RangeType {
+        range_header_filter(session.req_header(), response, Some(MOST_RANGES))
+    }
+
+    async fn proxy_upstream_filter(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+    ) -> Result<bool> {
+        match caching::refused_miss(context) {
+            Some(reply) => {
+                send::send(session, context, reply).await?;
+                Ok(false)
+            }
+            None => Ok(true),
+        }
+    }
+
     async fn upstream_peer(
         &self,
         session: &mut Session,
@@ -170,6 +241,10 @@ impl ProxyHttp for Gateway {
             tokio::time::sleep(pause).await;
         }
         let mut peer = attempt::next(session.req_header(), context)?;
+        if context.connection.is_none() {
+            // Nothing else times what happens in the background.
+            peer.options.read_timeout = attempt::first_byte(context);
+        }
         if handshake::is_asked_for(session) {
             context.attempt.handshake = Some(Handshake::on(&mut peer));
         }
@@ -213,7 +288,9 @@ impl ProxyHttp for Gateway {
         let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) else {
             return Err(Error::new_in(ErrorType::InternalError));
         };
-        forward::prepare(sent, request, (service, &choice.endpoint), context)
+        forward::prepare(sent, request, (service, &choice.endpoint), context)?;
+        caching::asked(context);
+        Ok(())
     }
 
     async fn request_body_filter(
@@ -262,11 +339,52 @@ impl ProxyHttp for Gateway {
                     .and_then(|route| route.policies.timeouts.idle),
             );
         }
-        respond::prepare(session.req_header(), response, context);
+        caching::invalidate(
+            session.req_header(),
+            response.status,
+            &response.headers,
+            context,
+        );
+        if caching::answered(session, response.status, &response.headers, context) {
+            respond::strip(response);
+        } else {
+            respond::prepare(session.req_header(), response, context);
+        }
         if concurrency::is_whole(session.req_header(), response) {
             concurrency::ended(context);
         }
         Ok(())
+    }
+
+    fn response_cache_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        context: &mut Context,
+    ) -> Result<RespCacheable> {
+        Ok(caching::judge(session, response, context))
+    }
+
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        response: &mut ResponseHeader,
+        context: &mut Context,
+    ) -> Result<()> {
+        let told = caching::tell(session, response, context);
+        if told == Told::Here && concurrency::is_whole(session.req_header(), response) {
+            concurrency::ended(context);
+        }
+        Ok(())
+    }
+
+    fn should_serve_stale(
+        &self,
+        session: &mut Session,
+        context: &mut Context,
+        error: Option<&Error>,
+    ) -> bool {
+        caching::serves_stale(session, error, context)
     }
 
     fn upstream_response_body_filter(
@@ -281,7 +399,7 @@ impl ProxyHttp for Gateway {
         } else {
             attempt::progressed(Instant::now(), context);
         }
-        Ok(None)
+        Ok(caching::hold_back(context))
     }
 
     fn response_body_filter(

@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, Result};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::{attempt, bandwidth, concurrency, respond};
+use super::{attempt, bandwidth, caching, concurrency, respond};
 use crate::upstream::{Answer, Outcome};
 
 /// Passes an answer on to the client as it comes, and gives it back when it was read to its end.
@@ -45,6 +45,12 @@ async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context)
         write(early, false, session).await?;
     }
     let mut header = answer.header.clone();
+    caching::invalidate(
+        session.req_header(),
+        header.status,
+        &header.headers,
+        context,
+    );
     respond::prepare(session.req_header(), &mut header, context);
     let is_end = answer.session.response_done();
     if is_end {

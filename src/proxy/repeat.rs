@@ -104,6 +104,12 @@ pub(super) fn instead_of(
     if !status.is_server_error() {
         return None;
     }
+    if context.attempt.is_repeated {
+        attempt::ended(context);
+        let mut error = Error::new_up(ErrorType::HTTPStatus(status.as_u16()));
+        error.set_retry(true);
+        return Some(error);
+    }
     let is_idempotent = session.req_header().method.is_idempotent();
     let can_repeat = !session.as_ref().retry_buffer_truncated();
     let (failure, cause) = (Failure::Status(status), FallbackOn::Status(status.as_u16()));
@@ -121,6 +127,14 @@ pub(super) fn instead_of(
     context.attempt.is_repeated = true;
     error.set_retry(true);
     Some(error)
+}
+
+/// After an answer in place of which a stale one could be given: whether it is asked for again first.
+pub(super) fn before_stale(session: &Session, status: StatusCode, context: &mut Context) -> bool {
+    let is_idempotent = session.req_header().method.is_idempotent();
+    let is_repeated = is_granted(Failure::Status(status), is_idempotent, context);
+    context.attempt.is_repeated = is_repeated;
+    is_repeated
 }
 
 fn cause(failure: Failure) -> FallbackOn {

@@ -226,6 +226,8 @@ problems! {
     overloaded = SERVICE_UNAVAILABLE, Overloaded, "urn:tollgate:problem:overloaded", "Service unavailable", Some("connection_limit_reached");
     /// 503: the gateway has too much to do. Needs `Retry-After`.
     shed = SERVICE_UNAVAILABLE, Shed, "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", "Service unavailable", Some("http_request_denied");
+    /// 504: only a kept answer was asked for, and there is none (RFC 9111 §5.2.1.7).
+    not_cached = GATEWAY_TIMEOUT, NotCached, "urn:tollgate:problem:not-cached", "Not cached", Some("http_request_denied");
     /// 504: the backend could not be connected to in time.
     connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
     /// 504: the backend did not answer in time.

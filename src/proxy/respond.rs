@@ -33,18 +33,47 @@ pub(super) fn prepare(
     if response.status.is_informational() && response.status != StatusCode::SWITCHING_PROTOCOLS {
         return;
     }
-    // As with requests: without the map of spellings, fields are edited at a fraction of the cost.
+    edit(response, |status, headers| {
+        charge::by_header(headers, context);
+        remove_hop_by_hop(status, headers);
+        tell(request, status, headers, context);
+    });
+}
+
+/// The same without what is about this client: an answer as it may be kept.
+pub(super) fn strip(response: &mut ResponseHeader) {
+    if response.status.is_informational() {
+        return;
+    }
+    edit(response, remove_hop_by_hop);
+}
+
+/// The rest of it, for an answer that was kept, or might have been. It costs every client what it says.
+pub(super) fn decorate(
+    request: &RequestHeader,
+    response: &mut ResponseHeader,
+    context: &mut Context,
+) {
+    edit(response, |status, headers| {
+        charge::by_header(headers, context);
+        tell(request, status, headers, context);
+    });
+}
+
+fn tell(request: &RequestHeader, status: StatusCode, headers: &mut HeaderMap, context: &Context) {
+    pipeline::decorate(&request.headers, status, headers, context);
+    fallback::mark(headers, context);
+    pipeline::edit(request, headers, context);
+}
+
+/// As with requests: without the map of spellings, fields are edited at a fraction of the cost.
+fn edit(response: &mut ResponseHeader, edit: impl FnOnce(StatusCode, &mut HeaderMap)) {
     let reason = response
         .get_reason_phrase()
         .filter(|reason| response.status.canonical_reason() != Some(reason));
     let reason = reason.map(str::to_owned);
     let mut parts: Parts = std::mem::replace(response, empty()).into();
-    charge::by_header(&parts.headers, context);
-    remove_hop_by_hop(parts.status, &mut parts.headers);
-    let headers = &mut parts.headers;
-    pipeline::decorate(&request.headers, parts.status, headers, context);
-    fallback::mark(&mut parts.headers, context);
-    pipeline::edit(request, &mut parts.headers, context);
+    edit(parts.status, &mut parts.headers);
     *response = ResponseHeader::from(parts);
     if let Some(reason) = reason {
         // Fails for no text that came in a response.

@@ -70,6 +70,12 @@ impl Reloader {
                 }
                 let before = self.snapshots.publish(Arc::new(next.snapshot));
                 self.retired.push(before);
+                if let Some(cache) = self.state.cache.get() {
+                    let snapshot = self.snapshots.load();
+                    // What no route keeps takes no memory.
+                    let memory = snapshot.cache.map(|_| snapshot.settings.cache_memory);
+                    cache.store.resize(memory.unwrap_or(0));
+                }
                 self.config = next.loaded.config;
                 self.source = next.loaded.source;
                 next.reload

@@ -356,6 +356,7 @@ fn compare_route(
         "auth": it => it.nearest(|place| place.auth),
         "security_headers": it => it.nearest(|place| place.security_headers),
         "headers": it => it.nearest(|place| place.headers),
+        "cache": it => it.nearest(|place| place.cache),
         "timeouts": it => it.nearest(|place| place.timeouts),
         "retry": it => it.nearest(|place| place.retry),
         "fallback": it => it.nearest(|place| place.fallback),

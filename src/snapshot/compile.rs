@@ -15,6 +15,7 @@ use super::route::Route;
 use super::settings::Settings;
 use super::{Snapshot, State, consumers, cost, geoip, matching, providers};
 use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
+use crate::cache::Cache;
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, OneOrMany, Policy, RateLimit, RouteFields,
     Source, Span, Spanned, Toggle, base_of,
@@ -66,6 +67,7 @@ pub fn compile(
             decisions: &state.limit_decisions,
             in_flight: &state.in_flight,
             buckets: &state.buckets,
+            cache_memory: config.server.cache.memory.value,
             geoip: geoip.as_ref(),
             services: &services,
         },
@@ -97,7 +99,10 @@ pub fn compile(
     if !consumers.is_empty() {
         identity_headers.extend([X_CONSUMER, X_CONSUMER_GROUPS]);
     }
+    let keeps_answers = routes.iter().any(|route| route.policies.cache.is_some());
+    let cache = || Cache::leaked(settings.cache_memory);
     Some(Snapshot {
+        cache: keeps_answers.then(|| *state.cache.get_or_init(cache)),
         routes: routes.into(),
         table,
         deciders: deciding.len(),

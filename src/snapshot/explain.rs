@@ -151,6 +151,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         places.line("security_headers", source, |it| it.security_headers),
         places.line("headers", source, |it| it.headers),
     ];
+    let cache = places.line("cache", source, |it| it.cache);
     let timeouts = places.line("timeouts", source, |it| it.timeouts);
     let retry = places.line("retry", source, |it| it.retry);
     let fallback = places.line("fallback", source, |it| it.fallback);
@@ -165,6 +166,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
     lines
         .into_iter()
         .flatten()
+        .chain(cache)
         .chain([
             timeouts.unwrap_or_else(|| default("timeouts", timeouts_text(&route.policies))),
             retry.unwrap_or_else(|| default("retry", retry_text(&route.policies))),

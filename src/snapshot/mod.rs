@@ -27,7 +27,7 @@ mod settings;
 mod store;
 
 use std::collections::HashMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use ahash::AHashSet;
 use http::HeaderName;
@@ -45,6 +45,7 @@ pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::auth::{Identity, KeySets, Provider, Workbenches};
+use crate::cache::Cache;
 use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::tracing::{Traces, Tracing};
@@ -70,6 +71,8 @@ pub struct Snapshot {
     geoip: Option<Arc<GeoIp>>,
     /// How requests are traced, if they are.
     pub tracing: Option<Arc<Tracing>>,
+    /// Where answers are kept, if a route keeps some.
+    pub cache: Option<&'static Cache>,
     /// What browsers are told in answers to requests that no route takes.
     pub unrouted_security_headers: Option<Arc<SecurityHeaders>>,
     /// Headers that carry an identity inward. Clients' own are always removed.
@@ -96,6 +99,8 @@ pub struct State {
     pub in_flight: OnDemand<InFlight>,
     /// The bytes that bandwidth limits count.
     pub buckets: OnDemand<Buckets>,
+    /// The answers that are kept, once a route keeps some.
+    pub cache: Arc<OnceLock<&'static Cache>>,
     /// The keys of tokens that are fetched.
     pub key_sets: Arc<KeySets>,
     /// Where costly credentials are verified.
@@ -116,6 +121,7 @@ impl State {
             limits: Arc::new(crate::limits::Store::new(keys)),
             in_flight: on_demand(),
             buckets: on_demand(),
+            cache: Arc::default(),
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),
             consumer_requests: ConsumerRequests::default(),

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 17] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 18] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
@@ -57,6 +57,7 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 17] {
             format!("{:?}", server.trusted_proxies),
         ),
         ("server.nameservers", format!("{:?}", server.nameservers)),
+        ("server.cache", server.cache.memory.value.to_string()),
         ("server.overload", format!("{:?}", server.overload)),
         ("server.timeouts", format!("{:?}", server.timeouts)),
         ("server.shutdown", format!("{:?}", server.shutdown)),

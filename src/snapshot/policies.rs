@@ -9,6 +9,7 @@ use super::OnDemand;
 use super::fallback::Fallback;
 use super::limits::Limits;
 use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
+use crate::cache::{self, CachePolicy};
 use crate::config::{
     self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Period, Policy,
     Priority, RateLimit, RouteFields, Span, Spanned, Toggle,
@@ -46,6 +47,8 @@ pub struct Policies {
     pub request_edits: Slot<HeaderEdits>,
     /// What clients see.
     pub response_edits: Slot<HeaderEdits>,
+    /// Which answers are kept.
+    pub cache: Slot<CachePolicy>,
     /// How long backends may take.
     pub timeouts: Timeouts,
     /// What backends are told of the total, as long as nothing of it is spent: milliseconds.
@@ -79,6 +82,7 @@ pub(super) struct Written<'c> {
     pub(super) concurrency_limit: &'c Policy<OneOrMany<ConcurrencyLimit>>,
     pub(super) bandwidth_limit: &'c Policy<config::BandwidthLimit>,
     pub(super) auth: &'c Policy<AuthRule>,
+    pub(super) cache: &'c Policy<config::Cache>,
     pub(super) timeouts: &'c Policy<config::Timeouts>,
     pub(super) retry: &'c Policy<config::Retry>,
     pub(super) fallback: &'c Policy<config::Fallback>,
@@ -98,6 +102,7 @@ macro_rules! written {
             concurrency_limit: &$section.concurrency_limit,
             bandwidth_limit: &$section.bandwidth_limit,
             auth: &$section.auth,
+            cache: &$section.cache,
             timeouts: &$section.timeouts,
             retry: &$section.retry,
             fallback: &$section.fallback,
@@ -139,6 +144,7 @@ pub(super) struct Surroundings<'s> {
     pub(super) decisions: &'s LimitDecisions,
     pub(super) in_flight: &'s OnDemand<InFlight>,
     pub(super) buckets: &'s OnDemand<Buckets>,
+    pub(super) cache_memory: ByteSize,
     pub(super) geoip: Option<&'s Arc<GeoIp>>,
     /// The services by name; `None` for those without backends.
     pub(super) services: &'s HashMap<&'s str, Option<Arc<Service>>>,
@@ -169,6 +175,7 @@ impl Policies {
             auth: None,
             cors: None,
             security_headers: None,
+            cache: None,
             request_edits: None,
             response_edits: None,
             told_total: told(Timeouts::compile(None, &mut Diagnostics::default())),
@@ -262,6 +269,14 @@ impl Policies {
             ),
             bandwidth: inherit(written.bandwidth_limit, &self.bandwidth, |section, span| {
                 BandwidthLimit::compile(section, span, scope, surroundings.buckets, diagnostics)
+            }),
+            cache: inherit(written.cache, &self.cache, |section, _| {
+                let place = cache::Place {
+                    identity: place.identity,
+                    has_identity: scope.has_identity,
+                    memory: surroundings.cache_memory,
+                };
+                Some(CachePolicy::compile(section, place, diagnostics))
             }),
             told_total: told(timeouts),
             timeouts,

@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::{
-    Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads, Toggle,
+    ByteSize, Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads, Toggle,
 };
 
 /// Fewest and most keys that rate limits count exactly.
 const RATE_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1024..=1 << 28;
+/// Bytes that kept answers may have together.
+const CACHE_MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
 /// The framework parses at most 256 fields; a few are its own.
 const MOST_HEADERS: usize = 250;
 /// The framework's own bound on a request header.
@@ -36,6 +38,8 @@ pub struct Settings {
     pub nameservers: Vec<SocketAddr>,
     /// Open client connections at most.
     pub connections: usize,
+    /// Bytes that kept answers may have together.
+    pub cache_memory: u64,
     /// Requests under way at most.
     pub requests: Option<usize>,
     /// When requests are shed.
@@ -213,6 +217,7 @@ impl Settings {
             upstream_pool,
             nameservers: server.nameservers.iter().map(|it| it.0).collect(),
             connections,
+            cache_memory: cache_memory(&server.cache.memory, diagnostics),
             requests,
             overload,
             bounds,
@@ -223,6 +228,15 @@ impl Settings {
             watch_files: server.watch_files,
         }
     }
+}
+
+fn cache_memory(memory: &Spanned<ByteSize>, diagnostics: &mut Diagnostics) -> u64 {
+    if !CACHE_MEMORY.contains(&memory.value.0) {
+        diagnostics
+            .error(memory.span, format!("`memory` of {memory} is out of range"))
+            .help("1MiB to 1TiB");
+    }
+    memory.value.0
 }
 
 /// Beyond the loopback nothing but health checks is answered without a token.

@@ -264,6 +264,7 @@ mod tests {
             endpoint: None,
             consumer: None,
             limit: None,
+            cache: None,
             status: 200,
             request_bytes: 0,
             response_bytes: 0,

@@ -1,6 +1,7 @@
 //! What the gateway says about its requests. Nothing here decides anything.
 
 mod access_log;
+mod cache;
 mod consumers;
 mod decisions;
 mod metrics;
@@ -9,6 +10,7 @@ mod thread;
 pub mod tracing;
 
 pub use access_log::{AccessLog, OpenError};
+pub use cache::{CacheResult, CacheResults};
 pub use consumers::{ConsumerRequests, RequestCounters};
 pub use decisions::{Decision, DecisionCounters, LimitDecisions};
 pub use metrics::Metrics;

@@ -83,10 +83,12 @@ pub enum Flag {
     Queued = 1 << 34,
     /// The store of a rate limit did not answer, and without it nothing is admitted.
     RateLimitStoreUnavailable = 1 << 35,
+    /// The client asked for nothing but a kept answer, and there is none.
+    NotCached = 1 << 36,
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 36] = [
+    const ALL: [(Self, &'static str); 37] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -126,6 +128,7 @@ impl Flag {
             Self::RateLimitStoreUnavailable,
             "rate_limit_store_unavailable",
         ),
+        (Self::NotCached, "not_cached"),
     ];
 }
 
@@ -177,6 +180,8 @@ pub struct Record<'a> {
     pub consumer: Option<&'a str>,
     /// The name of the limit that refused it, would have, or let it wait.
     pub limit: Option<&'a str>,
+    /// What it had to do with answers that are kept, and why.
+    pub cache: Option<(&'a str, Option<&'a str>)>,
     pub status: u16,
     pub request_bytes: u64,
     pub response_bytes: u64,
@@ -238,6 +243,11 @@ impl Record<'_> {
         for (name, text) in [
             (&b",\"consumer\":"[..], self.consumer),
             (b",\"limit\":", self.limit),
+            (b",\"cache\":", self.cache.map(|(result, _)| result)),
+            (
+                b",\"cache_reason\":",
+                self.cache.and_then(|(_, reason)| reason),
+            ),
         ] {
             if let Some(text) = text {
                 out.extend_from_slice(name);
@@ -393,6 +403,7 @@ mod tests {
             endpoint: None,
             consumer: Some("acme"),
             limit: Some("/a/{id}"),
+            cache: Some(("miss", Some("no_store"))),
             status: 429,
             request_bytes: 1,
             response_bytes: 2,
@@ -437,6 +448,8 @@ mod tests {
         assert_eq!(json["consumer"], "acme");
         assert_eq!(json["limit"], "/a/{id}");
         assert_eq!(json["queued_us"], 9);
+        assert_eq!(json["cache"], "miss");
+        assert_eq!(json["cache_reason"], "no_store");
         assert_eq!(
             json["headers"],
             serde_json::json!({"authorization": "[redacted]", "user-agent": "curl"})

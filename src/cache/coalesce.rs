@@ -1,0 +1,39 @@
+//! Who fetches an answer that many ask for: one of them, while the others wait.
+
+use std::time::SystemTime;
+
+use http::Extensions;
+use pingora_cache::CacheKey;
+use pingora_cache::lock::{CacheKeyLock, LockCore, LockStatus, LockStub, Locked, WritePermit};
+
+use super::{Cache, LONGEST_FILL};
+
+impl CacheKeyLock for Cache {
+    fn lock(&self, key: &CacheKey, is_stale: bool) -> Locked {
+        let locked = self.fills.lock(key, is_stale);
+        let Locked::Write(permit) = locked else {
+            return locked;
+        };
+        if is_stale || !self.store.has_fresh(key, SystemTime::now()) {
+            return Locked::Write(permit);
+        }
+        // Between the look-up that found nothing and this, somebody else has fetched it. Whoever waits
+        // for a lock that is open looks again.
+        self.fills.release(key, permit, LockStatus::Done);
+        let open = LockCore::new_arc(LONGEST_FILL, false, Extensions::new());
+        open.unlock(LockStatus::Done);
+        Locked::Read(LockStub(open).read_lock())
+    }
+
+    fn release(&self, key: &CacheKey, permit: WritePermit, status: LockStatus) {
+        self.fills.release(key, permit, status);
+    }
+
+    /// What says nothing of the next answer lets another one try.
+    fn custom_lock_status(&self, reason: &'static str) -> LockStatus {
+        match super::is_passing(reason) {
+            true => LockStatus::TransientError,
+            false => LockStatus::GiveUp,
+        }
+    }
+}

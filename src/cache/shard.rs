@@ -1,0 +1,185 @@
+//! A part of what is kept, under one lock: the answers by their keys, and the keys by what they are about.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
+
+use ahash::RandomState;
+
+use super::fill::Fill;
+use super::object::Object;
+use super::queue::Queues;
+
+/// Answers by their keys.
+#[derive(Debug, Default)]
+pub(super) struct Shard {
+    slots: HashMap<u128, Slot, RandomState>,
+    /// Keys by the hash of the location.
+    locations: HashMap<u64, Vec<u128>, RandomState>,
+    queues: Queues,
+}
+
+#[derive(Debug)]
+struct Slot {
+    location: u64,
+    stored: Option<Arc<Object>>,
+    fill: Option<Arc<Fill>>,
+}
+
+/// What is there for a key.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// It is on its way.
+    Fill(Arc<Fill>),
+    /// It is there as a whole.
+    Object(Arc<Object>),
+}
+
+/// By how much what is kept became more or less.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Difference {
+    pub(super) bytes: i64,
+    pub(super) objects: i64,
+}
+
+impl Difference {
+    fn minus(object: &Object) -> Self {
+        Self {
+            bytes: -(object.size as i64),
+            objects: -1,
+        }
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.bytes += other.bytes;
+        self.objects += other.objects;
+    }
+}
+
+impl Shard {
+    /// What a client gets: what comes just now goes before what was there.
+    pub(super) fn find(&self, key: u128) -> Option<Found> {
+        let slot = self.slots.get(&key)?;
+        if let Some(fill) = slot.fill.as_ref().filter(|fill| fill.is_open()) {
+            return Some(Found::Fill(fill.clone()));
+        }
+        let object = slot.stored.as_ref()?;
+        object.used();
+        Some(Found::Object(object.clone()))
+    }
+
+    /// An answer begins to come.
+    pub(super) fn begin(&mut self, location: u64, fill: &Arc<Fill>) {
+        self.slot(fill.key, location).fill = Some(fill.clone());
+    }
+
+    /// An answer does not come any more.
+    pub(super) fn abandon(&mut self, key: u128, number: u64) {
+        if let Some(slot) = self.slots.get_mut(&key)
+            && slot.fill.as_ref().is_some_and(|fill| fill.number == number)
+        {
+            slot.fill = None;
+        }
+        self.clear(key);
+    }
+
+    /// An answer is there as a whole.
+    pub(super) fn store(&mut self, key: u128, location: u64, object: Object) -> Difference {
+        let mut difference = Difference {
+            bytes: object.size as i64,
+            objects: 1,
+        };
+        let (number, size) = (object.number, object.size);
+        let before = self.slot(key, location).stored.replace(Arc::new(object));
+        if let Some(before) = before {
+            difference.add(Difference::minus(&before));
+            if before.number == number {
+                return difference;
+            }
+            self.note_removal();
+        }
+        self.queues.insert(key, number, size);
+        difference
+    }
+
+    /// The answer that is kept as a whole.
+    pub(super) fn stored(&self, key: u128) -> Option<&Arc<Object>> {
+        self.slots.get(&key)?.stored.as_ref()
+    }
+
+    /// Lets an answer go that is kept.
+    pub(super) fn remove(&mut self, key: u128) -> Difference {
+        let Some(object) = self.slots.get_mut(&key).and_then(|slot| slot.stored.take()) else {
+            return Difference::default();
+        };
+        self.clear(key);
+        self.note_removal();
+        Difference::minus(&object)
+    }
+
+    /// Lets the answer go whose turn it is; `None` if nothing is left.
+    pub(super) fn evict(&mut self) -> Option<Difference> {
+        let slots = &self.slots;
+        let key = self.queues.evict(|key, number| uses(slots, key, number))?;
+        let object = self.slots.get_mut(&key)?.stored.take()?;
+        self.clear(key);
+        Some(Difference::minus(&object))
+    }
+
+    /// The keys of what is about a location.
+    pub(super) fn at(&self, location: u64) -> Vec<u128> {
+        self.locations.get(&location).cloned().unwrap_or_default()
+    }
+
+    /// All keys.
+    pub(super) fn keys(&self) -> Vec<u128> {
+        self.slots.keys().copied().collect()
+    }
+
+    /// What is at a key, whether it is whole or on its way.
+    pub(super) fn look(&self, key: u128) -> (Option<&Arc<Object>>, Option<&Arc<Fill>>) {
+        match self.slots.get(&key) {
+            Some(slot) => (slot.stored.as_ref(), slot.fill.as_ref()),
+            None => (None, None),
+        }
+    }
+
+    fn slot(&mut self, key: u128, location: u64) -> &mut Slot {
+        self.slots.entry(key).or_insert_with(|| {
+            self.locations.entry(location).or_default().push(key);
+            Slot {
+                location,
+                stored: None,
+                fill: None,
+            }
+        })
+    }
+
+    /// Forgets a key that nothing is kept under.
+    fn clear(&mut self, key: u128) {
+        let Some(slot) = self.slots.get(&key) else {
+            return;
+        };
+        if slot.stored.is_some() || slot.fill.is_some() {
+            return;
+        }
+        let location = slot.location;
+        self.slots.remove(&key);
+        if let Some(keys) = self.locations.get_mut(&location) {
+            keys.retain(|it| *it != key);
+            if keys.is_empty() {
+                self.locations.remove(&location);
+            }
+        }
+    }
+
+    fn note_removal(&mut self) {
+        let slots = &self.slots;
+        self.queues.removed(|key, number| uses(slots, key, number));
+    }
+}
+
+fn uses(slots: &HashMap<u128, Slot, RandomState>, key: u128, number: u64) -> Option<&AtomicU8> {
+    let object = slots.get(&key)?.stored.as_ref()?;
+    (object.number == number).then_some(&object.uses)
+}

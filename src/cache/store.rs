@@ -1,0 +1,400 @@
+//! What is kept, in memory, bounded in bytes.
+//!
+//! A purge is noted first and then carried out; an answer on its way is shown first and then held against
+//! what was noted since it was asked for. So one of the two always sees the other.
+
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
+
+use ahash::RandomState;
+use pingora_cache::key::CacheHashKey;
+use pingora_cache::{CacheKey, CacheMeta};
+
+use super::fill::{Fill, Written};
+use super::key::Ticket;
+use super::object::{Head, Number, seconds};
+use super::purge::{Purge, PurgeLog, Purged, Since, Target};
+use super::shard::{Difference, Found, Shard};
+
+/// Parts of the store with a lock each.
+const SHARDS: usize = 64;
+
+/// What is kept.
+#[derive(Debug)]
+pub struct Store {
+    shards: Box<[RwLock<Shard>]>,
+    hashing: RandomState,
+    capacity: AtomicU64,
+    bytes: AtomicI64,
+    objects: AtomicI64,
+    evicted: AtomicU64,
+    numbers: AtomicU64,
+    purges: PurgeLog,
+}
+
+/// How much is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes.
+    pub bytes: u64,
+    /// Answers.
+    pub objects: u64,
+    /// Answers that went for lack of room.
+    pub evicted: u64,
+}
+
+impl Store {
+    pub(super) fn new(capacity: u64) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hashing: RandomState::new(),
+            capacity: AtomicU64::new(capacity),
+            bytes: AtomicI64::new(0),
+            objects: AtomicI64::new(0),
+            evicted: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
+            purges: PurgeLog::default(),
+        }
+    }
+
+    /// What may be kept from now on, in bytes.
+    pub fn resize(&self, capacity: u64) {
+        self.capacity.store(capacity, Ordering::Relaxed);
+        self.make_room(0);
+    }
+
+    /// How much is kept.
+    pub fn usage(&self) -> Usage {
+        let sum = |sum: &AtomicI64| u64::try_from(sum.load(Ordering::Relaxed)).unwrap_or(0);
+        Usage {
+            bytes: sum(&self.bytes),
+            objects: sum(&self.objects),
+            evicted: self.evicted.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The number of the newest purge.
+    pub fn generation(&self) -> u64 {
+        self.purges.generation()
+    }
+
+    /// Lets answers go before their time.
+    pub fn purge(&self, purge: &Purge, now: SystemTime) -> Purged {
+        self.purges.note(purge.clone());
+        let mut purged = Purged::default();
+        // The hash of a location says where it is only if the host is known.
+        let location = match &purge.target {
+            Target::Url(url) if !url.starts_with('/') => Some(self.hashing.hash_one(&**url)),
+            _ => None,
+        };
+        for (number, shard) in self.shards.iter().enumerate() {
+            if location.is_some_and(|location| index(location) != number) {
+                continue;
+            }
+            let mut shard = write(shard);
+            let keys = match location {
+                Some(location) => shard.at(location),
+                None => shard.keys(),
+            };
+            let mut difference = Difference::default();
+            for key in keys {
+                difference.add(purge_one(&mut shard, key, purge, now, &mut purged));
+            }
+            self.count(difference);
+        }
+        purged
+    }
+
+    /// What an unsafe request changed is not what is kept (RFC 9111 §4.4).
+    pub fn invalidate(&self, location: String, now: SystemTime) {
+        let target = Target::Url(location);
+        self.purge(
+            &Purge {
+                target,
+                soft: false,
+            },
+            now,
+        );
+    }
+
+    pub(super) fn find(&self, key: &CacheKey) -> Option<Found> {
+        let ticket = ticket(key)?;
+        let location = self.hashing.hash_one(&*ticket.location);
+        read(self.shard(location)).find(number(key))
+    }
+
+    /// Whether something fresh is there, or on its way.
+    pub(super) fn has_fresh(&self, key: &CacheKey, now: SystemTime) -> bool {
+        match self.find(key) {
+            Some(Found::Fill(fill)) => fill.expired() == 0 && fill.head.is_fresh(now),
+            Some(Found::Object(object)) => object.is_fresh(now),
+            None => false,
+        }
+    }
+
+    /// An answer begins to come, and others may read it.
+    pub(super) fn begin(&self, key: &CacheKey, meta: &CacheMeta) -> Option<Arc<Fill>> {
+        let ticket = ticket(key)?;
+        let location = self.hashing.hash_one(&*ticket.location);
+        let count = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let fill = Fill::new(number(key), count, Head::of(meta), ticket.clone());
+        // A request has one answer, or none that is kept.
+        let _ = ticket.fill.set(fill.clone());
+        let shard = self.shard(location);
+        write(shard).begin(location, &fill);
+        match self
+            .purges
+            .since(ticket.generation, &ticket.location, &fill.tags)
+        {
+            Since::Valid => {}
+            Since::Expired => fill.expire(seconds(SystemTime::now())),
+            Since::Purged => {
+                fill.revoke();
+                write(shard).abandon(fill.key, fill.number);
+            }
+        }
+        Some(fill)
+    }
+
+    /// A part of it comes. `false` if nobody is there for it.
+    pub(super) fn write(&self, fill: &Fill, part: &bytes::Bytes) -> bool {
+        match fill.write(part) {
+            Written::Kept => true,
+            Written::PassedOn => {
+                self.abandon(fill);
+                true
+            }
+            Written::InVain => false,
+        }
+    }
+
+    /// It does not come any more, or not to be kept.
+    pub(super) fn abandon(&self, fill: &Fill) {
+        let location = self.hashing.hash_one(&*fill.ticket.location);
+        write(self.shard(location)).abandon(fill.key, fill.number);
+    }
+
+    /// It is there as a whole.
+    pub(super) fn complete(&self, fill: &Fill) {
+        let location = self.hashing.hash_one(&*fill.ticket.location);
+        {
+            let mut shard = write(self.shard(location));
+            // Purges meet it under this lock: before, or after it is kept.
+            if let Some(object) = fill.object() {
+                let difference = shard.store(fill.key, location, object);
+                self.count(difference);
+            }
+            shard.abandon(fill.key, fill.number);
+        }
+        self.make_room(index(location));
+    }
+
+    /// The backend said that an answer has not changed. `false` if it is not there any more.
+    pub(super) fn update(&self, key: &CacheKey, meta: &CacheMeta) -> bool {
+        let (Some(ticket), Some(Number(found))) = (ticket(key), meta.extensions().get::<Number>())
+        else {
+            return false;
+        };
+        let location = self.hashing.hash_one(&*ticket.location);
+        let mut shard = write(self.shard(location));
+        let stored = shard
+            .stored(number(key))
+            .filter(|stored| stored.number == *found)
+            .cloned();
+        let Some(stored) = stored else {
+            return false;
+        };
+        let since = self
+            .purges
+            .since(ticket.generation, &ticket.location, &stored.tags);
+        if since != Since::Valid {
+            return false;
+        }
+        let mut head = Head::of(meta);
+        head.set_length(stored.length());
+        let difference = shard.store(number(key), location, stored.updated(head));
+        self.count(difference);
+        true
+    }
+
+    /// An answer is not what its backend has any more.
+    pub fn forget(&self, key: &CacheKey) {
+        let Some(ticket) = ticket(key) else { return };
+        let location = self.hashing.hash_one(&*ticket.location);
+        let difference = write(self.shard(location)).remove(number(key));
+        self.count(difference);
+    }
+
+    /// Lets answers go until the rest has room, beginning with a shard.
+    fn make_room(&self, first: usize) {
+        let capacity = i64::try_from(self.capacity.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
+        for offset in 0..SHARDS {
+            let shard = &self.shards[(first + offset) % SHARDS];
+            while self.bytes.load(Ordering::Relaxed) > capacity {
+                let Some(difference) = write(shard).evict() else {
+                    break;
+                };
+                self.evicted.fetch_add(1, Ordering::Relaxed);
+                self.count(difference);
+            }
+        }
+    }
+
+    fn count(&self, difference: Difference) {
+        self.bytes.fetch_add(difference.bytes, Ordering::Relaxed);
+        self.objects
+            .fetch_add(difference.objects, Ordering::Relaxed);
+    }
+
+    fn shard(&self, location: u64) -> &RwLock<Shard> {
+        &self.shards[index(location)]
+    }
+}
+
+fn purge_one(
+    shard: &mut Shard,
+    key: u128,
+    purge: &Purge,
+    now: SystemTime,
+    purged: &mut Purged,
+) -> Difference {
+    let (stored, fill) = shard.look(key);
+    let fill = fill
+        .filter(|fill| purge.target.covers(&fill.ticket.location, &fill.tags))
+        .cloned();
+    let stored = stored
+        .filter(|it| purge.target.covers(&it.location, &it.tags))
+        .cloned();
+    purged.objects += usize::from(fill.is_some()) + usize::from(stored.is_some());
+    if purge.soft {
+        if let Some(fill) = fill {
+            fill.expire(seconds(now));
+        }
+        if let Some(stored) = stored {
+            stored.expire(now);
+        }
+        return Difference::default();
+    }
+    if let Some(fill) = fill {
+        fill.revoke();
+        shard.abandon(key, fill.number);
+    }
+    match stored {
+        Some(_) => shard.remove(key),
+        None => Difference::default(),
+    }
+}
+
+fn ticket(key: &CacheKey) -> Option<&Arc<Ticket>> {
+    key.extensions.get::<Arc<Ticket>>()
+}
+
+fn number(key: &CacheKey) -> u128 {
+    u128::from_be_bytes(key.combined_bin())
+}
+
+/// Hash tables use the lower bits.
+fn index(location: u64) -> usize {
+    (location >> 32) as usize % SHARDS
+}
+
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use pingora::http::ResponseHeader;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(location: &str, generation: u64) -> CacheKey {
+        let ticket = Ticket::new(location.to_owned(), generation, 1 << 20);
+        let mut key = CacheKey::new(location.to_owned(), String::new());
+        key.extensions.insert(ticket);
+        key
+    }
+
+    fn meta() -> CacheMeta {
+        let now = SystemTime::now();
+        let header = ResponseHeader::build(200, None).unwrap();
+        CacheMeta::new(now + Duration::from_secs(60), now, 0, 60, header)
+    }
+
+    fn keep(store: &Store, key: &CacheKey, size: usize) {
+        let fill = store.begin(key, &meta()).unwrap();
+        assert!(store.write(&fill, &Bytes::from(vec![0; size])));
+        assert!(fill.end());
+        store.complete(&fill);
+    }
+
+    #[test]
+    fn no_answer_outlives_a_purge_that_came_after_its_request() {
+        let store = Store::new(1 << 20);
+        let url = || Target::Url("h/a".to_owned());
+        for round in 0..500 {
+            let key = key("h/a", store.generation());
+            let barrier = Barrier::new(2);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    barrier.wait();
+                    keep(&store, &key, 10);
+                });
+                barrier.wait();
+                let purge = Purge {
+                    target: url(),
+                    soft: false,
+                };
+                store.purge(&purge, SystemTime::now());
+            });
+            assert!(store.find(&key).is_none(), "round {round}");
+        }
+        assert_eq!((store.usage().bytes, store.usage().objects), (0, 0));
+    }
+
+    #[test]
+    fn a_304_makes_nothing_fresh_that_was_purged_meanwhile() {
+        let store = Store::new(1 << 20);
+        let key = key("h/a", store.generation());
+        keep(&store, &key, 10);
+        let Some(Found::Object(object)) = store.find(&key) else {
+            panic!("it is kept")
+        };
+        let update = object.meta();
+        assert!(store.update(&key, &update));
+        let purge = Purge {
+            target: Target::All,
+            soft: true,
+        };
+        assert_eq!(store.purge(&purge, SystemTime::now()).objects, 1);
+        assert!(!store.has_fresh(&key, SystemTime::now()));
+        assert!(!store.update(&key, &update));
+        assert!(!store.has_fresh(&key, SystemTime::now()));
+    }
+
+    proptest! {
+        #[test]
+        fn the_bound_holds_whatever_is_kept_and_all_of_it_can_go(
+            kept in proptest::collection::vec((0..50u8, 0..20_000usize), 0..100),
+        ) {
+            let store = Store::new(100_000);
+            for (name, size) in kept {
+                keep(&store, &key(&format!("h/{name}"), store.generation()), size);
+                prop_assert!(store.usage().bytes <= 100_000);
+            }
+            let purge = Purge { target: Target::All, soft: false };
+            store.purge(&purge, SystemTime::now());
+            prop_assert_eq!((store.usage().bytes, store.usage().objects), (0, 0));
+        }
+    }
+}
