@@ -22,6 +22,9 @@ const PIPELINE: usize = 4096;
 const SEARCH: Duration = Duration::from_secs(5);
 /// What a cluster's own repetitions wait between them, in milliseconds.
 const CLUSTER_WAITS: (u64, u64) = (1, 20);
+/// How often a cluster may send a command elsewhere. A slot that moves while its keys do may take three:
+/// its new owner is asked, the old one says it has moved, and a third does not know yet. The deadline holds anyway.
+const REDIRECTIONS: u32 = 5;
 
 /// Makes connections.
 pub(super) enum Connector {
@@ -226,7 +229,7 @@ fn cluster(settings: &Settings, nodes: &[Address]) -> RedisResult<Connector> {
         .connection_timeout(settings.connect_timeout)
         .response_timeout(settings.command_timeout)
         .overall_response_timeout(Some(2 * settings.command_timeout))
-        .retries(2)
+        .retries(REDIRECTIONS)
         .min_retry_wait(shortest)
         .max_retry_wait(longest)
         .tcp_settings(tcp(settings));

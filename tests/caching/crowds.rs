@@ -1,15 +1,12 @@
 //! Many clients and one answer: who fetches it, who reads along, and what becomes of one that breaks off.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::support::{Gateway, Request, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
-use support::{Gateway, Request, Upstream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;

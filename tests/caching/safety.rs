@@ -1,11 +1,8 @@
 //! Nobody is given an answer that was made for somebody else, and nobody can put one in another's place.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
 
-mod support;
-
+use crate::support::{Answer, Gateway, Request, Seen, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
-use support::{Answer, Gateway, Request, Seen, Upstream};
 
 /// What a backend sees of who asks.
 fn asker(seen: &Seen) -> String {

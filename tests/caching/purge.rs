@@ -1,14 +1,11 @@
 //! Answers that go before their time: by URL, prefix and tag, hard and soft.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
-
-mod support;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::support::{Answer, Gateway, Request, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
 use serde_json::json;
-use support::{Answer, Gateway, Request, Upstream};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

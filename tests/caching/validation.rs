@@ -1,0 +1,183 @@
+//! Conditional requests either way, HEAD and parts (RFC 9111 §4.3, RFC 9110 §14).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use hyper::{Method, Response};
+
+use crate::backend::{ask, backend, gateway, results};
+use crate::support::Upstream;
+
+/// RFC 9111 §4.3.1, §4.3.3, §4.3.4: a stale answer is asked for again by its tag.
+#[tokio::test]
+async fn a_304_makes_a_kept_answer_fresh_again() {
+    let changes = Arc::new(AtomicUsize::new(0));
+    let count = changes.clone();
+    let upstream = Upstream::answering(move |seen| {
+        let number = count.fetch_add(1, Ordering::Relaxed);
+        let response = Response::builder()
+            .header("etag", "\"v1\"")
+            .header("x-number", number);
+        // It is stale when it comes, and may be given only after asking; the 304 is fresh.
+        match seen.header("if-none-match") {
+            None => response
+                .header("cache-control", "max-age=60, stale-if-error=600")
+                .header("age", "100")
+                .header("last-modified", "Thu, 01 Jan 2009 00:00:00 GMT"),
+            Some(_) => response.status(304).header("cache-control", "max-age=600"),
+        }
+        .body(Bytes::from_static(
+            if seen.header("if-none-match").is_some() {
+                b""
+            } else {
+                b"body"
+            },
+        ))
+        .unwrap()
+    })
+    .await;
+    let gateway = gateway(&upstream, "{}").await;
+    gateway
+        .get("/a")
+        .send()
+        .await
+        .assert_header("x-number", "0");
+    let answer = gateway
+        .get("/a")
+        .send()
+        .await
+        .assert_status(200)
+        .assert_header("x-number", "1");
+    assert_eq!(answer.text(), "body");
+    let status = answer.header("cache-status").unwrap();
+    assert!(
+        status.starts_with("tollgate; fwd=stale; fwd-status=304; ttl="),
+        "{status}"
+    );
+    let asked = upstream.last();
+    assert_eq!(asked.header("if-none-match"), Some("\"v1\""));
+    assert_eq!(
+        asked.header("if-modified-since"),
+        Some("Thu, 01 Jan 2009 00:00:00 GMT")
+    );
+    let answer = gateway
+        .get("/a")
+        .send()
+        .await
+        .assert_header("x-number", "1");
+    assert_eq!(answer.text(), "body");
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(results(&gateway, 3).await, ["hit", "miss", "revalidated"]);
+}
+
+/// RFC 9111 §4.3.2: conditional requests are answered here.
+#[tokio::test]
+async fn a_client_that_has_the_answer_already_is_told_so() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{}").await;
+    let answer = "Cache-Control=max-age=60|ETag=\"v1\"|Last-Modified=Thu, 01 Jan 2009 00:00:00 GMT";
+    ask(&gateway, "/a", answer).await.assert_status(200);
+    for (name, value, status) in [
+        ("if-none-match", "\"v1\"", 304),
+        ("if-none-match", "W/\"v1\", \"v2\"", 304),
+        ("if-none-match", "*", 304),
+        ("if-none-match", "\"v2\"", 200),
+        ("if-modified-since", "Thu, 01 Jan 2009 00:00:00 GMT", 304),
+        ("if-modified-since", "Wed, 31 Dec 2008 00:00:00 GMT", 200),
+        ("if-modified-since", "yesterday", 200),
+    ] {
+        let request = gateway
+            .get("/a")
+            .header("x-answer", answer)
+            .header(name, value);
+        let got = request
+            .send()
+            .await
+            .assert_status(status)
+            .assert_header("etag", "\"v1\"");
+        assert_eq!(got.body.is_empty(), status == 304);
+    }
+    assert_eq!(upstream.seen().len(), 1);
+    // A client with an answer of its own makes the gateway fetch it whole.
+    let request = gateway
+        .get("/b")
+        .header("x-answer", answer)
+        .header("if-none-match", "\"v1\"");
+    request.send().await.assert_status(304);
+    assert_eq!(upstream.last().header("if-none-match"), None);
+    ask(&gateway, "/b", answer).await.assert_status(200);
+    assert_eq!(upstream.seen().len(), 2);
+    // What a backend alone can judge is its own.
+    gateway
+        .get("/a")
+        .header("x-answer", answer)
+        .header("if-match", "\"v2\"")
+        .send()
+        .await;
+    assert_eq!(upstream.last().header("if-match"), Some("\"v2\""));
+}
+
+/// RFC 9110 §9.3.2, RFC 9111 §4.3.5.
+#[tokio::test]
+async fn a_head_is_answered_from_a_get_and_a_get_never_from_a_head() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{}").await;
+    let head = |path: &str| gateway.request(Method::HEAD, path).send();
+    head("/a").await.assert_status(200);
+    assert_eq!(upstream.last().method, "HEAD");
+    let full = gateway.get("/a").send().await;
+    assert_eq!(upstream.seen().len(), 2);
+    let got = head("/a").await.assert_status(200);
+    assert_eq!(
+        got.header("content-length"),
+        Some(&*full.body.len().to_string())
+    );
+    assert!(got.header("cache-status").unwrap().contains("hit"));
+    assert_eq!(upstream.seen().len(), 2);
+}
+
+/// RFC 9110 §14: parts of what is kept whole.
+#[tokio::test]
+async fn parts_are_given_of_what_is_kept_whole() {
+    let upstream = Upstream::answering(|_| {
+        let response = Response::builder()
+            .header("cache-control", "max-age=60")
+            .header("etag", "\"v1\"");
+        response.body(Bytes::from_static(b"0123456789")).unwrap()
+    })
+    .await;
+    let gateway = gateway(&upstream, "{}").await;
+    for path in ["/a", "/a", "/b"] {
+        let get = |range: &str| gateway.get(path).header("range", range).send();
+        let part = get("bytes=2-4").await.assert_status(206);
+        assert_eq!(part.text(), "234");
+        let part = part.assert_header("content-range", "bytes 2-4/10");
+        assert_eq!(get("bytes=-3").await.assert_status(206).text(), "789");
+        assert_eq!(get("bytes=8-").await.assert_status(206).text(), "89");
+        get("bytes=10-")
+            .await
+            .assert_status(416)
+            .assert_header("content-range", "bytes */10");
+        assert_eq!(get("lines=1").await.assert_status(200).text(), "0123456789");
+        let parts = get("bytes=0-1,4-5").await.assert_status(206).text();
+        assert!(parts.contains("01") && parts.contains("45"), "{parts}");
+        let many = (0..20)
+            .map(|at| format!("{at}-{at}"))
+            .collect::<Vec<_>>()
+            .join(",");
+        get(&format!("bytes={many}")).await.assert_status(200);
+        drop(part);
+        let if_range = |tag: &str| {
+            gateway
+                .get(path)
+                .header("range", "bytes=0-1")
+                .header("if-range", tag)
+                .send()
+        };
+        if_range("\"v1\"").await.assert_status(206);
+        if_range("\"v2\"").await.assert_status(200);
+    }
+    assert_eq!(upstream.seen().len(), 2);
+    assert_eq!(upstream.last().header("range"), None);
+}
