@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::{Gateway, Request, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+
+use crate::support::{Answer, Gateway, Request, Upstream};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const FRESH: &str = "HTTP/1.1 200 OK\r\nCache-Control: max-age=600\r\nSurrogate-Key: t\r\n";
@@ -126,7 +127,7 @@ async fn client(gateway: &Gateway) -> TcpStream {
     stream
 }
 
-async fn purge(gateway: &Gateway, target: &str) -> support::Answer {
+async fn purge(gateway: &Gateway, target: &str) -> Answer {
     let request = Request::new(gateway.admin, Method::POST, "/purge");
     let request = request.header("authorization", &format!("Bearer {TOKEN}"));
     request

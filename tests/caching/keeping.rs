@@ -3,7 +3,6 @@
 use serde_json::json;
 
 use crate::backend::{ask, backend, gateway, is_kept, results};
-use crate::support::Request;
 
 #[tokio::test]
 async fn an_answer_is_kept_as_long_as_its_backend_says() {

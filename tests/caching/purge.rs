@@ -2,10 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::support::{Answer, Gateway, Request, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
 use serde_json::json;
+
+use crate::support::{Answer, Gateway, Request, Upstream};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,8 +1,9 @@
 //! Nobody is given an answer that was made for somebody else, and nobody can put one in another's place.
 
-use crate::support::{Answer, Gateway, Request, Seen, Upstream};
 use bytes::Bytes;
 use hyper::{Method, Response};
+
+use crate::support::{Answer, Gateway, Request, Seen, Upstream};
 
 /// What a backend sees of who asks.
 fn asker(seen: &Seen) -> String {
