@@ -102,11 +102,7 @@ impl Api {
                 Answer::text(StatusCode::OK, "started")
             }
             "/startupz" => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-            "/readyz" => match self.readiness.check().await {
-                Ok(()) => Answer::text(StatusCode::OK, "ready"),
-                Err(Unready::Starting) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
-                Err(Unready::Draining) => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            },
+            "/readyz" => self.is_ready().await,
             "/status" | "/metrics" | "/diff" | "/reload" | "/purge" => {
                 let is_change = matches!(path, "/reload" | "/purge");
                 match self.authorize(is_change, headers) {
@@ -123,6 +119,18 @@ impl Api {
                 "here are /healthz, /startupz, /readyz, /status, /metrics, /limits, /diff, /reload and \
                  /purge",
             ),
+        }
+    }
+
+    async fn is_ready(&self) -> Answer {
+        let unready = |why: &str| Answer::text(StatusCode::SERVICE_UNAVAILABLE, why);
+        match self.readiness.check().await {
+            Err(Unready::Starting) => unready("starting"),
+            Err(Unready::Draining) => unready("draining"),
+            Ok(()) => match self.snapshots.load().unready(Instant::now()) {
+                reasons if reasons.is_empty() => Answer::text(StatusCode::OK, "ready"),
+                reasons => unready(&reasons.join("\n")),
+            },
         }
     }
 

@@ -35,7 +35,7 @@ impl Readiness {
         }
     }
 
-    /// Whether the gateway should get traffic now.
+    /// Whether the gateway itself should get traffic now, whatever it depends on.
     ///
     /// # Errors
     /// Why not.

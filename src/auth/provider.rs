@@ -93,6 +93,14 @@ impl Provider {
         }
     }
 
+    /// Whether it has the keys that it verifies with, if it fetches them.
+    pub fn has_keys(&self) -> bool {
+        match &self.mechanism {
+            Mechanism::Jwt(tokens) => tokens.has_keys(),
+            _ => true,
+        }
+    }
+
     /// Whether some of its credentials take long to verify.
     pub fn may_be_costly(&self) -> bool {
         match &self.mechanism {

@@ -3,9 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::admin::Admin;
 use super::diagnostic::Diagnostics;
 use super::interpolate::Environment;
-use super::root::{Admin, Config};
+use super::root::Config;
 use super::secret::{FileText, Secret};
 use super::shape::Toggle;
 use super::source::{Source, Span, Spanned};

@@ -3,6 +3,7 @@
 //! Nothing is resolved here and nothing is started: what a config means is decided by
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
+mod admin;
 mod auth;
 mod bandwidth_limit;
 mod cache;
@@ -36,6 +37,7 @@ mod tracing;
 mod units;
 mod yaml;
 
+pub use admin::{Admin, AdminSlot, ReadyWhen};
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
     AuthRuleFields, AuthWay, AuthWayFields, Basic, CertificateName, ClientCertificate, ForwardAuth,
@@ -61,8 +63,8 @@ pub use redis::{Redis, RedisSentinel, RedisTls};
 pub use render::render;
 pub use resilience::{Adaptive, CircuitBreaker, HedgeAfter, OutlierDetection, Retry, RetryOn};
 pub use root::{
-    AccessLog, AccessLogFormat, AccessLogSlot, Admin, AdminSlot, Config, Log, LogLevel, NameServer,
-    Network, Overload, Priority, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
+    AccessLog, AccessLogFormat, AccessLogSlot, Config, Log, LogLevel, NameServer, Network,
+    Overload, Priority, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
 };
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;

@@ -5,6 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::admin::AdminSlot;
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::bandwidth_limit::BandwidthLimit;
 use super::cache::{Cache, CacheStore};
@@ -16,7 +17,6 @@ use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::redis::Redis;
 use super::resilience::Retry;
-use super::secret::Secret;
 use super::security::SecurityHeaders;
 use super::service::Service;
 use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
@@ -239,35 +239,6 @@ pub struct Shutdown {
     pub deadline: Spanned<Period>,
 }
 
-/// `admin`, or `off`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct AdminSlot(pub Toggle<Admin>);
-
-/// The address for operators.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct Admin {
-    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/limits`, `/diff`,
-    /// `/reload` and `/purge` answer. Default `127.0.0.1:9900`.
-    pub listen: Spanned<String>,
-    /// The bearer token that is needed for anything that changes something, and, where `listen` is
-    /// not a loopback address, for all but `/healthz`, `/startupz` and `/readyz`. Without it,
-    /// or with an empty one, those are refused.
-    pub token: Option<Spanned<Secret>>,
-    /// Whether `/limits` shows the keys that rate limits are asked about most. Default `true`. Keys may be
-    /// addresses and names of clients; `false` keeps none of them.
-    pub top_keys: bool,
-}
-
-impl Admin {
-    /// The token, unless there is none.
-    pub fn token(&self) -> Option<&str> {
-        let token = self.token.as_ref()?.expose();
-        (!token.is_empty()).then_some(token)
-    }
-}
-
 /// The process's log and the access log.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -378,22 +349,6 @@ impl Default for Shutdown {
         Self {
             grace: Period::seconds(0).into(),
             deadline: Period::seconds(30).into(),
-        }
-    }
-}
-
-impl Default for AdminSlot {
-    fn default() -> Self {
-        Self(Toggle::On(Admin::default()))
-    }
-}
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:9900".to_owned().into(),
-            token: None,
-            top_keys: true,
         }
     }
 }

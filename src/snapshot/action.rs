@@ -10,7 +10,7 @@ use crate::traffic::{Redirect, Respond, Template};
 use crate::upstream::{HashKey, Service, Split};
 
 /// The services by name; `None` for those without backends.
-type Services<'s> = HashMap<&'s str, Option<Arc<Service>>>;
+pub(super) type Services<'s> = HashMap<&'s str, Option<Arc<Service>>>;
 
 /// Why a route has no action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::failures::AuthFailures;
 use super::limits::Limits;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::providers::Providers;
+use super::readiness::Dependencies;
 use super::route::Route;
 use super::settings::Settings;
 use super::{Snapshot, State, consumers, cost, geoip, matching, providers};
@@ -58,6 +59,7 @@ pub fn compile(
     let geoip = geoip::compile(config, source, previous, diagnostics);
     let tracing = tracing(config, source, (state, previous), diagnostics);
     let services = services(config, source, previous, diagnostics);
+    let dependencies = Dependencies::compile(config, &services, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
             providers: &providers,
@@ -116,6 +118,7 @@ pub fn compile(
         unrouted_security_headers: unrouted.security_headers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
+        dependencies,
         settings,
     })
 }

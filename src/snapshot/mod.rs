@@ -22,6 +22,7 @@ mod matching;
 mod own;
 mod policies;
 mod providers;
+mod readiness;
 mod route;
 mod settings;
 mod store;
@@ -79,6 +80,7 @@ pub struct Snapshot {
     pub identity_headers: AHashSet<HeaderName>,
     /// Whose word about the client is believed.
     pub trusted_proxies: TrustedProxies,
+    dependencies: readiness::Dependencies,
     /// The gateway's own listeners, threads and bounds.
     pub settings: Settings,
 }

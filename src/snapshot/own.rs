@@ -20,10 +20,10 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 18] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 19] {
     let server = &config.server;
     let limits = &server.limits;
-    let admin = config.admin.0.on().map(|admin| admin.listen.as_str());
+    let admin = config.admin.0.on();
     [
         ("server.listen", format!("{:?}", server.listen.0)),
         ("server.threads", format!("{:?}", server.threads)),
@@ -74,7 +74,14 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 18] {
                 .map_or("-", |geoip| geoip.database.as_str())
                 .to_owned(),
         ),
-        ("admin.listen", admin.unwrap_or("off").to_owned()),
+        (
+            "admin.listen",
+            admin.map_or("off", |it| it.listen.as_str()).to_owned(),
+        ),
+        (
+            "admin.ready_when",
+            format!("{:?}", admin.map(|it| &it.ready_when)),
+        ),
         ("log", format!("{:?}", config.log)),
         ("auth_failures", format!("{:?}", config.auth_failures.0)),
     ]

@@ -137,6 +137,14 @@ impl Tokens {
         }
     }
 
+    /// Whether its keys are here.
+    pub(super) fn has_keys(&self) -> bool {
+        match &self.keys {
+            Origin::Fetched(keys) => keys.are_known(),
+            Origin::Given(_) => true,
+        }
+    }
+
     /// Whether some take long to verify.
     pub(super) fn may_be_costly(&self) -> bool {
         self.verifier.may_be_costly()

@@ -72,6 +72,11 @@ impl RemoteKeys {
         Arc::ptr_eq(&self.set, &other.set)
     }
 
+    /// Whether the set has been fetched.
+    pub(super) fn are_known(&self) -> bool {
+        self.set.is_known()
+    }
+
     /// Whether the set is another one than the keys are of.
     pub(super) fn have_changed(&self) -> bool {
         self.generation.load(Ordering::Acquire) != self.set.generation()

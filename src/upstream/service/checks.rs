@@ -80,6 +80,15 @@ impl Service {
         self.record.has_down.store(false, Ordering::Relaxed);
     }
 
+    /// Whether an endpoint gets requests because it is well, not for want of a better one.
+    pub fn has_healthy_endpoint(&self, now: Instant) -> bool {
+        let now = self.record.at(now);
+        let is_checked = self.health_check().is_some();
+        self.endpoints()
+            .iter()
+            .any(|it| !(it.health.is_ejected(now) || is_checked && it.health.is_down()))
+    }
+
     /// The endpoints of which checks say that they are down.
     pub fn endpoints_down(&self) -> Vec<Arc<Endpoint>> {
         let mut endpoints = self.endpoints();
