@@ -1,5 +1,5 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fleet fuzz tools clean
+.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fleet shared-bench fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -103,6 +103,11 @@ fleet: tools
 # The whole program against its peers; writes benches/RESULTS.md and the plot.
 bench: tools
 	@benches/wrk/run
+
+# What a limit costs that is kept together with other gateways; writes benches/SHARED.md.
+shared-bench: build
+	@scripts/need wrk:wrk nginx:nginx redis-server:redis-server redis-benchmark:redis-tools taskset:util-linux
+	python3 benches/wrk/shared.py --results benches/SHARED.md
 
 clean:
 	cargo clean

@@ -66,13 +66,13 @@ class Running:
             self.process.wait()
 
 
-def load(server, path, headers, seconds, connections, core):
-    """One run of wrk against a server."""
+def load(server, path, headers, seconds, connections, core, script=(), arguments=()):
+    """One run of wrk against a server, perhaps with a script and its arguments."""
     fields = [item for name, value in headers.items() for item in ("-H", f"{name}: {value}")]
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *fields]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", *fields, *script]
     before = server.cpu_seconds()
     out = subprocess.run(
-        pinned(core, [*command, f"http://127.0.0.1:{server.port}{path}"]),
+        pinned(core, [*command, f"http://127.0.0.1:{server.port}{path}", "--", *arguments]),
         check=True, capture_output=True, text=True,
     ).stdout
     spent = server.cpu_seconds() - before

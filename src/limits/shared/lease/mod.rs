@@ -35,6 +35,8 @@ const TALLY: usize = 6;
 
 /// A lease is to last so long at the rate of the key: 200 ms.
 const LASTING: u64 = 200_000;
+/// But for as many tokens as a key keeps, which are to last for a tenth of the window.
+const KEPT_IN_WINDOW: u64 = 10;
 /// A lease is at most so many times as large as the one before.
 const GROWTH: u64 = 4;
 
@@ -128,7 +130,7 @@ impl Leases {
                 });
             }
             let left = tokens - cost;
-            let is_low = !standing.is_current(now) || 2 * left < balance.given();
+            let is_low = 2 * left < balance.given();
             let asks = is_low && !balance.has(Balance::ASKED | Balance::LAST);
             let flags = balance.flags() | if asks { Balance::ASKED } else { 0 };
             if !replace(
@@ -174,7 +176,10 @@ impl Leases {
         let lasting = LASTING.min(lending.life());
         let given = standing(slot).balance.given();
         let most = (GROWTH * given.max(lending.credit)).min(LARGEST);
-        (spent * lasting / now.saturating_sub(since).max(1)).clamp(1, most)
+        let elapsed = now.saturating_sub(since).max(1);
+        // Keys that come now and then would ask each time they come. What a key may keep lasts longer.
+        let kept = (spent * (lending.window / KEPT_IN_WINDOW) / elapsed).min(lending.credit);
+        (spent * lasting / elapsed).max(kept).clamp(1, most)
     }
 
     /// The store has answered. Returns how many tokens may go back to it if nobody spends them, as being

@@ -303,6 +303,21 @@ fn a_lease_lasts_for_200_ms_and_grows_no_more_than_four_times() {
 }
 
 #[test]
+fn a_lease_lasts_for_a_tenth_of_the_window_if_the_key_may_keep_it() {
+    let lease = Lease::of(Algorithm::SlidingWindow);
+    lease.receive(10, START, START);
+    lease.spend(4, START + 1);
+    assert_eq!(lease.wanted(START + 2000 * MILLI), 2);
+    assert_eq!(lease.wanted(START + 500 * MILLI), 8);
+    assert_eq!(
+        lease.wanted(START + 100 * MILLI),
+        10,
+        "all that it may keep"
+    );
+    assert_eq!(lease.wanted(START + 20 * MILLI), 40);
+}
+
+#[test]
 fn what_is_left_is_what_the_store_had_and_this_gateway_has() {
     let lease = Lease::of(Algorithm::FixedWindow);
     let remaining = |spending| match spending {
