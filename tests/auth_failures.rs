@@ -8,6 +8,8 @@ use rcgen::KeyPair;
 use serde_json::json;
 use support::{Answer, Gateway, Upstream};
 
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
 struct Stage {
     gateway: Gateway,
     upstream: Upstream,
@@ -31,12 +33,13 @@ server: {{ listen: $LISTEN, threads: 2, trusted_proxies: [127.0.0.1/32] }}
 admin: {{ listen: $ADMIN }}
 auth_failures: {auth_failures}
 auth_providers:
-  main: {{ jwt: {{ algorithms: [ES256], keys: {{ public_key: {{ file: public.pem }} }} }} }}
+  main: {{ jwt: {{ issuer: main, algorithms: [ES256], keys: {{ public_key: {{ file: public.pem }} }} }} }}
+  partners: {{ jwt: {{ algorithms: [HS256], keys: {{ secret: {SECRET} }} }} }}
 services:
   a:
     base_url: http://{}
     auth: main
-    routes: [/a, {{ path: /open, auth: off }}]
+    routes: [/a, {{ path: /both, auth: {{ any_of: [main, partners] }} }}, {{ path: /open, auth: off }}]
 "#,
         upstream.address
     );
@@ -50,12 +53,16 @@ services:
 
 impl Stage {
     fn token(&self, subject: &str, key: &EncodingKey) -> String {
-        let claims = json!({"exp": 4_000_000_000_u64, "sub": subject});
+        let claims = json!({"exp": 4_000_000_000_u64, "iss": "main", "sub": subject});
         encode(&Header::new(Algorithm::ES256), &claims, key).unwrap()
     }
 
     async fn present(&self, client: &str, token: &str) -> Answer {
-        let request = self.gateway.get("/a").header("x-forwarded-for", client);
+        self.present_at("/a", client, token).await
+    }
+
+    async fn present_at(&self, path: &str, client: &str, token: &str) -> Answer {
+        let request = self.gateway.get(path).header("x-forwarded-for", client);
         request
             .header("authorization", &format!("Bearer {token}"))
             .send()
@@ -102,6 +109,22 @@ async fn after_many_bad_signatures_an_address_has_to_wait_but_for_what_is_known(
         .filter(|line| line["flags"] == json!(["rate_limited"]));
     assert_eq!(throttled.count(), 2);
     assert_eq!(stage.upstream.seen().len(), 3);
+}
+
+#[tokio::test]
+async fn whose_token_it_is_decides_where_there_are_several_providers() {
+    let stage = stage("{ signatures: 3, window: 1h }").await;
+    for number in 0..3 {
+        stage.bad("192.0.2.1", number).await.assert_status(401);
+    }
+    let claims = json!({"exp": 4_000_000_000_u64, "iss": "partner"});
+    let key = EncodingKey::from_secret(SECRET.as_bytes());
+    let partner = encode(&Header::new(Algorithm::HS256), &claims, &key).unwrap();
+    let answer = stage.present_at("/both", "192.0.2.1", &partner).await;
+    answer.assert_status(200);
+    let main = stage.token("new", &stage.key);
+    let answer = stage.present_at("/both", "192.0.2.1", &main).await;
+    answer.assert_status(429);
 }
 
 #[tokio::test]

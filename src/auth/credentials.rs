@@ -50,6 +50,8 @@ pub enum Verdict {
     Refused(Refusal),
     /// That takes too long for a thread that serves requests.
     Costly(Work),
+    /// It was not read: its address may send such credentials again in so many seconds.
+    Throttled(u64),
     /// Another service decides.
     Elsewhere(Arc<Decider>),
 }
@@ -74,6 +76,7 @@ impl Verdict {
             Self::Known(identity) | Self::Bound(identity, _) => Ok(identity),
             Self::Refused(refusal) => Err(refusal),
             Self::Costly(work) => work.settle(),
+            Self::Throttled(_) => Err(Refusal::Busy),
             Self::Elsewhere(_) => Err(Refusal::Undecided),
         }
     }

@@ -15,6 +15,7 @@ use super::jwt::{Awaited, Tokens};
 use super::refusal::Refusal;
 use super::signature::SignedRequests;
 use super::surroundings::Surroundings;
+use super::work::Labour;
 use crate::config::{self, Diagnostics, Spanned};
 
 const API_KEY_CHALLENGE: HeaderValue = HeaderValue::from_static("ApiKey realm=\"tollgate\"");
@@ -112,8 +113,18 @@ impl Provider {
 
     /// Whom a request comes from.
     pub fn authenticate(&self, credentials: Credentials<'_>) -> Verdict {
+        self.authenticate_unless(credentials, |_| None)
+    }
+
+    /// Whom a request comes from. `wait` tells for how many seconds its address may not send credentials
+    /// that take such work: those that always do are not even read then, unless they are remembered.
+    pub fn authenticate_unless(
+        &self,
+        credentials: Credentials<'_>,
+        wait: impl Fn(Labour) -> Option<u64>,
+    ) -> Verdict {
         match &self.mechanism {
-            Mechanism::Jwt(tokens) => tokens.authenticate(credentials),
+            Mechanism::Jwt(tokens) => tokens.authenticate(credentials, wait),
             Mechanism::ApiKey(keys) => keys.authenticate(credentials).into(),
             Mechanism::Basic(users) => users.authenticate(credentials),
             Mechanism::Signature(requests) => requests.authenticate(credentials),

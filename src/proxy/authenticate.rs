@@ -14,7 +14,8 @@ use super::context::Context;
 use super::reply::Reply;
 use super::trace;
 use crate::auth::{
-    Arrival, Content, Credentials, Decider, Identity, Provider, Refusal, Rule, Verdict, Work,
+    Arrival, Content, Credentials, Decider, Identity, Labour, Provider, Refusal, Rule, Verdict,
+    Work,
 };
 use crate::snapshot::{AuthFailures, Route};
 use crate::telemetry::Flag;
@@ -95,9 +96,7 @@ pub(super) async fn authenticate(
         Admission::Forbidden(way, identity) => Err(forbidden(rule, way, identity, context)),
         Admission::Refused(way, refusal) => Err(refused(rule, way, refusal).into()),
         Admission::Throttled(seconds) => {
-            let reply = Reply::rate_limited(format!(
-                "too many bad credentials came from this address: try again in {seconds} s"
-            ));
+            let reply = Reply::rate_limited("too many bad credentials came from this address");
             let wait = HeaderValue::from(seconds);
             Err(reply.with(header::RETRY_AFTER, wait).into())
         }
@@ -135,8 +134,10 @@ pub async fn admission<'p>(
     parameter: &impl Fn(usize) -> &'p str,
 ) -> Admission {
     let mut refused = (None, Refusal::Missing);
+    // Where there are others, only what a credential says tells whose it is.
+    let is_only = rule.ways().len() == 1;
     for (number, way) in rule.ways().iter().enumerate() {
-        match identity(&way.provider, credentials, origin).await {
+        match identity(&way.provider, is_only, credentials, origin).await {
             Ok((identity, content)) if way.admits(&identity, parameter) => {
                 return Admission::Identified(number, identity, content);
             }
@@ -163,10 +164,12 @@ pub async fn admission<'p>(
 
 async fn identity(
     provider: &Provider,
+    is_only: bool,
     credentials: Credentials<'_>,
     origin: Origin<'_>,
 ) -> Result<(Arc<Identity>, Content), Denied> {
-    let mut verdict = provider.authenticate(credentials);
+    let wait = |labour| origin.wait(labour).filter(|_| is_only);
+    let mut verdict = provider.authenticate_unless(credentials, wait);
     let mut looked = origin.arrived;
     for _ in 0..MOST_LOOKS {
         let Verdict::Refused(refusal) = verdict else {
@@ -177,7 +180,7 @@ async fn identity(
         };
         let arrival = awaited.come().await;
         looked = Instant::now();
-        verdict = provider.authenticate(credentials);
+        verdict = provider.authenticate_unless(credentials, wait);
         match (arrival, &verdict) {
             // The key may have been published since they were sent.
             (Arrival::Older, _) => {}
@@ -193,18 +196,24 @@ async fn identity(
         Verdict::Bound(identity, content) => Ok((identity, content)),
         Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
         Verdict::Costly(work) => Ok((origin.perform(work).await?, Content::Any)),
+        Verdict::Throttled(seconds) => Err(Denied::Throttled(seconds)),
         Verdict::Elsewhere(decider) => Err(Denied::Elsewhere(decider)),
     }
 }
 
 impl Origin<'_> {
+    /// For how many seconds nothing of the kind is worked out, if too much of it was in vain.
+    fn wait(self, labour: Labour) -> Option<u64> {
+        self.failures?.wait(labour, Instant::now(), self.client)
+    }
+
     /// Has something worked out, unless too much of it was in vain.
     async fn perform(self, work: Work) -> Result<Arc<Identity>, Denied> {
         let labour = work.labour();
         let Some(failures) = self.failures else {
             return work.done().await.map_err(Denied::Refused);
         };
-        if let Some(seconds) = failures.wait(labour, Instant::now(), self.client) {
+        if let Some(seconds) = self.wait(labour) {
             return Err(Denied::Throttled(seconds));
         }
         let found = work.done().await;

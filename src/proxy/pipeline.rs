@@ -116,10 +116,8 @@ pub(super) fn edit(request: &RequestHeader, response: &mut HeaderMap, context: &
 
 /// Tells the gateway's own problems from a backend's (RFC 9209).
 pub(super) fn mark_own(reply: &Reply, response: &mut HeaderMap) {
-    if let Body::Problem(problem) = &reply.body
-        && let Some(status) = problem.proxy_status()
-    {
-        response.insert(PROXY_STATUS, status);
+    if let Body::Problem(problem) = &reply.body {
+        response.insert(PROXY_STATUS, problem.proxy_status());
     }
 }
 

@@ -6,9 +6,8 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use serde::Serialize;
 
-use crate::telemetry::Flag;
+use crate::telemetry::{Flag, write_text};
 use crate::traffic::Respond;
 
 /// Tells the gateway's own answers from a backend's (RFC 9209).
@@ -47,28 +46,15 @@ pub(super) struct Problem {
     violated: Option<Box<str>>,
 }
 
-/// What goes wrong in the same way again and again.
+/// What all problems of a kind say.
 #[derive(Debug)]
 struct Kind {
-    /// A stable name of it.
-    uri: &'static str,
+    /// In words.
     title: &'static str,
-    /// The error type of RFC 9209 §2.3, for `Proxy-Status`.
-    proxy_error: Option<&'static str>,
-}
-
-/// A problem as it is written (RFC 9457 §3.1).
-#[derive(Serialize)]
-struct Document<'p> {
-    #[serde(rename = "type")]
-    kind: &'p str,
-    title: &'p str,
-    status: u16,
-    detail: &'p str,
-    instance: &'p str,
-    /// An extension of draft-ietf-httpapi-ratelimit-headers-10, §5.1.1.
-    #[serde(rename = "violated-policies", skip_serializing_if = "Option::is_none")]
-    violated: Option<[&'p str; 1]>,
+    /// The document up to the status: a stable URI of the kind, and the title.
+    opening: &'static str,
+    /// The value of `Proxy-Status`, with an error type of RFC 9209 §2.3.
+    proxy_status: HeaderValue,
 }
 
 impl Reply {
@@ -164,11 +150,15 @@ impl Reply {
 
 /// One constructor for each kind of problem.
 macro_rules! problems {
-    ($($(#[$doc:meta])* $name:ident = $status:ident, $flag:ident, $kind:literal, $title:literal, $proxy_error:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $status:ident, $flag:ident, $kind:literal, $title:literal, $proxy_error:literal;)*) => {
         impl Reply {
             $($(#[$doc])*
             pub(super) fn $name(detail: impl Into<Cow<'static, str>>) -> Self {
-                const KIND: Kind = Kind { uri: $kind, title: $title, proxy_error: $proxy_error };
+                static KIND: Kind = Kind {
+                    title: $title,
+                    opening: concat!(r#"{"type":""#, $kind, r#"","title":""#, $title, r#"","status":"#),
+                    proxy_status: HeaderValue::from_static(concat!("tollgate; error=", $proxy_error)),
+                };
                 Self::problem(StatusCode::$status, Flag::$flag, Problem {
                     kind: &KIND,
                     detail: detail.into(),
@@ -181,57 +171,57 @@ macro_rules! problems {
 
 problems! {
     /// 400: the request can't be understood.
-    bad_request = BAD_REQUEST, BadRequest, "urn:tollgate:problem:bad-request", "Bad request", Some("http_request_error");
+    bad_request = BAD_REQUEST, BadRequest, "urn:tollgate:problem:bad-request", "Bad request", "http_request_error";
     /// 401: no credential, or a bad one. Needs `WWW-Authenticate`.
-    unauthorized = UNAUTHORIZED, Unauthorized, "urn:tollgate:problem:unauthorized", "Authentication required", Some("http_request_denied");
+    unauthorized = UNAUTHORIZED, Unauthorized, "urn:tollgate:problem:unauthorized", "Authentication required", "http_request_denied";
     /// 403: a good credential without the right.
-    forbidden = FORBIDDEN, Forbidden, "urn:tollgate:problem:forbidden", "Forbidden", Some("http_request_denied");
+    forbidden = FORBIDDEN, Forbidden, "urn:tollgate:problem:forbidden", "Forbidden", "http_request_denied";
     /// 403: the address may not come in.
-    access_denied = FORBIDDEN, AccessDenied, "urn:tollgate:problem:access-denied", "Access denied", Some("http_request_denied");
+    access_denied = FORBIDDEN, AccessDenied, "urn:tollgate:problem:access-denied", "Access denied", "http_request_denied";
     /// 404: no route takes the request.
-    no_route = NOT_FOUND, NoRoute, "urn:tollgate:problem:no-route", "Not found", Some("destination_not_found");
+    no_route = NOT_FOUND, NoRoute, "urn:tollgate:problem:no-route", "Not found", "destination_not_found";
     /// 405: the path has no route for the method. Needs `Allow`.
-    method_not_allowed = METHOD_NOT_ALLOWED, MethodNotAllowed, "urn:tollgate:problem:method-not-allowed", "Method not allowed", Some("http_request_error");
+    method_not_allowed = METHOD_NOT_ALLOWED, MethodNotAllowed, "urn:tollgate:problem:method-not-allowed", "Method not allowed", "http_request_error";
     /// 408: the client sent too slowly.
-    request_timeout = REQUEST_TIMEOUT, ClientTimeout, "urn:tollgate:problem:request-timeout", "Request timeout", Some("http_request_error");
+    request_timeout = REQUEST_TIMEOUT, ClientTimeout, "urn:tollgate:problem:request-timeout", "Request timeout", "http_request_error";
     /// 413: the body is too large.
-    body_too_large = PAYLOAD_TOO_LARGE, BodyTooLarge, "urn:tollgate:problem:body-too-large", "Content too large", Some("http_request_error");
+    body_too_large = PAYLOAD_TOO_LARGE, BodyTooLarge, "urn:tollgate:problem:body-too-large", "Content too large", "http_request_error";
     /// 414: the request target is too long.
-    uri_too_long = URI_TOO_LONG, UriTooLong, "urn:tollgate:problem:uri-too-long", "URI too long", Some("http_request_error");
+    uri_too_long = URI_TOO_LONG, UriTooLong, "urn:tollgate:problem:uri-too-long", "URI too long", "http_request_error";
     /// 429: a rate limit is spent.
-    rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", Some("http_request_denied");
+    rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", "http_request_denied";
     /// 429: too many requests of the client are under way. Needs `Retry-After`.
-    concurrency_limited = TOO_MANY_REQUESTS, ConcurrencyLimited, "urn:tollgate:problem:concurrency-limited", "Too many requests at once", Some("http_request_denied");
+    concurrency_limited = TOO_MANY_REQUESTS, ConcurrencyLimited, "urn:tollgate:problem:concurrency-limited", "Too many requests at once", "http_request_denied";
     /// 431: the header is too large.
-    headers_too_large = REQUEST_HEADER_FIELDS_TOO_LARGE, HeadersTooLarge, "urn:tollgate:problem:headers-too-large", "Request header fields too large", Some("http_request_error");
+    headers_too_large = REQUEST_HEADER_FIELDS_TOO_LARGE, HeadersTooLarge, "urn:tollgate:problem:headers-too-large", "Request header fields too large", "http_request_error";
     /// 500: a fault of the gateway.
-    internal = INTERNAL_SERVER_ERROR, Internal, "urn:tollgate:problem:internal", "Internal error", Some("proxy_internal_error");
+    internal = INTERNAL_SERVER_ERROR, Internal, "urn:tollgate:problem:internal", "Internal error", "proxy_internal_error";
     /// 502: no connection to the backend.
-    connect_failed = BAD_GATEWAY, UpstreamConnectFailed, "urn:tollgate:problem:upstream-connect-failed", "Bad gateway", Some("connection_refused");
+    connect_failed = BAD_GATEWAY, UpstreamConnectFailed, "urn:tollgate:problem:upstream-connect-failed", "Bad gateway", "connection_refused";
     /// 502: the backend's certificate was not accepted.
-    tls_failed = BAD_GATEWAY, UpstreamTlsFailed, "urn:tollgate:problem:upstream-tls-failed", "Bad gateway", Some("tls_certificate_error");
+    tls_failed = BAD_GATEWAY, UpstreamTlsFailed, "urn:tollgate:problem:upstream-tls-failed", "Bad gateway", "tls_certificate_error";
     /// 502: the backend ended the connection early.
-    upstream_reset = BAD_GATEWAY, UpstreamReset, "urn:tollgate:problem:upstream-reset", "Bad gateway", Some("connection_terminated");
+    upstream_reset = BAD_GATEWAY, UpstreamReset, "urn:tollgate:problem:upstream-reset", "Bad gateway", "connection_terminated";
     /// 502: the backend's answer can't be understood.
-    upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", Some("http_protocol_error");
+    upstream_protocol = BAD_GATEWAY, UpstreamProtocol, "urn:tollgate:problem:upstream-protocol", "Bad gateway", "http_protocol_error";
     /// 503: what credentials are verified with is not known. Needs `Retry-After`.
-    auth_unavailable = SERVICE_UNAVAILABLE, AuthUnavailable, "urn:tollgate:problem:auth-unavailable", "Service unavailable", Some("proxy_configuration_error");
+    auth_unavailable = SERVICE_UNAVAILABLE, AuthUnavailable, "urn:tollgate:problem:auth-unavailable", "Service unavailable", "proxy_configuration_error";
     /// 503: the store of a limit is silent, and without it nothing is admitted. Needs `Retry-After`.
-    rate_limit_store_unavailable = SERVICE_UNAVAILABLE, RateLimitStoreUnavailable, "urn:tollgate:problem:rate-limit-store-unavailable", "Service unavailable", Some("http_request_denied");
+    rate_limit_store_unavailable = SERVICE_UNAVAILABLE, RateLimitStoreUnavailable, "urn:tollgate:problem:rate-limit-store-unavailable", "Service unavailable", "http_request_denied";
     /// 503: no backend has a known address. Needs `Retry-After`.
-    no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", Some("destination_ip_unroutable");
+    no_endpoint = SERVICE_UNAVAILABLE, NoEndpoint, "urn:tollgate:problem:no-endpoint", "Service unavailable", "destination_ip_unroutable";
     /// 503: the circuit of the service is open. Needs `Retry-After`.
-    circuit_open = SERVICE_UNAVAILABLE, CircuitOpen, "urn:tollgate:problem:circuit-open", "Service unavailable", Some("destination_unavailable");
+    circuit_open = SERVICE_UNAVAILABLE, CircuitOpen, "urn:tollgate:problem:circuit-open", "Service unavailable", "destination_unavailable";
     /// 503: too many requests are under way to the service. Needs `Retry-After`.
-    overloaded = SERVICE_UNAVAILABLE, Overloaded, "urn:tollgate:problem:overloaded", "Service unavailable", Some("connection_limit_reached");
+    overloaded = SERVICE_UNAVAILABLE, Overloaded, "urn:tollgate:problem:overloaded", "Service unavailable", "connection_limit_reached";
     /// 503: the gateway has too much to do. Needs `Retry-After`.
-    shed = SERVICE_UNAVAILABLE, Shed, "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", "Service unavailable", Some("http_request_denied");
+    shed = SERVICE_UNAVAILABLE, Shed, "https://iana.org/assignments/http-problem-types#temporary-reduced-capacity", "Service unavailable", "http_request_denied";
     /// 504: only a kept answer was asked for, and there is none (RFC 9111 §5.2.1.7).
-    not_cached = GATEWAY_TIMEOUT, NotCached, "urn:tollgate:problem:not-cached", "Not cached", Some("http_request_denied");
+    not_cached = GATEWAY_TIMEOUT, NotCached, "urn:tollgate:problem:not-cached", "Not cached", "http_request_denied";
     /// 504: the backend could not be connected to in time.
-    connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("connection_timeout");
+    connect_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", "connection_timeout";
     /// 504: the backend did not answer in time.
-    upstream_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", Some("http_response_timeout");
+    upstream_timeout = GATEWAY_TIMEOUT, UpstreamTimeout, "urn:tollgate:problem:upstream-timeout", "Gateway timeout", "http_response_timeout";
 }
 
 impl Problem {
@@ -254,25 +244,37 @@ impl Problem {
                 HeaderValue::from_static("text/plain; charset=utf-8"),
             );
         }
-        let document = Document {
-            kind: self.kind.uri,
-            title: self.kind.title,
-            status: status.as_u16(),
-            detail: &self.detail,
-            instance: id,
-            violated: self.violated.as_deref().map(|policy| [policy]),
-        };
         (
-            // Texts and a number can't fail to be written.
-            serde_json::to_vec(&document).unwrap_or_default().into(),
+            self.document(status, id).into(),
             HeaderValue::from_static("application/problem+json"),
         )
     }
 
-    /// The `Proxy-Status` member (RFC 9209) that tells this answer from a backend's.
-    pub(super) fn proxy_status(&self) -> Option<HeaderValue> {
-        let error = self.kind.proxy_error?;
-        HeaderValue::from_maybe_shared(Bytes::from(format!("tollgate; error={error}"))).ok()
+    /// The problem as it is written (RFC 9457 §3.1). Who sends nonsense is answered this way, so it costs
+    /// little.
+    fn document(&self, status: StatusCode, id: &str) -> Vec<u8> {
+        const REST: usize = 64;
+        let room = self.kind.opening.len() + self.detail.len() + id.len() + REST;
+        let mut out = Vec::with_capacity(room);
+        out.extend_from_slice(self.kind.opening.as_bytes());
+        out.extend_from_slice(status.as_str().as_bytes());
+        out.extend_from_slice(b",\"detail\":");
+        write_text(&self.detail, &mut out);
+        out.extend_from_slice(b",\"instance\":");
+        write_text(id, &mut out);
+        if let Some(limit) = &self.violated {
+            // An extension of draft-ietf-httpapi-ratelimit-headers-10, §5.1.1.
+            out.extend_from_slice(b",\"violated-policies\":[");
+            write_text(limit, &mut out);
+            out.push(b']');
+        }
+        out.push(b'}');
+        out
+    }
+
+    /// The value of `Proxy-Status` (RFC 9209) that tells this answer from a backend's.
+    pub(super) fn proxy_status(&self) -> HeaderValue {
+        self.kind.proxy_status.clone()
     }
 }
 
@@ -293,7 +295,7 @@ mod tests {
         if let Some(accept) = accept {
             request.insert(header::ACCEPT, HeaderValue::from_static(accept));
         }
-        let reply = Reply::no_route("no route takes this path");
+        let reply = Reply::no_route("no route takes \"this\" path");
         let Body::Problem(problem) = reply.body else {
             unreachable!("a problem was made")
         };
@@ -306,11 +308,17 @@ mod tests {
             let (body, kind) = body(accept);
             let json: serde_json::Value = serde_json::from_slice(&body).unwrap();
             assert_eq!(kind, "application/problem+json");
-            assert_eq!(json["status"], 404);
-            assert_eq!(json["instance"], "id-1");
+            let expected = serde_json::json!({
+                "type": "urn:tollgate:problem:no-route",
+                "title": "Not found",
+                "status": 404,
+                "detail": "no route takes \"this\" path",
+                "instance": "id-1",
+            });
+            assert_eq!(json, expected);
         }
         let (body, kind) = body(Some("text/plain"));
         assert_eq!(kind, "text/plain; charset=utf-8");
-        assert!(body.starts_with(b"404 Not found: no route takes this path"));
+        assert!(body.starts_with(b"404 Not found: no route takes \"this\" path"));
     }
 }

@@ -14,6 +14,8 @@ use super::reply::{Body, Reply};
 
 /// Request bodies up to this size are read and thrown away, so that the connection can be kept.
 const SMALL_BODY: u64 = 16 * 1024;
+/// Fields that most answers have beside their own, so that room for all is made at once.
+const USUAL_FIELDS: usize = 8;
 /// How long the rest of a request body is waited for.
 const DRAIN_TIME: Duration = Duration::from_secs(1);
 
@@ -31,6 +33,7 @@ pub(super) async fn send(
     let (body, kind) = body(session, &mut reply, context);
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = reply.status;
+    parts.headers.reserve(reply.headers.len() + USUAL_FIELDS);
     for (name, value) in reply.headers.drain(..) {
         parts.headers.append(name, value);
     }

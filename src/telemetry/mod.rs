@@ -14,4 +14,4 @@ pub use cache::{CacheResult, CacheResults};
 pub use consumers::{ConsumerRequests, RequestCounters};
 pub use decisions::{Decision, DecisionCounters, LimitDecisions};
 pub use metrics::Metrics;
-pub use record::{Flag, Flags, Record};
+pub use record::{Flag, Flags, Record, write_text};

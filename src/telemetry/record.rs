@@ -336,7 +336,8 @@ fn write_bytes(bytes: Option<&[u8]>, out: &mut Vec<u8>) {
     }
 }
 
-fn write_text(text: &str, out: &mut Vec<u8>) {
+/// Appends a text as JSON.
+pub fn write_text(text: &str, out: &mut Vec<u8>) {
     // Nothing to escape is the rule; the library's escaping is the exception. Without a way out in
     // the middle, the compiler looks at many bytes at once.
     let is_plain = text.bytes().fold(true, |is_plain, byte| {

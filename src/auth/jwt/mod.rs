@@ -20,7 +20,7 @@ pub use self::key_source::{Place as KeyPlace, Source as KeySource, is_safe_origi
 use self::keys::{Keys, to_library};
 use self::remote::RemoteKeys;
 pub use self::remote::count_keys;
-use self::verify::{Claimed, Verifier};
+use self::verify::{Claimed, Verifier, has_shape};
 use super::cache::{CredentialCache, Epoch};
 use super::clock::Clock;
 use super::consumer::Members;
@@ -30,7 +30,7 @@ use super::identity::{Identity, Likeness};
 use super::place::{Place, find_token};
 use super::refusal::Refusal;
 use super::surroundings::Surroundings;
-use super::work::{Work, Workbench};
+use super::work::{Labour, Work, Workbench};
 use crate::config::{self, Diagnostics, Spanned};
 
 /// Most tokens that may be remembered: above it their memory is counted in gigabytes.
@@ -159,8 +159,13 @@ impl Tokens {
             .map(|(_, name)| name)
     }
 
-    /// Whose token a request carries.
-    pub(super) fn authenticate(self: &Arc<Self>, credentials: Credentials<'_>) -> Verdict {
+    /// Whose token a request carries. One that is not remembered and would be costly is not read if `wait`
+    /// says for how long not.
+    pub(super) fn authenticate(
+        self: &Arc<Self>,
+        credentials: Credentials<'_>,
+        wait: impl Fn(Labour) -> Option<u64>,
+    ) -> Verdict {
         let query = credentials.uri.query();
         let token = match find_token(&self.places, credentials.headers, query) {
             Ok(token) => token,
@@ -174,6 +179,13 @@ impl Tokens {
         }
         if let Some(known) = self.cache.find(token.as_bytes(), now) {
             return known.into();
+        }
+        // Keys are public or secret, so if one token is costly to verify, all are.
+        if self.verifier.may_be_costly()
+            && let Some(seconds) = wait(Labour::Signature)
+            && has_shape(token)
+        {
+            return Verdict::Throttled(seconds);
         }
         // From before the keys are looked at: if one is taken away meanwhile, this is not remembered.
         let epoch = self.cache.epoch();

@@ -2,6 +2,7 @@
 
 mod encodings;
 mod signatures;
+mod throttled;
 mod vectors;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use jsonwebtoken::{Algorithm, EncodingKey};
 use openssl::ec::{EcGroup, EcKey};
 use openssl::nid::Nid;
@@ -118,6 +119,11 @@ fn with_key(algorithms: &str, pem: &str) -> Provider {
     ))
 }
 
+fn bearer(token: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    HeaderMap::from_iter([(header::AUTHORIZATION, value)])
+}
+
 fn authenticate(
     provider: &Provider,
     headers: &HeaderMap,
@@ -138,12 +144,7 @@ fn present(
     token: &str,
     now: u64,
 ) -> Result<std::sync::Arc<Identity>, Refusal> {
-    let mut headers = HeaderMap::new();
-    headers.insert(
-        "authorization",
-        HeaderValue::from_str(&format!("Bearer {token}")).unwrap(),
-    );
-    authenticate(provider, &headers, now)
+    authenticate(provider, &bearer(token), now)
 }
 
 fn refusal(provider: &Provider, token: &str) -> Refusal {

@@ -199,13 +199,22 @@ impl Verifier {
 
 /// Header, claims and signature, whatever they hold.
 fn parts(token: &str) -> Result<(&str, &str, &str), Refusal> {
-    let mut parts = token.split('.');
-    match (parts.next(), parts.next(), parts.next(), parts.next()) {
-        (Some(header), Some(claims), Some(signature), None) if header.len() <= LONGEST_HEADER => {
-            Ok((header, claims, signature))
-        }
-        _ => Err(Refusal::MalformedToken),
-    }
+    let parts = token.split_once('.').and_then(|(header, rest)| {
+        let (claims, signature) = rest.split_once('.')?;
+        let is_whole = header.len() <= LONGEST_HEADER && !signature.contains('.');
+        is_whole.then_some((header, claims, signature))
+    });
+    parts.ok_or(Refusal::MalformedToken)
+}
+
+/// Whether a text may be a token, as far as that can be seen without decoding it.
+pub(super) fn has_shape(token: &str) -> bool {
+    // No number of bytes is one digit more than some whole groups of four.
+    let is_base64 = |part: &str| !part.is_empty() && part.len() % 4 != 1;
+    token.len() <= LONGEST_TOKEN
+        && parts(token).is_ok_and(|(header, claims, signature)| {
+            [header, claims, signature].into_iter().all(is_base64)
+        })
 }
 
 pub(super) fn check_signature<'k>(
