@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -42,6 +42,8 @@ pub struct Connection {
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
     awaited: AtomicU8,
+    /// How often a request was awaited.
+    turn: AtomicU32,
     /// Until when the gateway itself waits, in milliseconds after `opened`; 0 if it does not.
     paused: AtomicU64,
     client: RawFd,
@@ -72,6 +74,7 @@ impl Connection {
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
+            turn: AtomicU32::new(0),
             paused: AtomicU64::new(0),
             client,
             upstream: AtomicI32::new(NONE),
@@ -107,6 +110,7 @@ impl Connection {
     /// From now on the first byte of a request must come within `limit`.
     pub fn await_client(&self, limit: Duration) {
         self.awaited.store(Awaited::Client as u8, Ordering::Relaxed);
+        self.turn.fetch_add(1, Ordering::Relaxed);
         self.set_deadline(Some(self.opened.elapsed() + limit));
     }
 
@@ -115,6 +119,12 @@ impl Connection {
         self.awaited
             .store(Awaited::Request as u8, Ordering::Relaxed);
         self.set_deadline(Some(self.opened.elapsed() + limit));
+    }
+
+    /// The number of the wait for a request, if one is awaited.
+    pub(super) fn idle_turn(&self) -> Option<u32> {
+        self.awaits(Awaited::Client)
+            .then(|| self.turn.load(Ordering::Relaxed))
     }
 
     /// Whether this is awaited by a deadline.

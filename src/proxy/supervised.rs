@@ -27,7 +27,8 @@ pub struct Supervised<'a, F> {
     /// How long a request's header may take from its first byte.
     header_within: Duration,
     timer: Option<Pin<Box<Sleep>>>,
-    was_idle: bool,
+    /// The turn of the request that was awaited when the connection last had nothing to do.
+    idle_in: Option<u32>,
 }
 
 /// How a client was late.
@@ -47,7 +48,7 @@ impl<'a, F> Supervised<'a, F> {
             work,
             header_within,
             timer: None,
-            was_idle: false,
+            idle_in: None,
         }
     }
 }
@@ -67,7 +68,7 @@ impl<F: Future> Future for Supervised<'_, F> {
                 continue;
             }
             let Some(deadline) = self.connection.deadline() else {
-                self.was_idle = false;
+                self.idle_in = None;
                 return Poll::Pending;
             };
             if self.is_over(deadline, context) {
@@ -80,14 +81,14 @@ impl<F: Future> Future for Supervised<'_, F> {
                 self.cut_upstream();
                 continue;
             }
-            let is_idle = self.connection.awaits(Awaited::Client);
-            if is_idle && self.was_idle && Instant::now() < deadline {
+            let turn = self.connection.idle_turn();
+            if turn.is_some() && self.idle_in == turn && Instant::now() < deadline {
                 // Something woke an idle connection, and no request came of it yet: its first bytes.
-                self.was_idle = false;
+                self.idle_in = None;
                 self.connection.await_request(self.header_within);
                 continue;
             }
-            self.was_idle = is_idle;
+            self.idle_in = turn;
             return Poll::Pending;
         }
     }
@@ -114,7 +115,7 @@ impl<F> Supervised<'_, F> {
         if Instant::now() >= deadline {
             return true;
         }
-        self.was_idle = false;
+        self.idle_in = None;
         timer.as_mut().reset(wake_at);
         timer.as_mut().poll(context).is_ready()
     }
@@ -206,6 +207,30 @@ mod tests {
                 .unwrap();
         });
         assert_eq!(late, Err(Late::Slow));
+    }
+
+    #[tokio::test]
+    async fn a_client_is_idle_again_after_a_request_that_was_answered_at_once() {
+        let connection = Connection::new(None, NOBODY);
+        let (mut client, mut server) = pair().await;
+        let work = std::pin::pin!(async {
+            loop {
+                connection.await_client(Duration::from_millis(20));
+                server.read_exact(&mut [0; 3]).await.unwrap();
+            }
+        });
+        // On its own task: whatever polls the work of an idle connection counts as a first byte.
+        let sent = tokio::spawn(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut client, b"GET")
+                .await
+                .unwrap();
+            client
+        });
+        let supervised = Supervised::new(&connection, work, HEADER);
+        let late: Result<Result<(), _>, _> =
+            tokio::time::timeout(Duration::from_secs(30), supervised).await;
+        drop(sent);
+        assert_eq!(late.unwrap(), Err(Late::Idle));
     }
 
     #[tokio::test]
