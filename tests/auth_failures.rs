@@ -3,18 +3,32 @@
 
 mod support;
 
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use rcgen::KeyPair;
 use serde_json::json;
-use support::{Answer, Gateway, Upstream};
+use support::{Answer, Client, Gateway, Upstream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpSocket;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// Clients that are no trusted proxies.
+const ALICE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 2));
+const MALLORY: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(127, 0, 0, 3));
 
 struct Stage {
     gateway: Gateway,
     upstream: Upstream,
     key: EncodingKey,
     wrong: EncodingKey,
+}
+
+fn bearer(token: &str) -> HeaderMap {
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    HeaderMap::from_iter([(header::AUTHORIZATION, value)])
 }
 
 fn private(key: &KeyPair) -> EncodingKey {
@@ -67,6 +81,23 @@ impl Stage {
             .header("authorization", &format!("Bearer {token}"))
             .send()
             .await
+    }
+
+    async fn connect(&self, from: IpAddr) -> Client {
+        Client::connect(self.gateway.address, Some(from)).await
+    }
+
+    fn guess(&self, number: usize) -> HeaderMap {
+        bearer(&self.token(&number.to_string(), &self.wrong))
+    }
+
+    /// An address sends so many bad tokens, each over a connection of its own.
+    async fn guesses(&self, from: IpAddr, count: usize) {
+        for number in 0..count {
+            let mut client = self.connect(from).await;
+            let answer = client.get_with("/a", &self.guess(number)).await;
+            answer.assert_status(401);
+        }
     }
 
     async fn good(&self, client: &str, subject: &str) -> Answer {
@@ -165,4 +196,79 @@ async fn others_are_served_while_many_send_nonsense() {
         refused.iter().all(|answer| answer.status == 401),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_on_guessing_ends() {
+    let stage = stage("{ signatures: 1000 }").await;
+    let mut client = stage.connect(MALLORY).await;
+    let answer = client.get_with("/a", &stage.guess(1)).await;
+    answer
+        .assert_status(401)
+        .assert_header("connection", "keep-alive");
+    let answer = client.get_with("/a", &stage.guess(2)).await;
+    answer
+        .assert_status(401)
+        .assert_header("connection", "close");
+    assert!(!client.is_open().await);
+    // It is the connection that ends, not the client.
+    let good = bearer(&stage.token("good", &stage.key));
+    let mut client = stage.connect(MALLORY).await;
+    client.get_with("/a", &good).await.assert_status(200);
+}
+
+#[tokio::test]
+async fn a_client_with_good_credentials_may_be_wrong_now_and_then() {
+    let stage = stage("{ signatures: 1000 }").await;
+    let mut client = stage.connect(ALICE).await;
+    for number in 0..20 {
+        let good = bearer(&stage.token(&number.to_string(), &stage.key));
+        client.get_with("/a", &good).await.assert_status(200);
+        let answer = client.get_with("/a", &stage.guess(number)).await;
+        answer
+            .assert_status(401)
+            .assert_header("connection", "keep-alive");
+        // Showing nothing is no guess.
+        let answer = client.get("/a").await;
+        answer
+            .assert_status(401)
+            .assert_header("connection", "keep-alive");
+    }
+    assert!(client.is_open().await);
+}
+
+#[tokio::test]
+async fn a_throttled_guess_is_the_last_of_its_connection_however_many_are_sent_at_once() {
+    let stage = stage("{ signatures: 3, window: 1h }").await;
+    stage.guesses(MALLORY, 3).await;
+    let mut guesses = String::new();
+    for number in 10..13 {
+        let token = stage.token(&number.to_string(), &stage.wrong);
+        guesses += &format!("GET /a HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::new(MALLORY, 0)).unwrap();
+    let mut stream = socket.connect(stage.gateway.address).await.unwrap();
+    stream.write_all(guesses.as_bytes()).await.unwrap();
+    let mut answers = String::new();
+    stream.read_to_string(&mut answers).await.unwrap();
+    assert!(answers.starts_with("HTTP/1.1 429 "), "{answers}");
+    assert_eq!(answers.matches("HTTP/1.1 ").count(), 1, "{answers}");
+    // What was answered is in the log, and nothing else.
+    let log = stage.gateway.log(4).await;
+    assert_eq!(log.len(), 4, "{log:?}");
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_keeps_its_connection_whatever_its_clients_send() {
+    let stage = stage("{ signatures: 3, window: 1h }").await;
+    let mut proxy = stage.gateway.connect().await;
+    for number in 0..6 {
+        let mut fields = stage.guess(number);
+        fields.insert("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
+        let answer = proxy.get_with("/a", &fields).await;
+        answer
+            .assert_status(if number < 3 { 401 } else { 429 })
+            .assert_header("connection", "keep-alive");
+    }
 }

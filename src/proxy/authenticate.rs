@@ -89,13 +89,21 @@ pub(super) async fn authenticate(
     match admission(rule, credentials, origin, &parameter).await {
         Admission::Anonymous => Ok(()),
         Admission::Identified(way, identity, content) => {
+            if let Some(connection) = &context.connection {
+                connection.credential_passed();
+            }
             context.identity = Some(identity);
             context.bound = Bound::new(way, content);
             Ok(())
         }
         Admission::Forbidden(way, identity) => Err(forbidden(rule, way, identity, context)),
-        Admission::Refused(way, refusal) => Err(refused(rule, way, refusal).into()),
+        Admission::Refused(way, refusal) => {
+            let is_bad = way.is_some() && !refusal.is_unavailability();
+            context.is_last |= is_bad && is_guessing(context);
+            Err(refused(rule, way, refusal).into())
+        }
         Admission::Throttled(seconds) => {
+            context.is_last |= !context.is_from_trusted_proxy;
             let reply = Reply::rate_limited("too many bad credentials came from this address");
             let wait = HeaderValue::from(seconds);
             Err(reply.with(header::RETRY_AFTER, wait).into())
@@ -224,6 +232,12 @@ impl Origin<'_> {
             Denied::Refused(refusal)
         })
     }
+}
+
+/// Whether a connection goes on to bring bad credentials. A proxy's is shared by many clients.
+fn is_guessing(context: &Context) -> bool {
+    let connection = context.connection.as_ref();
+    !context.is_from_trusted_proxy && connection.is_some_and(|it| it.credential_failed())
 }
 
 /// The answer to who is known and lacks the rights.

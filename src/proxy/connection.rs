@@ -16,6 +16,8 @@ use pingora::protocols::l4::ext::get_tcp_info;
 const NEVER: u64 = u64::MAX;
 /// No socket.
 const NONE: RawFd = -1;
+/// Bad credentials in a row that a connection may bring. The first can be one that has just expired.
+const MOST_TRIES: u8 = 2;
 /// `TCP_ESTABLISHED` of Linux.
 const ESTABLISHED: u8 = 1;
 
@@ -49,6 +51,8 @@ pub struct Connection {
     client: RawFd,
     upstream: AtomicI32,
     is_late: AtomicBool,
+    /// Bad credentials that came since the last good one.
+    tries: AtomicU8,
     memo: Mutex<ForwardingMemo>,
     kept: Mutex<Option<ReusedHttpStream>>,
 }
@@ -79,6 +83,7 @@ impl Connection {
             client,
             upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
+            tries: AtomicU8::new(0),
             memo: Mutex::default(),
             kept: Mutex::default(),
         }
@@ -206,6 +211,17 @@ impl Connection {
     /// Whether the backend was cut off because it was late.
     pub(super) fn is_late(&self) -> bool {
         self.is_late.load(Ordering::Relaxed)
+    }
+
+    /// A good credential came.
+    pub(super) fn credential_passed(&self) {
+        self.tries.store(0, Ordering::Relaxed);
+    }
+
+    /// A bad credential came. Whether it was one too many.
+    pub(super) fn credential_failed(&self) -> bool {
+        let before = self.tries.fetch_add(1, Ordering::Relaxed);
+        before + 1 >= MOST_TRIES
     }
 
     /// Looks at the forwarding fields of the last request.

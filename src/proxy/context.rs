@@ -63,6 +63,9 @@ pub struct Context {
     pub(super) caching: Caching,
     pub(super) preflight: Preflight,
     pub(super) body_limit: Option<u64>,
+    /// Whether its connection ends with the gateway's answer: who goes on guessing has to connect again, and
+    /// can't send many guesses at once.
+    pub(super) is_last: bool,
     /// How long the client gives it.
     pub(super) client_deadline: Option<Duration>,
     /// Which of the route's services gets it.
@@ -159,6 +162,7 @@ impl Context {
             caching: Caching::Off,
             preflight: Preflight::No,
             body_limit: None,
+            is_last: false,
             client_deadline: None,
             destination: Destination::default(),
             attempt: Attempts::default(),

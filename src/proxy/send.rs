@@ -55,6 +55,9 @@ pub(super) async fn send(
     pipeline::edit(session.req_header(), &mut parts.headers, context);
     let response = ResponseHeader::from(parts);
     context.held.release();
+    if context.is_last {
+        session.set_keepalive(None);
+    }
     let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session
         .write_response_header(Box::new(response), !has_body)
