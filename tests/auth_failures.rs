@@ -272,3 +272,36 @@ async fn a_trusted_proxy_keeps_its_connection_whatever_its_clients_send() {
             .assert_header("connection", "keep-alive");
     }
 }
+
+#[tokio::test]
+async fn connections_are_refused_only_where_that_is_asked_for() {
+    let bound = "{ signatures: 3, window: 1h, refuse_connections: true }";
+    for (bound, is_refused) in [("{ signatures: 3, window: 1h }", false), (bound, true)] {
+        let stage = stage(bound).await;
+        let known = bearer(&stage.token("known", &stage.key));
+        let mut open = stage.connect(MALLORY).await;
+        open.get_with("/a", &known).await.assert_status(200);
+        stage.guesses(MALLORY, 3).await;
+        // What is open already is served as ever.
+        open.get_with("/a", &known).await.assert_status(200);
+        let mut new = stage.connect(MALLORY).await;
+        let answer = new.try_get_with("/a", &known).await;
+        assert_eq!(answer.is_none(), is_refused, "{bound}: {answer:?}");
+        let mut other = stage.connect(ALICE).await;
+        other.get_with("/a", &known).await.assert_status(200);
+    }
+}
+
+#[tokio::test]
+async fn a_trusted_proxy_may_always_connect() {
+    let stage = stage("{ signatures: 3, window: 1h, refuse_connections: true }").await;
+    for number in 0..3 {
+        // For itself, without saying whom it speaks for.
+        let mut proxy = stage.gateway.connect().await;
+        let answer = proxy.get_with("/a", &stage.guess(number)).await;
+        answer.assert_status(401);
+    }
+    let mut proxy = stage.gateway.connect().await;
+    let answer = proxy.get_with("/a", &stage.guess(4)).await;
+    answer.assert_status(429);
+}

@@ -1,9 +1,10 @@
 //! Client connections: how many there may be, how long each may take, and one request after another.
 
+use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use nix::sys::socket::{MsgFlags, send};
@@ -19,7 +20,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
-use crate::snapshot::{ClientTimeouts, Store};
+use crate::snapshot::{ClientTimeouts, Snapshot, Store};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
 /// on their way.
@@ -176,6 +177,13 @@ fn session(
     session
 }
 
+/// Whether so many bad credentials came from an address that nothing more is read from it.
+fn is_unwelcome(peer: IpAddr, snapshot: &Snapshot) -> bool {
+    let failures = snapshot.auth_failures.as_ref();
+    failures.is_some_and(|it| it.refuses_connection(Instant::now(), peer))
+        && !snapshot.trusted_proxies.contains(peer)
+}
+
 #[async_trait]
 impl ServerApp for Clients {
     async fn process_new(
@@ -189,14 +197,18 @@ impl ServerApp for Clients {
         if self.pressure.level() == Level::Most {
             return None;
         }
-        let _seat = self.open.enter(snapshot.settings.connections)?;
-        drop(snapshot);
-        let socket: RawFd = stream.id();
         let digest = stream.get_socket_digest();
         let peer = digest
             .as_ref()
-            .and_then(|digest| digest.peer_addr()?.as_inet().copied());
-        let connection = Arc::new(Connection::new(peer.map(|peer| peer.ip()), socket));
+            .and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip().to_canonical()));
+        if let Some(peer) = peer.filter(|&peer| is_unwelcome(peer, &snapshot)) {
+            log::debug!("a connection was refused for bad credentials: client={peer}");
+            return None;
+        }
+        let _seat = self.open.enter(snapshot.settings.connections)?;
+        drop(snapshot);
+        let socket: RawFd = stream.id();
+        let connection = Arc::new(Connection::new(peer, socket));
         let mut work = std::pin::pin!(self.serve(stream, &connection, timeouts, shutdown));
         let supervised = Supervised::new(&connection, work.as_mut(), timeouts.request_header);
         if supervised.await == Err(Late::Slow) {

@@ -19,6 +19,7 @@ const IPV6_PREFIX: u8 = 64;
 pub struct AuthFailures {
     signatures: RateLimits,
     passwords: RateLimits,
+    refuses_connections: bool,
 }
 
 impl AuthFailures {
@@ -61,6 +62,7 @@ impl AuthFailures {
         Some(Self {
             signatures: signatures?,
             passwords: passwords?,
+            refuses_connections: section.refuse_connections,
         })
     }
 
@@ -85,6 +87,15 @@ impl AuthFailures {
             // There is no queue.
             Verdict::Wait(_) => Some(1),
         }
+    }
+
+    /// Whether nothing at all is read from an address at the moment.
+    pub fn refuses_connection(&self, now: Instant, client: IpAddr) -> bool {
+        let has_to_wait = |labour| self.wait(labour, now, client).is_some();
+        self.refuses_connections
+            && [Labour::Signature, Labour::Password]
+                .into_iter()
+                .any(has_to_wait)
     }
 
     /// An address sent a bad one.
