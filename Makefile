@@ -1,5 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fleet shared-bench fuzz tools clean
+.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -94,6 +95,11 @@ fuzz: tools
 micro-bench: tools
 	@scripts/need redis-server:redis-server
 	cargo bench --bench access --bench routing --bench policies --bench credentials
+
+# What a flood of forged tokens costs the gateway and its sender; writes benches/FLOOD.md; needs root.
+flood-bench: build
+	@scripts/need wrk:wrk perf:linux-perf ip:iproute2 openssl:openssl taskset:util-linux python3:python3
+	python3 benches/wrk/flood.py --results benches
 
 # A thousand gateways that share a limit, simulated; writes benches/fleet/RESULTS.md.
 fleet: tools
