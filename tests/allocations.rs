@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use allocation_counter::measure;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
@@ -16,6 +17,7 @@ use tollgate::auth::{
 use tollgate::config::{Diagnostics, Source, Toggle, parse};
 use tollgate::limits::{ConcurrencyLimits, Held, Holding, KeySource, Scope};
 use tollgate::telemetry::tracing::{Outgoing, SpanId, TraceId, Tracing};
+use tollgate::telemetry::{Flag, Flags, Measured, Meters, Phase, ServiceEvent};
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -160,6 +162,33 @@ fn a_place_in_a_trace_costs_no_allocation_but_the_field_that_tells_it() {
     // One for each value: `traceparent` and `b3`.
     let counted = measure(|| tracing.write(&outgoing, &mut headers));
     assert_eq!(counted.count_total, 2);
+}
+
+#[test]
+fn counting_a_request_costs_no_allocation() {
+    let meters = Meters::default();
+    let route = meters.route("a", "/a");
+    let service = meters.service("a");
+    let endpoint = meters.endpoint("a", "http://127.0.0.1:9001");
+    let mut flags = Flags::default();
+    flags.insert(Flag::Retried);
+    let count = || {
+        route.begin();
+        service.count(ServiceEvent::Opened);
+        service.observe(Phase::Connect, Duration::from_millis(1));
+        endpoint.count(200);
+        route.count(&Measured {
+            status: 200,
+            took: Some(Duration::from_millis(5)),
+            request_bytes: 1,
+            response_bytes: 2,
+        });
+        meters.flags(flags);
+        route.end();
+    };
+    // A thread's first request gives it its counts.
+    count();
+    assert_eq!(measure(count).count_total, 0);
 }
 
 #[test]

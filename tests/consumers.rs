@@ -95,8 +95,8 @@ async fn one_consumer_has_several_credentials_and_backends_know_its_name() {
     assert!(log.iter().any(|line| line.get("consumer").is_none()));
     let metrics = gateway.admin("/metrics").await.text();
     for line in [
-        r#"tollgate_consumer_requests_total{class="2xx",consumer="acme"} 2"#,
-        r#"tollgate_consumer_requests_total{class="2xx",consumer="bolt"} 0"#,
+        r#"tollgate_consumer_requests_total{consumer="acme",class="2xx"} 2"#,
+        r#"tollgate_consumer_requests_total{consumer="bolt",class="2xx"} 0"#,
     ] {
         assert!(metrics.contains(line), "{line}: {metrics}");
     }

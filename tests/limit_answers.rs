@@ -10,7 +10,7 @@ use support::{Gateway, Upstream};
 async fn decisions(gateway: &Gateway, limit: &str, decision: &str) -> u64 {
     let text = gateway.admin("/metrics").await.assert_status(200).text();
     let sample =
-        format!(r#"tollgate_rate_limit_decisions_total{{decision="{decision}",limit="{limit}"}} "#);
+        format!(r#"tollgate_rate_limit_decisions_total{{limit="{limit}",decision="{decision}"}} "#);
     let value = text.lines().find_map(|line| line.strip_prefix(&sample));
     value.map_or(0, |value| value.parse().unwrap())
 }

@@ -27,7 +27,7 @@ async fn until(mut holds: impl AsyncFnMut() -> bool) {
 /// Requests that have been let wait so far.
 async fn queued(gateway: &Gateway) -> u64 {
     let text = gateway.admin("/metrics").await.assert_status(200).text();
-    let sample = "tollgate_rate_limit_decisions_total{decision=\"queued\",limit=\"/a\"} ";
+    let sample = "tollgate_rate_limit_decisions_total{limit=\"/a\",decision=\"queued\"} ";
     let value = text.lines().find_map(|line| line.strip_prefix(sample));
     value.map_or(0, |value| value.parse().unwrap())
 }

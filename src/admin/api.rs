@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::cache;
 use super::commands::Commands;
+use super::endpoints;
 use super::limit_store;
 use super::limits::{self, LimitsReport, Unanswered};
 use super::readiness::{Readiness, Unready};
@@ -23,11 +24,10 @@ use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
 use crate::proxy::Pressure;
 use crate::snapshot::Store;
+use crate::telemetry::{Exposed, Format};
 
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// The Prometheus text format.
-const METRICS: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4");
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -106,7 +106,7 @@ impl Api {
             "/status" | "/metrics" | "/diff" | "/reload" | "/purge" => {
                 let is_change = matches!(path, "/reload" | "/purge");
                 match self.authorize(is_change, headers) {
-                    Ok(()) => self.operate(path, body).await,
+                    Ok(()) => self.operate(path, headers, body).await,
                     Err(refusal) => refusal,
                 }
             }
@@ -134,7 +134,7 @@ impl Api {
         }
     }
 
-    async fn operate(&self, path: &str, body: &[u8]) -> Answer {
+    async fn operate(&self, path: &str, headers: &HeaderMap, body: &[u8]) -> Answer {
         match path {
             "/status" => {
                 let mut report = self.status.report();
@@ -144,7 +144,7 @@ impl Api {
                 report.limit_store = limit_store::impaired(&snapshot);
                 Answer::json(StatusCode::OK, &report)
             }
-            "/metrics" => self.metrics(),
+            "/metrics" => self.metrics(headers),
             "/purge" => cache::purge(self.snapshots.load().cache, body),
             "/diff" => reloaded(self.commands.compare().await),
             _ => reloaded(self.commands.reload().await),
@@ -160,20 +160,25 @@ impl Api {
         limits_answer(result)
     }
 
-    fn metrics(&self) -> Answer {
-        let level = self.pressure.level() as u8;
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let accept = headers.get(header::ACCEPT);
+        let format = Format::wanted(accept.and_then(|accept| accept.to_str().ok()));
         let snapshot = self.snapshots.load();
-        let cache = snapshot.cache.map(cache::metrics).transpose();
-        let services = services::metrics(&snapshot, level, Instant::now());
-        match cache.and_then(|cache| Ok((cache.unwrap_or_default(), services?))) {
-            Ok((cache, services)) => {
-                let text = self.status.metrics.text() + &cache + services.trim_end();
-                Answer {
-                    kind: METRICS,
-                    ..Answer::text(StatusCode::OK, &text)
-                }
+        let text = self.status.metrics.page(format, |page| {
+            self.pressure.expose(page);
+            let now = Instant::now();
+            services::expose(&snapshot, now, page);
+            endpoints::expose(&snapshot, now, page);
+            limit_store::expose(&snapshot, page);
+            if let Some(cache) = snapshot.cache {
+                cache::expose(cache, page);
             }
-            Err(error) => Answer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+        });
+        Answer {
+            status: StatusCode::OK,
+            kind: HeaderValue::from_static(format.content_type()),
+            body: text,
+            allow: None,
         }
     }
 

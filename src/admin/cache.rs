@@ -3,51 +3,30 @@
 use std::time::SystemTime;
 
 use http::StatusCode;
-use prometheus::{Encoder, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 use super::api::Answer;
 use crate::cache::{Cache, Purge};
-use crate::telemetry::CacheResult;
+use crate::telemetry::{CacheResult, Exposition};
 
 /// What is kept and what it did for requests.
-pub(super) fn metrics(cache: &Cache) -> Result<String, prometheus::Error> {
-    let registry = Registry::new();
-    let requests = Opts::new(
+pub(super) fn expose(cache: &Cache, page: &mut Exposition) {
+    let mut requests = page.counter(
         "tollgate_cache_requests_total",
         "Requests of routes that keep answers, by what those did for them.",
     );
-    let requests = IntCounterVec::new(requests, &["result"])?;
-    registry.register(Box::new(requests.clone()))?;
     for result in CacheResult::ALL {
-        let counter = requests.with_label_values(&[result.word()]);
-        counter.inc_by(cache.results.sum(result));
+        requests.sample(&[("result", result.word())], cache.results.sum(result));
     }
     let usage = cache.store.usage();
-    for (name, help, value) in [
-        (
-            "tollgate_cache_bytes",
-            "Bytes that kept answers take.",
-            usage.bytes,
-        ),
-        (
-            "tollgate_cache_objects",
-            "Answers that are kept.",
-            usage.objects,
-        ),
-    ] {
-        let gauge = IntGauge::new(name, help)?;
-        gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        registry.register(Box::new(gauge))?;
-    }
-    let evicted = IntCounter::new(
+    page.gauge("tollgate_cache_bytes", "Bytes that kept answers take.")
+        .sample(&[], usage.bytes);
+    page.gauge("tollgate_cache_objects", "Answers that are kept.")
+        .sample(&[], usage.objects);
+    page.counter(
         "tollgate_cache_evictions_total",
         "Kept answers that went for lack of room.",
-    )?;
-    evicted.inc_by(usage.evicted);
-    registry.register(Box::new(evicted))?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    )
+    .sample(&[], usage.evicted);
 }
 
 /// Lets answers go, as the body of a request says.

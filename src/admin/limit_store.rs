@@ -1,11 +1,10 @@
 //! How the store of shared limits is.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use prometheus::{IntCounter, IntGauge, Registry};
-
-use crate::limits::{Shared, StoreState};
+use crate::limits::StoreState;
 use crate::snapshot::Snapshot;
+use crate::telemetry::Exposition;
 
 /// The state in a word, if it is not as it should be: `starting`, `partial` or `down`.
 pub(super) fn impaired(snapshot: &Snapshot) -> Option<String> {
@@ -19,12 +18,11 @@ pub(super) fn impaired(snapshot: &Snapshot) -> Option<String> {
     Some(word.to_owned())
 }
 
-/// Adds what is known of it to the metrics, if there is one.
-pub(super) fn register(snapshot: &Snapshot, registry: &Registry) -> Result<(), prometheus::Error> {
+/// What is known of it, if there is one.
+pub(super) fn expose(snapshot: &Snapshot, page: &mut Exposition) {
     let Some(store) = snapshot.shared_limits.as_deref() else {
-        return Ok(());
+        return;
     };
-    gauges(store, registry)?;
     let tallies = store.tallies();
     for (name, help, count) in [
         (
@@ -43,40 +41,17 @@ pub(super) fn register(snapshot: &Snapshot, registry: &Registry) -> Result<(), p
             &tallies.alone,
         ),
     ] {
-        counter(name, help, count, registry)?;
+        page.counter(name, help)
+            .sample(&[], count.load(Ordering::Relaxed));
     }
-    Ok(())
-}
-
-fn gauges(store: &Shared, registry: &Registry) -> Result<(), prometheus::Error> {
-    let is_up = store.state() == StoreState::Up;
-    let gateways = i64::try_from(store.gateways()).unwrap_or(i64::MAX);
-    for (name, help, value) in [
-        (
-            "tollgate_rate_limit_store_up",
-            "Whether the store of shared limits answers, all of its servers.",
-            i64::from(is_up),
-        ),
-        (
-            "tollgate_rate_limit_gateways",
-            "Gateways that share the store, as far as this one knows.",
-            gateways,
-        ),
-    ] {
-        let gauge = IntGauge::new(name, help)?;
-        gauge.set(value);
-        registry.register(Box::new(gauge))?;
-    }
-    Ok(())
-}
-
-fn counter(
-    name: &str,
-    help: &str,
-    count: &AtomicU64,
-    registry: &Registry,
-) -> Result<(), prometheus::Error> {
-    let counter = IntCounter::new(name, help)?;
-    counter.inc_by(count.load(Ordering::Relaxed));
-    registry.register(Box::new(counter))
+    page.gauge(
+        "tollgate_rate_limit_gateways",
+        "Gateways that share the store, as far as this one knows.",
+    )
+    .sample(&[], store.gateways());
+    page.gauge(
+        "tollgate_rate_limit_store_up",
+        "Whether the store of shared limits answers, all of its servers.",
+    )
+    .sample(&[], u64::from(store.state() == StoreState::Up));
 }

@@ -5,6 +5,7 @@
 mod api;
 mod cache;
 mod commands;
+mod endpoints;
 mod limit_store;
 mod limits;
 mod readiness;

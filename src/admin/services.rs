@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use prometheus::{Encoder, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 use serde::{Deserialize, Serialize};
 
-use super::limit_store;
 use crate::snapshot::Snapshot;
+use crate::telemetry::Exposition;
 use crate::upstream::{CircuitState, Endpoint};
 
 /// A service that is not as it should be.
@@ -36,55 +35,38 @@ pub(super) fn impaired(snapshot: &Snapshot, now: Instant) -> Vec<Impaired> {
         .collect()
 }
 
-/// The same as metrics, of all services, and how the store of limits is.
-pub(super) fn metrics(
-    snapshot: &Snapshot,
-    level: u8,
-    now: Instant,
-) -> Result<String, prometheus::Error> {
-    let registry = Registry::new();
-    let gauge = |name: &str, help: &str| {
-        let gauge = IntGaugeVec::new(Opts::new(name, help), &["service"])?;
-        registry.register(Box::new(gauge.clone()))?;
-        Ok::<_, prometheus::Error>(gauge)
-    };
-    let overload = IntGauge::new(
-        "tollgate_overload_level",
-        "How much presses: 0 nothing, 1 low priority is shed, 2 all but high, 3 connections too.",
-    )?;
-    overload.set(level.into());
-    registry.register(Box::new(overload))?;
-    let circuits = gauge(
+/// The same as metrics, of all services.
+pub(super) fn expose(snapshot: &Snapshot, now: Instant, page: &mut Exposition) {
+    let services = snapshot.services().iter();
+    let services: Vec<_> = services.filter(|it| it.meter.is_own()).collect();
+    let mut circuits = page.gauge(
         "tollgate_circuit_breaker_state",
         "Where the circuit stands: 0 closed, 1 half open, 2 open.",
-    )?;
-    let ejected = gauge(
-        "tollgate_endpoints_ejected",
-        "Endpoints that get no requests because they failed.",
-    )?;
-    let down = gauge(
-        "tollgate_endpoints_down",
-        "Endpoints that get no requests because their checks failed.",
-    )?;
-    for service in snapshot.services() {
+    );
+    for service in &services {
         let state = match service.circuit(now) {
             CircuitState::Closed => 0,
             CircuitState::HalfOpen => 1,
             CircuitState::Open => 2,
         };
-        circuits.with_label_values(&[&service.name]).set(state);
-        for (gauge, endpoints) in [
-            (&ejected, service.ejected_endpoints(now)),
-            (&down, service.endpoints_down()),
-        ] {
-            let count = i64::try_from(endpoints.len()).unwrap_or(i64::MAX);
-            gauge.with_label_values(&[&service.name]).set(count);
-        }
+        circuits.sample(&[("service", &service.name)], state);
     }
-    limit_store::register(snapshot, &registry)?;
-    let mut text = Vec::new();
-    TextEncoder::new().encode(&registry.gather(), &mut text)?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    let mut ejected = page.gauge(
+        "tollgate_endpoints_ejected",
+        "Endpoints that get no requests because they failed.",
+    );
+    for service in &services {
+        let count = service.ejected_endpoints(now).len() as u64;
+        ejected.sample(&[("service", &service.name)], count);
+    }
+    let mut down = page.gauge(
+        "tollgate_endpoints_down",
+        "Endpoints that get no requests because their checks failed.",
+    );
+    for service in &services {
+        let count = service.endpoints_down().len() as u64;
+        down.sample(&[("service", &service.name)], count);
+    }
 }
 
 fn names(endpoints: &[Arc<Endpoint>]) -> Vec<String> {

@@ -18,6 +18,7 @@ mod place;
 mod provider;
 mod refusal;
 mod requirement;
+mod results;
 mod rule;
 mod signature;
 mod surroundings;
@@ -37,6 +38,7 @@ pub use jwt::{
 pub use provider::Provider;
 pub use refusal::Refusal;
 pub use requirement::{Finding, Requirement, Vocabulary};
+pub use results::{AuthResult, AuthResults, Mechanism};
 pub use rule::{Known, Rule, Way};
 pub use signature::Content;
 pub use surroundings::Surroundings;

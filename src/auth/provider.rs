@@ -13,6 +13,7 @@ use super::credentials::{Credentials, Verdict};
 use super::decider::Decider;
 use super::jwt::{Awaited, Tokens};
 use super::refusal::Refusal;
+use super::results;
 use super::signature::SignedRequests;
 use super::surroundings::Surroundings;
 use super::work::Labour;
@@ -50,6 +51,18 @@ impl Provider {
             name: name.as_str().into(),
             mechanism: Mechanism::compile(name, section, members, surroundings, diagnostics)?,
         })
+    }
+
+    /// How it has requests prove who they are, for counting.
+    pub fn counted_as(&self) -> results::Mechanism {
+        match &self.mechanism {
+            Mechanism::Jwt(_) => results::Mechanism::Jwt,
+            Mechanism::ApiKey(_) => results::Mechanism::ApiKey,
+            Mechanism::Basic(_) => results::Mechanism::Basic,
+            Mechanism::Signature(_) => results::Mechanism::Signature,
+            Mechanism::Forward(_) => results::Mechanism::Forward,
+            Mechanism::ClientCertificate(_) => results::Mechanism::ClientCertificate,
+        }
     }
 
     /// Its name.

@@ -40,6 +40,37 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in their order.
+    pub(super) const ALL: [Self; 27] = [
+        Self::Missing,
+        Self::MalformedCredential,
+        Self::SeveralCredentials,
+        Self::TooLong,
+        Self::MalformedToken,
+        Self::CriticalExtension,
+        Self::AlgorithmNotAllowed,
+        Self::UnknownKey,
+        Self::BadSignature,
+        Self::DuplicateClaim,
+        Self::NoExpiry,
+        Self::Expired,
+        Self::NotYetValid,
+        Self::WrongIssuer,
+        Self::WrongAudience,
+        Self::ClaimMissing,
+        Self::UnknownCredential,
+        Self::UntrustedCertificate,
+        Self::WrongCertificate,
+        Self::KeysUnavailable,
+        Self::Busy,
+        Self::NoCreation,
+        Self::NotCovered,
+        Self::Replayed,
+        Self::MemoryFull,
+        Self::WrongContent,
+        Self::Undecided,
+    ];
+
     /// A stable word for logs.
     pub fn reason(self) -> &'static str {
         match self {

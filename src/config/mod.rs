@@ -16,6 +16,7 @@ mod fallback;
 mod health;
 mod interpolate;
 mod load;
+mod metrics;
 mod node;
 mod policy;
 mod quota;
@@ -53,6 +54,7 @@ pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
 pub use load::{LoadError, Loaded, base_of, load, parse};
+pub use metrics::Metrics;
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
 pub use quota::{LimitAmount, LimitCost, LimitWindow};
 pub use rate_limit::{

@@ -13,6 +13,7 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
 use super::fallback::Fallback;
+use super::metrics::Metrics;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::redis::Redis;
@@ -34,6 +35,8 @@ pub struct Config {
     pub admin: AdminSlot,
     /// The process's log and the access log.
     pub log: Log,
+    /// How many routes, services and backends have metrics of their own.
+    pub metrics: Metrics,
     /// Traces: how their context travels, and which spans are sent where. Default: fields about traces pass
     /// as they come.
     pub tracing: Policy<Tracing>,

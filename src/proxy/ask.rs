@@ -204,7 +204,9 @@ async fn exchange(
             first_byte: None,
             until: Some(until),
         };
-        let failed = match backends.ask(peer, question, Some(&permit)).await {
+        let end = backends.ask(peer, question, Some(&permit)).await;
+        service.exchanged(&choice.endpoint, end.as_ref());
+        let failed = match end {
             Ok(answer) => {
                 let outcome = Outcome::of(answer.header.status);
                 settle(service, &choice, &permit, outcome, Some(answer.took));

@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::{affinity, deadline, fallback, trace};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Answer, Choice, NoChoice, Outcome, Permit};
+use crate::upstream::{Admission, Answer, Choice, Failed, NoChoice, Outcome, Permit};
 
 /// With less time left than this an attempt is not worth it.
 const LEAST_TIME: Duration = Duration::from_millis(1);
@@ -67,6 +67,7 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
     else {
         return Err(no_endpoint());
     };
+    count(context);
     context.attempt.tried.insert(&choice);
     context.attempt.count += 1;
     trace::attempt_begins(&choice.endpoint, context);
@@ -75,10 +76,10 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
     context.attempt.status = None;
     context.attempt.answered_in = None;
     context.attempt.is_settled = false;
-    context
-        .attempt
-        .pipeline
-        .get_or_insert_with(|| context.arrived.elapsed());
+    context.attempt.is_counted = false;
+    context.attempt.begun = context.arrived.elapsed();
+    let begun = context.attempt.begun;
+    context.attempt.pipeline.get_or_insert(begun);
     Ok(peer)
 }
 
@@ -201,6 +202,11 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
         _ => Some(context.arrived.elapsed()),
     };
     trace::connected(is_reused, context);
+    if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
+        let opened = context.attempt.connected;
+        let took = opened.map(|opened| opened.saturating_sub(context.attempt.begun));
+        service.connected(&choice.endpoint, is_reused, took);
+    }
     let fd = match &context.attempt.handshake {
         Some(handshake) => {
             handshake.begin();
@@ -219,6 +225,21 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     }
 }
 
+/// There is no connection to the backend.
+pub(super) fn not_connected(error: &Error, context: &Context) {
+    if let Some(service) = context.service() {
+        service.not_connected(error);
+    }
+}
+
+/// Counts an attempt that was made beside the framework's own.
+pub(super) fn exchanged(end: Result<&Answer, &Failed>, context: &mut Context) {
+    if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
+        service.exchanged(&choice.endpoint, end);
+        context.attempt.is_counted = true;
+    }
+}
+
 /// The backend answered first in a race.
 pub(super) fn raced(answer: &Answer, context: &mut Context) {
     context.attempt.connected = Some(answer.connected - context.arrived);
@@ -232,6 +253,7 @@ pub(super) fn raced(answer: &Answer, context: &mut Context) {
 pub(super) fn answered(status: StatusCode, context: &mut Context) {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         context.note(Flag::Upgraded);
+        context.attempt.status = Some(status);
         // From here on it is a stream, which says nothing of how many requests the service bears.
         settle(Outcome::Success, context);
         context.attempt.permit = None;
@@ -266,8 +288,21 @@ pub(super) fn ended(context: &mut Context) {
     if let Some(status) = context.attempt.status {
         settle(Outcome::of(status), context);
     }
+    count(context);
     if let Some(choice) = &mut context.attempt.choice {
         choice.release();
+    }
+}
+
+/// Counts the attempt, once.
+fn count(context: &mut Context) {
+    if context.attempt.choice.is_none() || std::mem::replace(&mut context.attempt.is_counted, true)
+    {
+        return;
+    }
+    if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
+        let status = context.attempt.status.map_or(0, |status| status.as_u16());
+        service.attempted(&choice.endpoint, status, context.attempt.answered_in);
     }
 }
 
@@ -276,6 +311,7 @@ pub(super) fn settle(outcome: Outcome, context: &mut Context) {
     if std::mem::replace(&mut context.attempt.is_settled, true) {
         return;
     }
+    count(context);
     if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
         let now = match outcome {
             Outcome::Success => context.arrived,

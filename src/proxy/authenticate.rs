@@ -14,8 +14,8 @@ use super::context::Context;
 use super::reply::Reply;
 use super::trace;
 use crate::auth::{
-    Arrival, Content, Credentials, Decider, Identity, Labour, Provider, Refusal, Rule, Verdict,
-    Work,
+    Arrival, AuthResult, Content, Credentials, Decider, Identity, Labour, Mechanism, Provider,
+    Refusal, Rule, Verdict, Work,
 };
 use crate::snapshot::{AuthFailures, Route};
 use crate::telemetry::Flag;
@@ -86,7 +86,9 @@ pub(super) async fn authenticate(
         failures: context.snapshot.auth_failures.as_ref(),
     };
     let parameter = |index| context.parameter(&request.uri, index);
-    match admission(rule, credentials, origin, &parameter).await {
+    let admission = admission(rule, credentials, origin, &parameter).await;
+    count(&admission, rule, context);
+    match admission {
         Admission::Anonymous => Ok(()),
         Admission::Identified(way, identity, content) => {
             if let Some(connection) = &context.connection {
@@ -109,7 +111,16 @@ pub(super) async fn authenticate(
             Err(reply.with(header::RETRY_AFTER, wait).into())
         }
         Admission::Elsewhere(way, decider) => {
-            match ask(&decider, request, backends, context).await {
+            let asked = ask(&decider, request, backends, context).await;
+            context.snapshot.auth_results.count(
+                Mechanism::Forward,
+                match &asked {
+                    Asked::Passed { .. } => AuthResult::Accepted,
+                    Asked::Refused(_) => AuthResult::Denied,
+                    Asked::Failed => AuthResult::Refused(Refusal::Undecided),
+                },
+            );
+            match asked {
                 Asked::Passed { identity, told } => {
                     context.told = told;
                     let parameter = |index| context.parameter(&request.uri, index);
@@ -131,6 +142,22 @@ pub(super) async fn authenticate(
             }
         }
     }
+}
+
+/// Counts what becomes of a request by its credentials, unless that is decided elsewhere.
+fn count(admission: &Admission, rule: &Rule, context: &Context) {
+    let (way, result) = match admission {
+        Admission::Anonymous => (None, AuthResult::Anonymous),
+        Admission::Identified(way, ..) => (Some(*way), AuthResult::Accepted),
+        Admission::Forbidden(way, _) => (Some(*way), AuthResult::Forbidden),
+        Admission::Refused(way, refusal) => (*way, AuthResult::Refused(*refusal)),
+        Admission::Throttled(_) => (None, AuthResult::Throttled),
+        Admission::Elsewhere(..) => return,
+    };
+    let mechanism = way.map_or(Mechanism::None, |way| {
+        rule.ways()[way].provider.counted_as()
+    });
+    context.snapshot.auth_results.count(mechanism, result);
 }
 
 /// What becomes of a request by its credentials under a rule. `parameter` is what the path has in place

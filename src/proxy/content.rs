@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::authenticate::refused;
 use super::context::Context;
 use super::reply::Reply;
-use crate::auth::{Content, Refusal};
+use crate::auth::{AuthResult, Content, Refusal};
 
 /// What the body of a request must be, says the provider of this number.
 #[derive(Debug)]
@@ -78,7 +78,12 @@ fn reply(refusal: Refusal, context: &Context) -> Reply {
         .route()
         .and_then(|route| route.policies.auth.as_deref());
     match (rule, &context.bound) {
-        (Some(rule), Some(bound)) => refused(rule, Some(bound.way), refusal),
+        (Some(rule), Some(bound)) => {
+            let mechanism = rule.ways()[bound.way].provider.counted_as();
+            let result = AuthResult::Refused(refusal);
+            context.snapshot.auth_results.count(mechanism, result);
+            refused(rule, Some(bound.way), refusal)
+        }
         _ => Reply::internal("a body was checked for nobody"),
     }
 }

@@ -81,6 +81,8 @@ pub struct Context {
     pub(super) recording: Option<Recording>,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
+    /// Whether it counts among those of its route that are under way.
+    pub(super) is_under_way: bool,
     /// Whether the request's line is in the log already.
     pub(super) is_logged: bool,
     /// The answer to the error that is on its way to the end of the request.
@@ -124,6 +126,8 @@ pub(super) struct Attempts {
     pub(super) permit: Option<Permit>,
     /// Whether it is noted already how the latest one went.
     pub(super) is_settled: bool,
+    /// Whether the latest one has been counted.
+    pub(super) is_counted: bool,
     /// Whether the answer of the latest one is not passed on, but asked for again.
     pub(super) is_repeated: bool,
     /// How long to wait before the next one.
@@ -133,6 +137,8 @@ pub(super) struct Attempts {
     /// When the request was there as a whole, body included.
     pub(super) complete: Option<Instant>,
     pub(super) pipeline: Option<Duration>,
+    /// When the latest one began.
+    pub(super) begun: Duration,
     pub(super) connected: Option<Duration>,
     pub(super) first_byte: Option<Duration>,
 }
@@ -172,6 +178,7 @@ impl Context {
             flags: Flags::default(),
             recording: None,
             replied: None,
+            is_under_way: false,
             is_logged: false,
             pending_reply: None,
         }

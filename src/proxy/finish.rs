@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::{caching, charge, limit, trace};
+use super::{caching, charge, limit, meter, trace};
 use crate::auth::Identity;
 use crate::telemetry::Record;
 
@@ -38,6 +38,7 @@ impl Gateway {
             charge::by_bytes(session.body_bytes_sent() as u64, context);
             self.log(session, context);
             context.is_logged = true;
+            meter::end(context);
         }
     }
 
@@ -47,6 +48,8 @@ impl Gateway {
             .response_written()
             .map(|response| response.status.as_u16());
         let status = context.replied.or(written).unwrap_or(0);
+        let total = context.arrived.elapsed();
+        meter::count(status, total, session, context);
         let identity = context.identity.as_deref();
         if let Some(consumer) = context.snapshot.consumer(identity) {
             consumer.requests.count(status);
@@ -89,7 +92,7 @@ impl Gateway {
             status,
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
-            total: context.arrived.elapsed(),
+            total,
             queued: context.queued,
             pipeline: context.attempt.pipeline,
             connected: context.attempt.connected,

@@ -18,7 +18,7 @@ use super::context::Context;
 use super::pressure::{Level, Pressure};
 use super::relay::{self, gone};
 use super::{affinity, attempt, forward, mirror, repeat, trace};
-use crate::telemetry::Flag;
+use crate::telemetry::{Flag, ServiceEvent};
 use crate::upstream::{
     Answer, Backends, Choice, Failed, Failure, Outcome, Permit, Question, Service,
 };
@@ -110,13 +110,20 @@ async fn race(
     let Some(mut second) = second(session, backends, context) else {
         return first.alone(session, context).await;
     };
-    let (end, other) = tokio::select! {
-        end = &mut first.exchange => (first.ended(end, context), second),
-        end = &mut second.exchange => (second.ended(end, context), first),
+    let (end, other, is_second) = tokio::select! {
+        end = &mut first.exchange => (first.ended(end, context), second, false),
+        end = &mut second.exchange => (second.ended(end, context), first, true),
         error = gone(session) => return Err(first.left(error, context)),
     };
     let service = context.service().cloned();
-    if is_good(&end, context) {
+    let is_good = is_good(&end, context);
+    if let Some(service) = &service {
+        service.meter.count(match is_good == is_second {
+            true => ServiceEvent::HedgeWon,
+            false => ServiceEvent::HedgeLost,
+        });
+    }
+    if is_good {
         if let Some(service) = service {
             let mut other = other;
             trace::lost(other.noted.take(), context);
@@ -287,6 +294,7 @@ fn is_good(end: &End, context: &Context) -> bool {
 
 /// Notes how an attempt went that is not the request's any more.
 fn observe(end: &End, service: &Service, choice: &Choice, permit: &Permit) {
+    service.exchanged(&choice.endpoint, end.as_ref());
     let (outcome, took) = match end {
         Ok(answer) => (Outcome::of(answer.header.status), Some(answer.took)),
         Err(failed) if is_nobodys_fault(failed) => return,
@@ -320,6 +328,7 @@ fn is_nobodys_fault(failed: &Failed) -> bool {
 /// If there is to be neither.
 fn judge(end: End, session: &Session, context: &mut Context) -> Result<Option<Answer>> {
     note(&end, context);
+    attempt::exchanged(end.as_ref(), context);
     let error = match end {
         Ok(answer) => {
             attempt::raced(&answer, context);

@@ -9,7 +9,7 @@ use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::{affinity, forward};
-use crate::telemetry::Flag;
+use crate::telemetry::{Flag, ServiceEvent};
 use crate::upstream::{
     Admission, Backends, Choice, Failed, Outcome, Permit, Question, Service, Timeouts, Tried,
 };
@@ -104,6 +104,7 @@ pub(super) fn passed(
         copy.body.push(part.clone());
     }
     if copy.size > LARGEST_BODY {
+        copy.service.meter.count(ServiceEvent::MirrorDropped);
         context.copy = None;
     } else if is_end && let Some(copy) = context.copy.take() {
         context.note(Flag::Mirrored);
@@ -137,15 +138,21 @@ impl Copy {
             until: None,
         };
         let exchange = async {
-            let mut answer = backends.ask(peer, question, Some(&permit)).await?;
+            let end = backends.ask(peer, question, Some(&permit)).await;
+            service.exchanged(&choice.endpoint, end.as_ref());
+            let mut answer = end?;
             let seen = (Outcome::of(answer.header.status), Some(answer.took));
             while let Ok(Some(_)) = answer.session.read_response_body().await {}
             backends.keep(answer).await;
             Ok::<_, Failed>(seen)
         };
         let within = timeouts.total.unwrap_or(LONGEST);
+        let mut result = ServiceEvent::MirrorFailed;
         let (outcome, took) = match tokio::time::timeout(within, exchange).await {
-            Ok(Ok(seen)) => seen,
+            Ok(Ok(seen)) => {
+                result = ServiceEvent::MirrorAnswered;
+                seen
+            }
             Ok(Err(failed)) => {
                 let error = failed.error();
                 log::debug!("a copy was not answered: service={} {error}", service.name);
@@ -154,6 +161,7 @@ impl Copy {
             Err(_) => (Outcome::Failure, Some(within)),
         };
         service.observe(&choice, outcome, (took, permit.is_probe()), Instant::now());
+        service.meter.count(result);
         permit.settle();
     }
 }

@@ -22,6 +22,7 @@ mod forward;
 mod handshake;
 mod hedge;
 mod limit;
+mod meter;
 mod mirror;
 mod pipeline;
 mod pressure;
@@ -259,6 +260,7 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         trace::failed(&error, context);
+        attempt::not_connected(&error, context);
         error.set_retry(repeat::after_connect_failure(context));
         error
     }

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, bandwidth, concurrency, limit, trace};
+use super::{arrival, bandwidth, concurrency, limit, meter, trace};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::{Preflight, came_by_tls};
@@ -46,6 +46,7 @@ pub(super) async fn admit(
     trace::begin(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
     let preflight = arrival::find_route(request, context)?;
+    meter::begin(context);
     let snapshot = context.snapshot.clone();
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
         let reply = Reply::internal("a request passed the routes without one");

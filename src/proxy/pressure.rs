@@ -10,6 +10,7 @@ use super::context::Context;
 use super::reply::Reply;
 use crate::config::Priority;
 use crate::snapshot::Route;
+use crate::telemetry::{Exposed, Exposition};
 
 /// How much presses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
@@ -80,6 +81,16 @@ impl Pressure {
             true => Ok(()),
             false => Err(shed("as many requests are under way as the gateway takes").into()),
         }
+    }
+}
+
+impl Exposed for Pressure {
+    fn expose(&self, page: &mut Exposition) {
+        page.gauge(
+            "tollgate_overload_level",
+            "How much presses: 0 nothing, 1 low priority is shed, 2 all but high, 3 connections too.",
+        )
+        .sample(&[], self.level() as u64);
     }
 }
 

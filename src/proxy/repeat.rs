@@ -161,7 +161,11 @@ fn is_granted(failure: Failure, is_idempotent: bool, context: &mut Context) -> b
     }
     let pause = retry.pause(attempts, fastrand::f64());
     let is_time_left = time_left(context).is_none_or(|left| left > pause);
-    let is_granted = is_time_left && service.take_retry(retry.budget, Instant::now());
+    if !is_time_left {
+        return false;
+    }
+    let is_granted = service.take_retry(retry.budget, Instant::now());
+    service.retried(failure, is_granted);
     if is_granted {
         context.attempt.pause = pause;
         context.note(Flag::Retried);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use tokio::sync::watch;
 
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
 use crate::snapshot::{ClientTimeouts, Snapshot, Store};
+use crate::telemetry::{Exposed, Exposition};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
 /// on their way.
@@ -37,6 +38,13 @@ const CHECK: &[u8] = b"GET / HTTP/1.1\r\nHost: tollgate\r\nConnection: close\r\n
 pub(super) struct OpenConnections {
     count: AtomicUsize,
     is_full: AtomicBool,
+    accepted: AtomicU64,
+    /// Closed at once, since there were as many as may be…
+    refused: AtomicU64,
+    /// …or too much else to do…
+    shed: AtomicU64,
+    /// …or too many bad credentials came from the address.
+    throttled: AtomicU64,
 }
 
 /// One of them.
@@ -65,9 +73,33 @@ impl OpenConnections {
             if !self.is_full.swap(true, Ordering::Relaxed) {
                 log::warn!("connections refused: open={before} limit={most}");
             }
+            self.refused.fetch_add(1, Ordering::Relaxed);
             return None;
         }
+        self.accepted.fetch_add(1, Ordering::Relaxed);
         Some(seat)
+    }
+}
+
+impl Exposed for Arc<OpenConnections> {
+    fn expose(&self, page: &mut Exposition) {
+        let mut connections = page.counter(
+            "tollgate_connections_total",
+            "Connections of clients, and what became of them.",
+        );
+        for (result, count) in [
+            ("accepted", &self.accepted),
+            ("refused", &self.refused),
+            ("shed", &self.shed),
+            ("throttled", &self.throttled),
+        ] {
+            connections.sample(&[("result", result)], count.load(Ordering::Relaxed));
+        }
+        page.gauge(
+            "tollgate_connections_open",
+            "Connections of clients that are open.",
+        )
+        .sample(&[], self.count() as u64);
     }
 }
 
@@ -195,6 +227,7 @@ impl ServerApp for Clients {
         let timeouts = snapshot.settings.timeouts;
         // What is left is for connections to backends.
         if self.pressure.level() == Level::Most {
+            self.open.shed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
         let digest = stream.get_socket_digest();
@@ -202,6 +235,7 @@ impl ServerApp for Clients {
             .as_ref()
             .and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip().to_canonical()));
         if let Some(peer) = peer.filter(|&peer| is_unwelcome(peer, &snapshot)) {
+            self.open.throttled.fetch_add(1, Ordering::Relaxed);
             log::debug!("a connection was refused for bad credentials: client={peer}");
             return None;
         }

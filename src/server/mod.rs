@@ -47,7 +47,7 @@ use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
-use crate::telemetry::{AccessLog, Metrics};
+use crate::telemetry::{AccessLog, Metrics, Process};
 use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
@@ -134,13 +134,23 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
     let state = &start.state;
     let traces = state.traces.clone();
-    let metrics = Metrics::new(&state.consumer_requests, &state.limit_decisions);
-    let metrics = metrics.with_traces(&traces);
+    let access_log = start.access_log.map(Arc::new);
+    let open = Arc::new(OpenConnections::default());
+    let mut metrics = Metrics::default()
+        .with(Process)
+        .with(open.clone())
+        .with(state.meters.clone())
+        .with(state.auth_results.clone())
+        .with(state.key_sets.clone())
+        .with(state.consumer_requests.clone())
+        .with(state.limit_decisions.clone())
+        .with(traces.clone());
+    if let Some(access_log) = &access_log {
+        metrics = metrics.with(access_log.clone());
+    }
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
-    let access_log = start.access_log.map(Arc::new);
     let is_draining = Arc::new(AtomicBool::new(false));
-    let open = Arc::new(OpenConnections::default());
     let succession = Arc::new(Notify::new());
     let (asked, commands) = commands();
     let (gate, may_accept) = tokio::sync::watch::channel(false);

@@ -24,6 +24,7 @@ use crate::config::{
 use crate::limits::{Counters, Shared, stable_id};
 use crate::routing::{Entry, RouteTable};
 use crate::telemetry::tracing::Tracing;
+use crate::telemetry::{Meters, SeriesBounds};
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
@@ -48,17 +49,27 @@ pub fn compile(
     let settings = Settings::compile(config, diagnostics);
     let counters = counters(config, source, (state, previous), diagnostics);
     let consumers = Consumers::compile(config, diagnostics);
+    let meters = SeriesBounds::compile(&config.metrics, diagnostics);
+    let meters = state.meters.within(meters);
+    state.limit_decisions.make_room();
+    state.consumer_requests.make_room();
     let Providers {
         by_name: providers,
         deciding,
-    } = Providers::compile(config, source, &consumers, (state, previous), diagnostics);
+    } = Providers::compile(
+        config,
+        source,
+        (&consumers, &meters),
+        (state, previous),
+        diagnostics,
+    );
     let is_costly = providers.values().any(|it| it.may_be_costly());
     let auth_failures =
         AuthFailures::compile(&config.auth_failures, is_costly, &counters, diagnostics);
     let consumer_policies = consumers::compile(config, state, &counters, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
     let tracing = tracing(config, source, (state, previous), diagnostics);
-    let services = services(config, source, previous, diagnostics);
+    let services = services(config, source, (&meters, previous), diagnostics);
     let dependencies = Dependencies::compile(config, &services, diagnostics);
     let mut compiler = Compiler {
         surroundings: Surroundings {
@@ -73,6 +84,7 @@ pub fn compile(
             geoip: geoip.as_ref(),
             services: &services,
         },
+        meters: &meters,
         diagnostics,
         routes: Vec::new(),
         entries: Vec::new(),
@@ -115,6 +127,9 @@ pub fn compile(
         shared_limits: counters.shared,
         geoip,
         tracing,
+        unrouted_meter: meters.no_route(),
+        meters,
+        auth_results: state.auth_results.clone(),
         unrouted_security_headers: unrouted.security_headers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
@@ -125,6 +140,7 @@ pub fn compile(
 
 struct Compiler<'a> {
     surroundings: Surroundings<'a>,
+    meters: &'a Meters,
     diagnostics: &'a mut Diagnostics,
     routes: Vec<Route>,
     entries: Vec<Entry>,
@@ -193,13 +209,13 @@ fn known_services(previous: Previous<'_>) -> HashMap<&str, &Arc<Service>> {
 fn services<'c>(
     config: &'c Config,
     source: &Source,
-    previous: Option<Previous<'_>>,
+    (meters, previous): (&Meters, Option<Previous<'_>>),
     diagnostics: &mut Diagnostics,
 ) -> HashMap<&'c str, Option<Arc<Service>>> {
     let base = base_of(&source.path);
     let known = previous.map(known_services).unwrap_or_default();
     let services = config.services.iter().map(|(name, section)| {
-        let service = Service::compile(name, section, base, diagnostics);
+        let service = Service::compile(name, section, base, meters, diagnostics);
         let service = service.map(|service| match known.get(name.as_str()) {
             Some(known) => service.succeed(known),
             None => Arc::new(service),
@@ -364,6 +380,7 @@ impl Compiler<'_> {
             value: self.routes.len() as u32,
         });
         self.routes.push(Route {
+            meter: self.meters.route(home.name, text),
             name: (*text).into(),
             service: home.name.clone(),
             span,

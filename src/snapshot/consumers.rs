@@ -66,8 +66,8 @@ pub(super) fn compile(
         (name.as_str(), own)
     });
     let groups: Vec<(&str, Own)> = groups.collect();
-    let consumers = config.consumers.iter().enumerate();
-    let policies = consumers.map(|(number, (name, consumer))| {
+    let consumers = config.consumers.iter();
+    let policies = consumers.map(|(name, consumer)| {
         let zone = consumer.time_zone.as_ref();
         let time_zone = zone.and_then(|name| checked_zone(name, &counters.local, diagnostics));
         let written = Written {
@@ -95,7 +95,7 @@ pub(super) fn compile(
                 None => find().find_map(|group| group.bandwidth.clone()),
             },
             time_zone,
-            requests: state.consumer_requests.of(name, number),
+            requests: state.consumer_requests.of(name),
         }
     });
     policies.collect()

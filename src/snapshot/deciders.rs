@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::Snapshot;
 use crate::config::{self, Diagnostics, ForwardAuth, Spanned, UpstreamTls};
+use crate::telemetry::Meters;
 use crate::upstream::Service;
 
 /// What it is called in logs and metrics: services have names without a dot, or with another one.
@@ -16,7 +17,7 @@ pub(super) fn compile(
     provider: &str,
     section: &Spanned<ForwardAuth>,
     base: &Path,
-    previous: Option<&Snapshot>,
+    (meters, previous): (&Meters, Option<&Snapshot>),
     diagnostics: &mut Diagnostics,
 ) -> Option<Arc<Service>> {
     let (origin, _) = section.url_parts();
@@ -45,7 +46,7 @@ pub(super) fn compile(
     };
     let name = format!("{NAMES}{provider}");
     let written = Spanned::new(written, section.span);
-    let service = Service::compile(&name, &written, base, diagnostics)?;
+    let service = Service::compile(&name, &written, base, meters, diagnostics)?;
     let known = previous.and_then(|it| it.services().iter().find(|it| *it.name == *name));
     Some(match known {
         Some(known) => service.succeed(known),

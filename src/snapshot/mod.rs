@@ -45,12 +45,12 @@ pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
-use crate::auth::{Identity, KeySets, Provider, Workbenches};
+use crate::auth::{AuthResults, Identity, KeySets, Provider, Workbenches};
 use crate::cache::Cache;
 use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::tracing::{Traces, Tracing};
-use crate::telemetry::{ConsumerRequests, LimitDecisions};
+use crate::telemetry::{ConsumerRequests, LimitDecisions, Meters, RouteMeter};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
@@ -72,6 +72,12 @@ pub struct Snapshot {
     geoip: Option<Arc<GeoIp>>,
     /// How requests are traced, if they are.
     pub tracing: Option<Arc<Tracing>>,
+    /// Where requests are counted.
+    pub meters: Meters,
+    /// Where it is counted what becomes of them by their credentials.
+    pub auth_results: Arc<AuthResults>,
+    /// Where those are counted that no route takes.
+    pub unrouted_meter: RouteMeter,
     /// Where answers are kept, if a route keeps some.
     pub cache: Option<&'static Cache>,
     /// What browsers are told in answers to requests that no route takes.
@@ -107,6 +113,10 @@ pub struct State {
     pub key_sets: Arc<KeySets>,
     /// Where costly credentials are verified.
     pub workbenches: Workbenches,
+    /// What is counted of requests.
+    pub meters: Meters,
+    /// What became of requests by their credentials.
+    pub auth_results: Arc<AuthResults>,
     /// What is counted of consumers.
     pub consumer_requests: ConsumerRequests,
     /// What is counted of limits.
@@ -126,6 +136,8 @@ impl State {
             cache: Arc::default(),
             key_sets: Arc::default(),
             workbenches: Workbenches::default(),
+            meters: Meters::default(),
+            auth_results: Arc::default(),
             consumer_requests: ConsumerRequests::default(),
             limit_decisions: LimitDecisions::default(),
             traces: Arc::default(),

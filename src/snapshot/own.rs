@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 19] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 20] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on();
@@ -83,6 +83,7 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 19] {
             format!("{:?}", admin.map(|it| &it.ready_when)),
         ),
         ("log", format!("{:?}", config.log)),
+        ("metrics", format!("{:?}", config.metrics)),
         ("auth_failures", format!("{:?}", config.auth_failures.0)),
     ]
 }

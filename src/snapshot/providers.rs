@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::{Previous, State, deciders};
 use crate::auth::{Consumers, Provider, Surroundings};
 use crate::config::{Config, Diagnostics, Source, base_of};
+use crate::telemetry::Meters;
 use crate::upstream::Service;
 
 /// The providers of a configuration.
@@ -20,7 +21,7 @@ impl Providers {
     pub(super) fn compile(
         config: &Config,
         source: &Source,
-        consumers: &Consumers,
+        (consumers, meters): (&Consumers, &Meters),
         (state, previous): (&State, Option<Previous<'_>>),
         diagnostics: &mut Diagnostics,
     ) -> Self {
@@ -46,7 +47,8 @@ impl Providers {
             }
             if let Some(forward) = &section.forward {
                 let previous = previous.map(|it| it.snapshot);
-                let service = deciders::compile(name, forward, base, previous, diagnostics);
+                let service =
+                    deciders::compile(name, forward, base, (meters, previous), diagnostics);
                 providers.deciding.extend(service);
             }
         }

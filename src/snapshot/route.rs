@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::policies::Policies;
 use crate::config::Span;
+use crate::telemetry::RouteMeter;
 use crate::traffic::{Redirect, Respond, Template};
 use crate::upstream::{Service, Split};
 
@@ -22,6 +23,8 @@ pub struct Route {
     pub action: Action,
     /// What they must pass.
     pub policies: Policies,
+    /// Where they are counted.
+    pub meter: RouteMeter,
     /// Its place in the configuration: the number of its service, and its number there.
     pub(super) place: (u32, u32),
 }

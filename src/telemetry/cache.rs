@@ -2,10 +2,7 @@
 //!
 //! As with limits, requests count on their own thread's cache line.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::available_parallelism;
-
-use super::thread::number_of_this_thread;
+use super::metrics::Lines;
 
 /// What a request had to do with answers that are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,31 +42,17 @@ impl CacheResult {
 }
 
 /// The counters.
-#[derive(Debug)]
-pub struct CacheResults(Box<[Line]>);
-
-/// Aligned so that two threads never write to the same cache line.
 #[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line([AtomicU64; CacheResult::ALL.len()]);
-
-impl Default for CacheResults {
-    fn default() -> Self {
-        let threads = available_parallelism().map_or(1, Into::into);
-        Self((0..threads).map(|_| Line::default()).collect())
-    }
-}
+pub struct CacheResults(Lines<{ CacheResult::ALL.len() }>);
 
 impl CacheResults {
     /// Counts a request.
     pub fn count(&self, result: CacheResult) {
-        let line = &self.0[number_of_this_thread() % self.0.len()];
-        line.0[result as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.count(result as usize);
     }
 
     /// How many requests had this result.
     pub fn sum(&self, result: CacheResult) -> u64 {
-        let of_thread = |line: &Line| line.0[result as usize].load(Ordering::Relaxed);
-        self.0.iter().map(of_thread).sum()
+        self.0.sums()[result as usize]
     }
 }

@@ -1,23 +1,14 @@
 //! What rate limits decided, counted by limit.
 //!
-//! Requests count on their own thread's cache line, for one limit may be asked by all of them at once. The
-//! lines are added up when somebody reads the metrics.
+//! Requests count on their own thread's cache line, for one limit may be asked by all of them at once.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::available_parallelism;
+use std::sync::Arc;
 
-use prometheus::core::{Collector, Desc};
-use prometheus::proto::MetricFamily;
-use prometheus::{IntCounterVec, Opts};
-
-use super::thread::number_of_this_thread;
+use super::metrics::{AllSeries, Exposed, Exposition, OTHERS, Series};
 
 /// Limits with counters of their own; the others share one, so that the series stay bounded.
 const MOST_COUNTED: usize = 1000;
-/// The limit of those.
-const OTHERS: &str = "other";
+const DECISIONS: usize = Decision::ALL.len();
 
 /// What a limit decides about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,116 +34,65 @@ impl Decision {
 
 /// The counters of all limits.
 #[derive(Debug, Clone, Default)]
-pub struct LimitDecisions(Arc<Mutex<BTreeMap<Box<str>, Arc<Counters>>>>);
+pub struct LimitDecisions(Arc<AllSeries<DECISIONS>>);
 
 /// The counters of one limit.
 #[derive(Debug, Clone)]
-pub struct DecisionCounters(Arc<Counters>);
-
-#[derive(Debug)]
-struct Counters(Box<[Line]>);
-
-/// Aligned so that two threads never write to the same cache line.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Line([AtomicU64; Decision::ALL.len()]);
+pub struct DecisionCounters(Arc<Series<DECISIONS>>);
 
 impl LimitDecisions {
+    /// What is gone makes room for what comes with a new configuration.
+    pub fn make_room(&self) {
+        self.0.make_room(MOST_COUNTED);
+    }
+
     /// The counters of the limits of this name, which go on from one configuration to the next.
     pub fn of(&self, name: &str) -> DecisionCounters {
-        let mut known = self.lock();
-        if known.len() >= MOST_COUNTED && !known.contains_key(name) {
-            // What no configuration in force has makes room.
-            known.retain(|_, counters| Arc::strong_count(counters) > 1);
-        }
-        let has_room = known.len() < MOST_COUNTED || known.contains_key(name);
-        let name = if has_room { name } else { OTHERS };
-        let counters = known.entry(name.into()).or_default();
-        DecisionCounters(counters.clone())
-    }
-
-    pub(super) fn collector(&self) -> Box<dyn Collector> {
-        let options = Opts::new(
-            "tollgate_rate_limit_decisions_total",
-            "What rate limits decided about requests.",
-        );
-        let counters = IntCounterVec::new(options, &["limit", "decision"]);
-        Box::new(Sums {
-            counters: counters.expect("the names are a metric's and its labels'"),
-            decisions: self.clone(),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Box<str>, Arc<Counters>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let others = [("limit", OTHERS)];
+        DecisionCounters(self.0.of(&[("limit", name)], &others, MOST_COUNTED))
     }
 }
 
 impl DecisionCounters {
     /// Counts a decision.
     pub fn count(&self, decision: Decision) {
-        let lines = &self.0.0;
-        let line = &lines[number_of_this_thread() % lines.len()];
-        line.0[decision as usize].fetch_add(1, Ordering::Relaxed);
+        self.0.counts.count(decision as usize);
     }
 
     /// How often all limits of the name decided so.
     pub fn total(&self, decision: Decision) -> u64 {
-        self.0.sum(decision)
+        self.0.counts.sums()[decision as usize]
     }
 }
 
-impl Default for Counters {
-    fn default() -> Self {
-        let threads = available_parallelism().map_or(1, Into::into);
-        Self((0..threads).map(|_| Line::default()).collect())
-    }
-}
-
-impl Counters {
-    fn sum(&self, decision: Decision) -> u64 {
-        let of_thread = |line: &Line| line.0[decision as usize].load(Ordering::Relaxed);
-        self.0.iter().map(of_thread).sum()
-    }
-}
-
-/// The counters as Prometheus is told of them.
-struct Sums {
-    counters: IntCounterVec,
-    decisions: LimitDecisions,
-}
-
-impl Collector for Sums {
-    fn desc(&self) -> Vec<&Desc> {
-        self.counters.desc()
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let known = self.decisions.lock();
-        self.counters.reset();
-        for (name, counters) in known.iter() {
-            for (decision, word) in Decision::ALL {
-                let counter = self.counters.with_label_values(&[&**name, word]);
-                counter.inc_by(counters.sum(decision));
+impl Exposed for LimitDecisions {
+    fn expose(&self, page: &mut Exposition) {
+        let mut decisions = page.counter(
+            "tollgate_rate_limit_decisions_total",
+            "What rate limits decided about requests.",
+        );
+        for series in self.0.read() {
+            for ((_, word), count) in std::iter::zip(Decision::ALL, series.counts.sums()) {
+                decisions.with(&series.labels, ("decision", word), count);
             }
         }
-        self.counters.collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::telemetry::{ConsumerRequests, Metrics};
+    use crate::telemetry::metrics::Format;
 
     fn text(decisions: &LimitDecisions) -> String {
-        Metrics::new(&ConsumerRequests::default(), decisions).text()
+        let mut page = Exposition::new(Format::Text, 0);
+        decisions.expose(&mut page);
+        page.finish()
     }
 
     #[test]
     fn what_many_threads_count_is_added_up_and_goes_on_after_a_reload() {
         let decisions = LimitDecisions::default();
-        let metrics = Metrics::new(&ConsumerRequests::default(), &decisions);
         for _reload in 0..2 {
             std::thread::scope(|scope| {
                 for _ in 0..8 {
@@ -163,12 +103,11 @@ mod tests {
                     });
                 }
             });
-            metrics.text();
         }
-        let text = metrics.text();
+        let text = text(&decisions);
         for (decision, count) in [("admitted", 16_000), ("would_refuse", 16), ("refused", 0)] {
             let line = format!(
-                r#"tollgate_rate_limit_decisions_total{{decision="{decision}",limit="/orders"}} {count}"#
+                r#"tollgate_rate_limit_decisions_total{{limit="/orders",decision="{decision}"}} {count}"#
             );
             assert!(text.contains(&line), "{line}: {text}");
         }
@@ -182,9 +121,10 @@ mod tests {
             .map(|number| decisions.of(&name(number)))
             .collect();
         kept.last().unwrap().count(Decision::Refused);
-        assert!(text(&decisions).contains(r#"{decision="refused",limit="other"} 1"#));
+        assert!(text(&decisions).contains(r#"{limit="other",decision="refused"} 1"#));
         assert!(!text(&decisions).contains(&name(MOST_COUNTED)));
         drop(kept);
+        decisions.make_room();
         let new = decisions.of("new");
         assert!(text(&decisions).contains(r#"limit="new""#));
         assert!(!text(&decisions).contains(&name(0)));

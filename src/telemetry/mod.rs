@@ -13,5 +13,9 @@ pub use access_log::{AccessLog, OpenError};
 pub use cache::{CacheResult, CacheResults};
 pub use consumers::{ConsumerRequests, RequestCounters};
 pub use decisions::{Decision, DecisionCounters, LimitDecisions};
-pub use metrics::Metrics;
+pub(crate) use metrics::Lines;
+pub use metrics::{
+    EndpointMeter, Exposed, Exposition, Family, Format, Measured, Meters, Metrics, Phase, Process,
+    RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter,
+};
 pub use record::{Flag, Flags, Record, write_text};

@@ -88,7 +88,7 @@ pub enum Flag {
 }
 
 impl Flag {
-    const ALL: [(Self, &'static str); 37] = [
+    pub(super) const ALL: [(Self, &'static str); 37] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),

@@ -14,6 +14,7 @@ use super::health::{HealthCheck, OutlierDetection};
 use super::service::{HostPolicy, Rules, Service};
 use super::targets;
 use crate::config::{self, Diagnostics, HostHeader, Spanned, Toggle};
+use crate::telemetry::Meters;
 
 const SLOW_START: Duration = Duration::from_secs(10);
 const LONGEST_SLOW_START: Duration = Duration::from_secs(15 * 60);
@@ -25,6 +26,7 @@ impl Service {
         name: &str,
         section: &Spanned<config::Service>,
         base: &Path,
+        meters: &Meters,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let targets = targets::written(section, diagnostics)?;
@@ -58,7 +60,7 @@ impl Service {
             health_check,
         };
         let targets: Option<Vec<_>> = targets.into_iter().map(|it| Some(it?.target)).collect();
-        Some(Self::new(name, rules, targets?))
+        Some(Self::new(name, rules, targets?, meters))
     }
 }
 

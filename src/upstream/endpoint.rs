@@ -1,8 +1,8 @@
 //! One backend: its name, its addresses, and the prepared connection settings of each.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -14,6 +14,7 @@ use super::balance::Cost;
 use super::health::{Checks, Health};
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
+use crate::telemetry::{EndpointMeter, Meters};
 
 /// How long an idle connection to a backend is kept. Below the keep-alive of common servers
 /// (60 to 75 s), so that the gateway and not the server closes it.
@@ -52,6 +53,8 @@ pub struct Endpoint {
     pub(super) checks: Checks,
     /// What it has to do, and how fast it is.
     pub(super) load: Cost,
+    /// Where attempts at it are counted, once it belongs to a service.
+    meter: OnceLock<EndpointMeter>,
 }
 
 impl EndpointSettings {
@@ -115,6 +118,7 @@ impl Endpoint {
             health: Health::default(),
             checks: Checks::default(),
             load: Cost::default(),
+            meter: OnceLock::new(),
             url,
         };
         if let Some(address) = endpoint.address {
@@ -179,6 +183,24 @@ impl Endpoint {
     /// Whether there is an address to connect to.
     pub fn is_resolved(&self) -> bool {
         self.is_resolved.load(Ordering::Relaxed)
+    }
+
+    /// Attempts at it are counted as those at an endpoint of this service.
+    pub(super) fn count_for(&self, service: &str, meters: &Meters) {
+        self.meter
+            .get_or_init(|| meters.endpoint(service, &self.text));
+    }
+
+    /// Counts an attempt that was answered with this status; 0 if it was not answered.
+    pub(super) fn count(&self, status: u16) {
+        if let Some(meter) = self.meter.get() {
+            meter.count(status);
+        }
+    }
+
+    /// Whether no other endpoint is counted with it.
+    pub fn is_counted_alone(&self) -> bool {
+        self.meter.get().is_some_and(EndpointMeter::is_own)
     }
 
     /// Makes `addresses` the ones to connect to.

@@ -49,6 +49,8 @@ pub struct Answer {
     pub early: Vec<ResponseHeader>,
     /// When the connection was there.
     pub connected: Instant,
+    /// How long it took, if it is a new one.
+    pub opened_in: Option<Duration>,
     /// How long the header took from the connection on.
     pub took: Duration,
     /// What the body comes by.
@@ -124,6 +126,7 @@ impl Backends {
         question: Question,
         permit: Option<&Permit>,
     ) -> Result<Answer, Failed> {
+        let begun = Instant::now();
         let connection = self.connector().get_http_session(&*peer).await;
         let (mut session, is_reused) =
             connection.map_err(|error| Failed::Connecting(error.into_up()))?;
@@ -144,6 +147,7 @@ impl Backends {
                 header,
                 early,
                 connected,
+                opened_in: (!is_reused).then(|| connected - begun),
                 took: connected.elapsed(),
                 session,
                 peer,

@@ -32,7 +32,7 @@ pub use fetch::Document;
 pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
 pub use hedge::Hedge;
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
-pub use service::{HostPolicy, NoChoice, Service};
+pub use service::{EndpointState, HostPolicy, NoChoice, Service, Standing};
 pub use split::Split;
 pub use timeouts::Timeouts;
 pub use url::BaseUrl;

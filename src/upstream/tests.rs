@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::balance::{Choice, Tried};
 use super::{Admission, Outcome, Retry, Service};
 use crate::config::{self, Diagnostics, HedgeAfter, Spanned, Target, TargetFields, Toggle};
+use crate::telemetry::Meters;
 
 fn choice(service: &Service, index: usize) -> Choice {
     Choice::new(service.endpoints()[index].clone(), index)
@@ -29,7 +30,13 @@ fn service(targets: &[(&str, u32)]) -> (Option<Service>, Diagnostics) {
         ..config::Service::default()
     };
     let mut diagnostics = Diagnostics::default();
-    let service = Service::compile("s", &section.into(), Path::new("."), &mut diagnostics);
+    let service = Service::compile(
+        "s",
+        &section.into(),
+        Path::new("."),
+        &Meters::default(),
+        &mut diagnostics,
+    );
     (service, diagnostics)
 }
 
@@ -261,7 +268,13 @@ fn a_second_attempt_counts_among_the_requests_under_way() {
         ..config::Service::default()
     };
     let mut diagnostics = Diagnostics::default();
-    let service = Service::compile("s", &section.into(), Path::new("."), &mut diagnostics);
+    let service = Service::compile(
+        "s",
+        &section.into(),
+        Path::new("."),
+        &Meters::default(),
+        &mut diagnostics,
+    );
     let service = service.unwrap();
     let section = config::Retry {
         hedge_after: Toggle::On(HedgeAfter::Percentile(95)).into(),

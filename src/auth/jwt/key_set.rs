@@ -38,6 +38,8 @@ pub struct KeySet {
     schedule: Mutex<Schedule>,
     /// Counts the attempts that have ended.
     ended: watch::Sender<u64>,
+    /// Counts those that failed.
+    failed: AtomicU64,
 }
 
 /// The text of a set.
@@ -121,6 +123,7 @@ impl KeySet {
                 asked_since: None,
             }),
             ended: watch::Sender::new(0),
+            failed: AtomicU64::new(0),
         }
     }
 
@@ -160,6 +163,12 @@ impl KeySet {
         current
             .as_ref()
             .map(|it| now.saturating_duration_since(it.at))
+    }
+
+    /// How many attempts to fetch it have ended well, and how many not.
+    pub(super) fn attempts(&self) -> (u64, u64) {
+        let failed = self.failed.load(Ordering::Relaxed);
+        (self.ended.borrow().saturating_sub(failed), failed)
     }
 
     /// The text of the set, as it was fetched.
@@ -261,6 +270,7 @@ impl KeySet {
         schedule.next = now + pause.min(LAST_RETRY).mul_f64(0.5 + 0.5 * random);
         schedule.failures = schedule.failures.saturating_add(1);
         let is_first = schedule.failures == 1;
+        self.failed.fetch_add(1, Ordering::Relaxed);
         self.end(schedule, now);
         match is_first {
             true => Change::Failed,

@@ -2,6 +2,7 @@
 //! (RFC 7519, RFC 7515, RFC 8725).
 
 mod jwks;
+mod key_ages;
 mod key_set;
 mod key_sets;
 mod key_source;

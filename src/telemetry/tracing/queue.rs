@@ -3,16 +3,15 @@
 //! Requests put them into a ring of fixed size without a lock and never wait. When it is full, because the
 //! collector is slow or gone, they are dropped and counted.
 
-use std::sync::LazyLock;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
-use prometheus::IntCounter;
-use prometheus::core::Collector;
 use tokio::sync::Notify;
 
 use super::trace::Trace;
+use crate::telemetry::metrics::{Exposed, Exposition};
 
 /// Traces that wait at most.
 const MOST_WAITING: usize = 4096;
@@ -24,8 +23,8 @@ const MANY: usize = 256;
 pub struct Traces {
     /// Made with the first trace, so that it takes no memory where there is none.
     waiting: LazyLock<ArrayQueue<Box<Trace>>>,
-    exported: IntCounter,
-    dropped: IntCounter,
+    exported: AtomicU64,
+    dropped: AtomicU64,
     /// Told when many wait, and at the end.
     due: Notify,
     is_ending: AtomicBool,
@@ -35,18 +34,10 @@ pub struct Traces {
 
 impl Default for Traces {
     fn default() -> Self {
-        let counter =
-            |name: &str, help: &str| IntCounter::new(name, help).expect("the name is a metric's");
         Self {
             waiting: LazyLock::new(|| ArrayQueue::new(MOST_WAITING)),
-            exported: counter(
-                "tollgate_traces_exported_total",
-                "Requests whose spans the collector has accepted.",
-            ),
-            dropped: counter(
-                "tollgate_traces_dropped_total",
-                "Requests whose spans are lost, since the collector is slow, gone, or does not want them.",
-            ),
+            exported: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
             due: Notify::new(),
             is_ending: AtomicBool::new(false),
             ended: Notify::new(),
@@ -58,7 +49,7 @@ impl Traces {
     /// Puts a trace in, or counts it as dropped. Never waits.
     pub(super) fn push(&self, trace: Trace) {
         if self.waiting.push(Box::new(trace)).is_err() {
-            self.dropped.inc();
+            self.dropped.fetch_add(1, Ordering::Relaxed);
         } else if self.waiting.len() == MANY {
             self.due.notify_one();
         }
@@ -92,23 +83,36 @@ impl Traces {
     }
 
     pub(super) fn exported(&self, count: u64) {
-        self.exported.inc_by(count);
+        self.exported.fetch_add(count, Ordering::Relaxed);
     }
 
     pub(super) fn lost(&self, count: u64) {
-        self.dropped.inc_by(count);
+        self.dropped.fetch_add(count, Ordering::Relaxed);
     }
 
     /// Dropped so far.
     pub fn dropped(&self) -> u64 {
-        self.dropped.get()
+        self.dropped.load(Ordering::Relaxed)
     }
+}
 
-    pub(in crate::telemetry) fn collectors(&self) -> [Box<dyn Collector>; 2] {
-        [
-            Box::new(self.exported.clone()),
-            Box::new(self.dropped.clone()),
-        ]
+impl Exposed for Arc<Traces> {
+    fn expose(&self, page: &mut Exposition) {
+        for (name, help, count) in [
+            (
+                "tollgate_traces_dropped_total",
+                "Requests whose spans are lost, since the collector is slow, gone, or does not want them.",
+                &self.dropped,
+            ),
+            (
+                "tollgate_traces_exported_total",
+                "Requests whose spans the collector has accepted.",
+                &self.exported,
+            ),
+        ] {
+            page.counter(name, help)
+                .sample(&[], count.load(Ordering::Relaxed));
+        }
     }
 }
 

@@ -62,6 +62,12 @@ impl Cost {
             });
     }
 
+    /// How long answers take by that average; `None` before the first.
+    pub(in crate::upstream) fn latency(&self, now: Duration) -> Option<Duration> {
+        let is_known = self.average.load(Ordering::Relaxed) != 0;
+        is_known.then(|| Duration::from_micros(self.average(now) as u64))
+    }
+
     fn average(&self, now: Duration) -> f32 {
         let (average, at) = unpack(self.average.load(Ordering::Relaxed));
         average * fading(at, stamp(now))

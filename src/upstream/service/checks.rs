@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::Service;
+use crate::telemetry::ServiceEvent;
 use crate::upstream::endpoint::Endpoint;
 use crate::upstream::health::HealthCheck;
 
@@ -37,6 +38,10 @@ impl Service {
             return;
         };
         let now = self.record.at(now);
+        self.meter.count(match result {
+            Ok(()) => ServiceEvent::CheckPassed,
+            Err(_) => ServiceEvent::CheckFailed,
+        });
         let Some(is_down) = endpoint.checks.learn(rule, result.is_ok()) else {
             return;
         };

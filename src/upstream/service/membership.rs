@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::Service;
-use crate::upstream::balance::Pool;
+use crate::telemetry::Meters;
+use crate::upstream::balance::{Law, Pool};
 use crate::upstream::discovery::Name;
 use crate::upstream::endpoint::Endpoint;
 
@@ -34,7 +35,7 @@ impl Service {
         }
         // Counted before it is read, so that no change is missed.
         self.followed = AtomicU64::new(self.changes());
-        let pool = Pool::new(members(&self.targets), &self.rules.law);
+        let pool = self.gather();
         self.pool.store(Arc::new(pool));
         self.record = known.record.clone();
         if self.rules.breaker.is_none() {
@@ -65,6 +66,10 @@ impl Service {
         })
     }
 
+    fn gather(&self) -> Pool {
+        pool(&self.targets, &self.rules.law, (&self.name, &self.meters))
+    }
+
     fn changes(&self) -> u64 {
         self.names().map(|name| name.changes()).sum()
     }
@@ -77,7 +82,7 @@ impl Service {
             return;
         }
         let known = self.pool.load();
-        let pool = Pool::new(members(&self.targets), &self.rules.law);
+        let pool = self.gather();
         if pool.is_same_as(&known) {
             return;
         }
@@ -129,7 +134,16 @@ impl Target {
     }
 }
 
-pub(super) fn members(targets: &[Target]) -> Vec<(Arc<Endpoint>, u32)> {
+/// The endpoints of targets, which are counted as those of the service of this name.
+pub(super) fn pool(targets: &[Target], law: &Law, (service, meters): (&str, &Meters)) -> Pool {
+    let pool = Pool::new(members(targets), law);
+    for endpoint in pool.endpoints() {
+        endpoint.count_for(service, meters);
+    }
+    pool
+}
+
+fn members(targets: &[Target]) -> Vec<(Arc<Endpoint>, u32)> {
     let mut members = Vec::with_capacity(targets.len());
     for target in targets {
         match target {

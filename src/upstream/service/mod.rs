@@ -2,7 +2,9 @@
 
 mod checks;
 mod hedging;
+mod measured;
 mod membership;
+mod standing;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -11,6 +13,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use http::HeaderValue;
 
+use crate::telemetry::{Meters, ServiceEvent, ServiceMeter};
 use crate::upstream::balance::{Choice, HashKey, Law, Pool, Rank, Seen, Tried};
 use crate::upstream::breaker::{Admission, Circuit, CircuitBreaker, CircuitState, Permit, Turn};
 use crate::upstream::endpoint::Endpoint;
@@ -19,7 +22,8 @@ use crate::upstream::latencies::Latencies;
 use crate::upstream::retry::Budget;
 use crate::upstream::window::Window;
 pub(super) use membership::Target;
-use membership::members;
+use membership::pool;
+pub use standing::{EndpointState, Standing};
 
 /// The `Host` that backends see.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,6 +61,10 @@ pub enum NoChoice {
 pub struct Service {
     /// The name in the service map.
     pub name: Box<str>,
+    /// Where it is counted what befalls it.
+    pub meter: ServiceMeter,
+    /// Where its backends are.
+    meters: Meters,
     rules: Rules,
     targets: Box<[Target]>,
     /// The endpoints of all targets, as they are now.
@@ -115,10 +123,12 @@ impl Record {
 
 impl Service {
     /// A service of these targets.
-    pub(super) fn new(name: &str, rules: Rules, targets: Vec<Target>) -> Self {
+    pub(super) fn new(name: &str, rules: Rules, targets: Vec<Target>, meters: &Meters) -> Self {
         Self {
             name: name.into(),
-            pool: ArcSwap::from_pointee(Pool::new(members(&targets), &rules.law)),
+            meter: meters.service(name),
+            meters: meters.clone(),
+            pool: ArcSwap::from_pointee(pool(&targets, &rules.law, (name, meters))),
             rules,
             targets: targets.into(),
             followed: AtomicU64::new(0),
@@ -267,9 +277,13 @@ impl Service {
             let circuit = &self.record.circuit;
             match circuit.observe(rule, outcome, took, is_probe, at, random) {
                 Some(Turn::Opened(length)) => {
+                    self.meter.count(ServiceEvent::CircuitOpened);
                     log::warn!("circuit opened: service={} for={length:.1?}", self.name);
                 }
-                Some(Turn::Closed) => log::info!("circuit closed: service={}", self.name),
+                Some(Turn::Closed) => {
+                    self.meter.count(ServiceEvent::CircuitClosed);
+                    log::info!("circuit closed: service={}", self.name);
+                }
                 None => {}
             }
         }
@@ -317,6 +331,7 @@ impl Service {
         }
         let length = health.eject(rule, now, fastrand::f64());
         self.record.watch(now + length + self.rules.slow_start);
+        self.meter.count(ServiceEvent::Ejected);
         log::warn!(
             "endpoint ejected: service={} endpoint={} reason={reason:?} for={length:.1?}",
             self.name,
