@@ -13,6 +13,7 @@ run: tools
 
 test: tools
 	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server
+	@scripts/promtool target/promtool
 	cargo test --all-targets
 
 # Two minutes under load while everything changes; see tests/soak.
