@@ -95,7 +95,7 @@ fuzz: tools
 # The hot parts by themselves.
 micro-bench: tools
 	@scripts/need redis-server:redis-server
-	cargo bench --bench access --bench routing --bench policies --bench credentials
+	cargo bench --bench access --bench routing --bench policies --bench credentials --bench metrics
 
 # What a flood of forged tokens costs the gateway and its sender; writes benches/FLOOD.md; needs root.
 flood-bench: build
