@@ -9,6 +9,7 @@ use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
 use super::source::Spanned;
+use super::text::decimal;
 
 /// A map that keeps the order and the place of its keys.
 pub type Dictionary<V> = IndexMap<Spanned<String>, V>;
@@ -132,6 +133,9 @@ where
         }
         fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
             (self.from_text)(text).map_err(E::custom)
+        }
+        fn visit_f64<E: de::Error>(self, number: f64) -> Result<T, E> {
+            (self.from_text)(&decimal(number)).map_err(E::custom)
         }
         fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
             T::Fields::deserialize(MapAccessDeserializer::new(map)).map(T::from)

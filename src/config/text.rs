@@ -22,9 +22,20 @@ use super::units::{ByteRate, ByteSize, Period, Ratio, Share};
 /// Where name servers listen.
 const DNS_PORT: u16 = 53;
 
-/// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`.
+/// A number with its point.
+pub(super) fn decimal(number: f64) -> String {
+    let text = number.to_string();
+    if text.contains('.') {
+        text
+    } else {
+        text + ".0"
+    }
+}
+
+/// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`. What else it may be read from
+/// stands behind its schema.
 macro_rules! read_from_text {
-    ($type:ty, $noun:literal, $schema:tt) => {
+    ($type:ty, $noun:literal, $schema:tt $(, $($more:tt)+)?) => {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Text;
@@ -39,6 +50,7 @@ macro_rules! read_from_text {
                     fn visit_u64<E: de::Error>(self, number: u64) -> Result<$type, E> {
                         <$type>::parse(&number.to_string()).map_err(E::custom)
                     }
+                    $($($more)+)?
                 }
                 deserializer.deserialize_any(Text)
             }
@@ -71,7 +83,12 @@ read_from_text!(Share, "a share such as `20%`", {
     "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+ ?%)$"
 });
 read_from_text!(Ratio, "a share such as `0.1%`", {
-    "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+(\.[0-9]{1,4})? ?%)$"
+    "anyOf": [
+        { "type": "string", "pattern": r"^(.*\$\{.*|[0-9]+(\.[0-9]{1,4})? ?%)$" },
+        { "type": "number", "minimum": 0, "maximum": 1 }
+    ]
+}, fn visit_f64<E: de::Error>(self, number: f64) -> Result<Ratio, E> {
+    Ratio::parse(&decimal(number)).map_err(E::custom)
 });
 read_from_text!(RetryOn, "what to repeat, such as `connect_failure` or 503", {
     "anyOf": [

@@ -20,7 +20,7 @@ pub struct ByteRate(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Share(pub u8);
 
-/// A share of very many, written `0.1%`. Up to four digits behind the point, 0 to 100.
+/// A share of very many, written `0.1%` with up to four digits behind the point, or `0.001` with up to six.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 pub struct Ratio {
     millionths: u32,
@@ -195,26 +195,35 @@ impl Ratio {
         self.millionths
     }
 
-    /// Reads `1%`, `0.05%` and the like.
+    /// Reads `1%`, `0.05%`, `0.01` and the like. A whole number without `%` could mean either.
     ///
     /// # Errors
     /// What would be right, as one sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
-                "`{text}` is not a share: expected `0%` to `100%`, with up to four digits behind the point"
+                "`{text}` is not a share: expected `0%` to `100%`, with up to four digits behind the point, or `0.0` to `1.0`"
             )
         };
-        let number = text.trim().strip_suffix('%').map(str::trim_end);
-        let number = number.ok_or_else(wrong)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+        let text_of_number = text.trim();
+        let (whole, fraction, places) = match text_of_number.strip_suffix('%') {
+            Some(number) => {
+                let number = number.trim_end();
+                let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+                (whole, fraction, 4)
+            }
+            None => {
+                let (whole, fraction) = text_of_number.split_once('.').ok_or_else(wrong)?;
+                (whole, fraction, 6)
+            }
+        };
         let is_number = |digits: &str, most| {
             (1..=most).contains(&digits.len()) && digits.bytes().all(|it| it.is_ascii_digit())
         };
-        if !is_number(whole, 3) || !is_number(fraction, 4) {
+        if !is_number(whole, 3) || !is_number(fraction, places) {
             return Err(wrong());
         }
-        let millionths: u32 = format!("{whole}{fraction:0<4}")
+        let millionths: u32 = format!("{whole}{fraction:0<places$}")
             .parse()
             .map_err(|_| wrong())?;
         match millionths {
@@ -353,11 +362,19 @@ mod tests {
             ("0.1%", 1_000),
             ("12.3456%", 123_456),
             ("0.0001%", 1),
+            ("0.0", 0),
+            ("1.0", 1_000_000),
+            ("0.01", 10_000),
+            ("0.000001", 1),
         ] {
             assert_eq!(Ratio::parse(text), Ok(Ratio { millionths }), "{text}");
         }
         for text in [
-            "0.01",
+            "1",
+            "1.01",
+            "0.0000001",
+            ".5",
+            "1.",
             "100.0001%",
             "101%",
             "-1%",
