@@ -33,6 +33,7 @@ mod service;
 mod shape;
 mod source;
 mod split;
+mod template;
 mod text;
 mod tracing;
 mod units;
@@ -79,6 +80,7 @@ pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFie
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};
+pub use template::{Piece, pieces};
 pub use tracing::{
     Otlp, OtlpFields, OtlpProtocol, ParentRule, Propagation, Sample, SampleFields, Tracing,
 };

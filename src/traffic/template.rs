@@ -1,6 +1,6 @@
 //! Texts with the parameters of a route's path in them: `/v2/orders/{id}`.
 
-use crate::config::{Diagnostics, Span, nearest};
+use crate::config::{Diagnostics, Piece, Span, nearest, pieces};
 
 /// A text made of fixed parts and path parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,23 +23,14 @@ impl Template {
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let mut parts = Vec::new();
-        let mut fixed = String::new();
-        let mut rest = text;
-        while let Some(open) = rest.find('{') {
-            fixed.push_str(&rest[..open]);
-            rest = &rest[open + 1..];
-            if let Some(after) = rest.strip_prefix('{') {
-                fixed.push('{');
-                rest = after;
-                continue;
-            }
-            let Some(close) = rest.find('}') else {
-                diagnostics
-                    .error(span, format!("`{{` without `}}` in `{text}`"))
-                    .help("write `{{` for a brace that is not a parameter");
-                return None;
+        for piece in pieces(text, span, diagnostics)? {
+            let name = match piece {
+                Piece::Text(text) => {
+                    parts.push(Part::Text(text.into()));
+                    continue;
+                }
+                Piece::Name(name) => name.trim_start_matches('*'),
             };
-            let name = rest[..close].trim_start_matches('*');
             let Some(index) = names.iter().position(|known| *known == name) else {
                 let finding = diagnostics.error(span, format!("unknown parameter `{{{name}}}`"));
                 match nearest(name, names.iter().copied()) {
@@ -49,15 +40,7 @@ impl Template {
                 };
                 return None;
             };
-            if !fixed.is_empty() {
-                parts.push(Part::Text(std::mem::take(&mut fixed).into()));
-            }
             parts.push(Part::Parameter(index));
-            rest = &rest[close + 1..];
-        }
-        fixed.push_str(rest);
-        if !fixed.is_empty() {
-            parts.push(Part::Text(fixed.into()));
         }
         Some(Self {
             parts: parts.into(),
