@@ -5,19 +5,23 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use allocation_counter::measure;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use serde_json::json;
 use tollgate::auth::{
     Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches, hash_key,
 };
-use tollgate::config::{Diagnostics, Source, Toggle, parse};
+use tollgate::config::{
+    AccessLog, AccessLogFormat, Diagnostics, LoggedClient, Source, Toggle, parse,
+};
 use tollgate::limits::{ConcurrencyLimits, Held, Holding, KeySource, Scope};
 use tollgate::telemetry::tracing::{Outgoing, SpanId, TraceId, Tracing};
-use tollgate::telemetry::{Flag, Flags, Measured, Meters, Phase, ServiceEvent};
+use tollgate::telemetry::{
+    Flag, Flags, LineRules, Measured, Meters, Phase, Record, ServiceEvent, Weight,
+};
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
@@ -189,6 +193,62 @@ fn counting_a_request_costs_no_allocation() {
     // A thread's first request gives it its counts.
     count();
     assert_eq!(measure(count).count_total, 0);
+}
+
+#[test]
+fn a_line_of_the_access_log_costs_no_allocation_in_any_format() {
+    let template = "{client} \"{target}\" {status} {flags} {request.headers.user-agent}";
+    let formats = [
+        AccessLogFormat::Json,
+        AccessLogFormat::Logfmt,
+        AccessLogFormat::Combined,
+        AccessLogFormat::Template(template.to_owned().into()),
+    ];
+    let agent = HeaderValue::from_bytes(b"curl \"\xff\"").unwrap();
+    let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
+    let record = Record {
+        time: SystemTime::UNIX_EPOCH,
+        id: "1",
+        trace: Some((TraceId::random(), SpanId::random())),
+        client: Some("192.0.2.7"),
+        method: &Method::GET,
+        host: Some(b"sh\xffp"),
+        path: "/\"\n",
+        query: Some("a=1&token=secret"),
+        version: Version::HTTP_11,
+        route: Some("/{id}"),
+        service: Some("a"),
+        endpoint: None,
+        consumer: None,
+        limit: None,
+        cache: None,
+        status: 200,
+        request_bytes: 0,
+        response_bytes: 0,
+        total: Duration::ZERO,
+        queued: None,
+        pipeline: None,
+        connected: None,
+        first_byte: None,
+        attempts: 0,
+        flags: Flags::default(),
+        headers: &headers,
+    };
+    for format in formats {
+        let section = AccessLog {
+            format,
+            headers: vec!["User-Agent".to_owned().into()],
+            query: true,
+            client: LoggedClient::Truncated,
+            ..AccessLog::default()
+        };
+        let rules = LineRules::compile(&section, &mut Diagnostics::default()).unwrap();
+        let mut out = Vec::with_capacity(4096);
+        // The text of a second is made once.
+        rules.write(&record, Weight::ONE, &mut out);
+        let counted = measure(|| rules.write(&record, Weight::ONE, &mut out));
+        assert_eq!(counted.count_total, 0, "{:?}", section.format);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::configuration::{Usable, examine};
 use super::{ConfigFile, Failure};
 use crate::config::LogLevel;
 use crate::server::{self, Predecessor, Start};
-use crate::telemetry::AccessLog;
+use crate::telemetry::{AccessLog, LineRules};
 
 /// Runs the gateway until it is told to end.
 pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
@@ -27,17 +27,15 @@ pub(super) fn run(file: &ConfigFile) -> Result<(), Failure> {
 }
 
 fn serve(usable: Usable, predecessor: Option<Predecessor>) -> Result<(), Failure> {
-    let log = &usable.loaded.config.log;
-    start_log(log.level);
-    let access_log = match log.access.0.on().map(AccessLog::open).transpose() {
-        Ok(access_log) => access_log,
-        Err(error) => {
-            if let Some(predecessor) = &predecessor {
-                predecessor.refuse_configuration(&error.to_string());
-            }
-            return Err(Failure::Other(error.to_string()));
+    start_log(usable.loaded.config.log.level);
+    let access_log = AccessLog::default();
+    let rules = usable.snapshot.access_log.as_ref();
+    if let Err(error) = access_log.follow(rules.map(LineRules::destination)) {
+        if let Some(predecessor) = &predecessor {
+            predecessor.refuse_configuration(&error.to_string());
         }
-    };
+        return Err(Failure::Other(error.to_string()));
+    }
     server::run(Start {
         loaded: usable.loaded,
         snapshot: usable.snapshot,

@@ -3,6 +3,7 @@
 //! Nothing is resolved here and nothing is started: what a config means is decided by
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
+mod access_log;
 mod admin;
 mod auth;
 mod bandwidth_limit;
@@ -39,6 +40,10 @@ mod tracing;
 mod units;
 mod yaml;
 
+pub use access_log::{
+    AccessLog, AccessLogFormat, AccessLogSlot, Facility, Journald, LogOutput, LogSample,
+    LogSampleFields, LoggedClient, Syslog,
+};
 pub use admin::{Admin, AdminSlot, ReadyWhen};
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
@@ -66,8 +71,8 @@ pub use redis::{Redis, RedisSentinel, RedisTls};
 pub use render::render;
 pub use resilience::{Adaptive, CircuitBreaker, HedgeAfter, OutlierDetection, Retry, RetryOn};
 pub use root::{
-    AccessLog, AccessLogFormat, AccessLogSlot, Config, Log, LogLevel, NameServer, Network,
-    Overload, Priority, Server, ServerLimits, ServerTimeouts, Shutdown, Threads,
+    Config, Log, LogLevel, NameServer, Network, Overload, Priority, Server, ServerLimits,
+    ServerTimeouts, Shutdown, Threads,
 };
 pub use route::{Redirect, Respond, Route, RouteFields};
 pub use schema::schema;

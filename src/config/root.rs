@@ -5,6 +5,7 @@ use std::path::Path;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::access_log::{AccessLogSlot, LogOutput};
 use super::admin::AdminSlot;
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::bandwidth_limit::BandwidthLimit;
@@ -20,7 +21,7 @@ use super::redis::Redis;
 use super::resilience::Retry;
 use super::security::SecurityHeaders;
 use super::service::Service;
-use super::shape::{Dictionary, OneOrMany, Policy, Toggle};
+use super::shape::{Dictionary, OneOrMany, Policy};
 use super::source::Spanned;
 use super::tracing::Tracing;
 use super::units::{ByteSize, Period, Share};
@@ -265,40 +266,13 @@ pub enum LogLevel {
     Debug,
 }
 
-/// `access`, or `off`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(transparent)]
-pub struct AccessLogSlot(pub Toggle<AccessLog>);
-
-/// The access log: one line a request.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct AccessLog {
-    /// How a line is written. Default `json`.
-    pub format: AccessLogFormat,
-    /// `stdout`, `stderr`, or the path of a file that is appended to. Default `stdout`.
-    pub output: Spanned<String>,
-    /// Request headers to log, by name, in a `headers` object. Default: none.
-    pub headers: Vec<Spanned<String>>,
-    /// Headers whose value is replaced by `[redacted]` when logged. Default `authorization`,
-    /// `proxy-authorization` and `cookie`.
-    pub redact: Vec<Spanned<String>>,
-}
-
-/// How an access-log line is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum AccessLogFormat {
-    /// One JSON object a line.
-    #[default]
-    Json,
-}
-
 impl Log {
     /// The file that requests are logged to, if it is one.
     pub fn file(&self) -> Option<&Path> {
-        let output = self.access.0.on()?.output.as_str();
-        (!["stdout", "stderr"].contains(&output)).then_some(Path::new(output))
+        match &self.access.0.on()?.output.value {
+            LogOutput::File(path) => Some(path),
+            _ => None,
+        }
     }
 }
 
@@ -352,25 +326,6 @@ impl Default for Shutdown {
         Self {
             grace: Period::seconds(0).into(),
             deadline: Period::seconds(30).into(),
-        }
-    }
-}
-
-impl Default for AccessLogSlot {
-    fn default() -> Self {
-        Self(Toggle::On(AccessLog::default()))
-    }
-}
-
-impl Default for AccessLog {
-    fn default() -> Self {
-        Self {
-            format: AccessLogFormat::Json,
-            output: "stdout".to_owned().into(),
-            headers: Vec::new(),
-            redact: ["authorization", "proxy-authorization", "cookie"]
-                .map(|name| name.to_owned().into())
-                .into(),
         }
     }
 }

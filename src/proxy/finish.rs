@@ -42,7 +42,7 @@ impl Gateway {
         }
     }
 
-    /// Counts the request and writes its line.
+    /// Counts the request and writes its line, if it is one of those that have one.
     fn log(&self, session: &Session, context: &Context) {
         let written = session
             .response_written()
@@ -59,12 +59,18 @@ impl Gateway {
         if let (Some(outcome), Some(cache)) = (outcome, context.snapshot.cache) {
             cache.results.count(outcome.result);
         }
-        let Some(log) = &self.access_log else { return };
+        let Some(rules) = &context.snapshot.access_log else {
+            return;
+        };
+        let is_failure = trace::is_failure(status, context);
+        let Some(weight) = rules.choose(is_failure, trace::answered_in(context)) else {
+            return;
+        };
         let request = session.req_header();
         let client = context.client_text();
         let route = context.route();
         let consumer = identity.and_then(Identity::consumer);
-        log.write(&Record {
+        let record = Record {
             time: context.time,
             id: context.id(),
             trace: trace::ids(context),
@@ -75,6 +81,7 @@ impl Gateway {
                 .get(header::HOST)
                 .map(|host| host.as_bytes()),
             path: context.path(&request.uri),
+            query: request.uri.query(),
             version: request.version,
             route: route.map(|route| &*route.name),
             service: match context.service() {
@@ -100,6 +107,7 @@ impl Gateway {
             attempts: context.attempt.count,
             flags: context.flags,
             headers: &request.headers,
-        });
+        };
+        self.access_log.write(rules, weight, &record);
     }
 }

@@ -73,7 +73,7 @@ const MOST_RANGES: usize = 16;
 #[derive(Debug)]
 pub struct Gateway {
     snapshots: Arc<Store>,
-    access_log: Option<Arc<AccessLog>>,
+    access_log: Arc<AccessLog>,
     is_draining: Arc<AtomicBool>,
     backends: Arc<Backends>,
     pressure: Arc<Pressure>,
@@ -85,7 +85,7 @@ impl Gateway {
     /// the framework's own.
     pub fn new(
         snapshots: Arc<Store>,
-        access_log: Option<Arc<AccessLog>>,
+        access_log: Arc<AccessLog>,
         is_draining: Arc<AtomicBool>,
         pressure: Arc<Pressure>,
         backends: Arc<Backends>,

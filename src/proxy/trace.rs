@@ -12,7 +12,7 @@ use http::HeaderMap;
 use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 
-pub(super) use self::end::finish;
+pub(super) use self::end::{answered_in, finish, is_failure};
 use super::context::Context;
 use crate::telemetry::Flag;
 use crate::telemetry::tracing::{Outgoing, Phase, PhaseSpan, Said, SpanId, StateFate, TraceId};

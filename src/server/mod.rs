@@ -102,7 +102,7 @@ pub struct Start {
     /// The state it refers to.
     pub state: State,
     /// Where requests are logged.
-    pub access_log: Option<AccessLog>,
+    pub access_log: AccessLog,
     /// The process that is succeeded.
     pub predecessor: Option<Predecessor>,
 }
@@ -134,9 +134,9 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let upgraded_from = start.predecessor.as_ref().map(Predecessor::pid);
     let state = &start.state;
     let traces = state.traces.clone();
-    let access_log = start.access_log.map(Arc::new);
+    let access_log = Arc::new(start.access_log);
     let open = Arc::new(OpenConnections::default());
-    let mut metrics = Metrics::default()
+    let metrics = Metrics::default()
         .with(Process)
         .with(open.clone())
         .with(state.meters.clone())
@@ -144,10 +144,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
         .with(state.key_sets.clone())
         .with(state.consumer_requests.clone())
         .with(state.limit_decisions.clone())
-        .with(traces.clone());
-    if let Some(access_log) = &access_log {
-        metrics = metrics.with(access_log.clone());
-    }
+        .with(traces.clone())
+        .with(access_log.clone());
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
     let is_draining = Arc::new(AtomicBool::new(false));
@@ -226,8 +224,10 @@ pub fn run(start: Start) -> Result<(), StartError> {
             snapshots.clone(),
             status.clone(),
             backends,
+            access_log.clone(),
         ),
         commands,
+        access_log: access_log.clone(),
         sockets: sockets.clone(),
         snapshots: snapshots.clone(),
         status: status.clone(),
@@ -308,7 +308,11 @@ fn prepare(start: &Start, backends: &Backends) -> Result<(), StartError> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        for kind in [SignalKind::hangup(), SignalKind::user_defined2()] {
+        for kind in [
+            SignalKind::hangup(),
+            SignalKind::user_defined1(),
+            SignalKind::user_defined2(),
+        ] {
             drop(signal(kind)?);
         }
         let snapshot = &start.snapshot;

@@ -23,6 +23,7 @@ use super::upgrade::{Failed, Program, upgrade};
 use super::{systemd, watch as files};
 use crate::admin::{Command, Phase, Reload, Status, Trigger, UpgradeOutcome};
 use crate::snapshot::Store;
+use crate::telemetry::AccessLog;
 
 /// All that operations need.
 pub(super) struct Parts {
@@ -32,6 +33,7 @@ pub(super) struct Parts {
     pub(super) predecessor: Option<Predecessor>,
     pub(super) reloader: Reloader,
     pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) access_log: Arc<AccessLog>,
     pub(super) sockets: Arc<Sockets>,
     pub(super) snapshots: Arc<Store>,
     pub(super) status: Arc<Status>,
@@ -136,11 +138,12 @@ impl Parts {
     }
 
     async fn operate(mut self, workers: Handle) {
-        let (Ok(mut hangup), Ok(mut upgrade)) = (
+        let (Ok(mut hangup), Ok(mut rotation), Ok(mut upgrade)) = (
             signal(SignalKind::hangup()),
+            signal(SignalKind::user_defined1()),
             signal(SignalKind::user_defined2()),
         ) else {
-            return log::error!("signals can't be received: reload and upgrade are off");
+            return log::error!("signals can't be received: reload, reopening and upgrade are off");
         };
         let (ended, mut upgrades) = mpsc::channel(1);
         let mut is_upgrading = false;
@@ -150,6 +153,7 @@ impl Parts {
         loop {
             tokio::select! {
                 _ = hangup.recv() => { self.reload(Trigger::Signal).await; }
+                _ = rotation.recv() => self.access_log.reopen(),
                 _ = upgrade.recv() => {
                     if is_upgrading || self.is_draining() {
                         log::warn!("an upgrade was asked for while one is under way or the process ends");

@@ -8,6 +8,7 @@ use super::watch::Watched;
 use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
 use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
 use crate::snapshot::{Changes, Previous, Snapshot, State, Store, compile};
+use crate::telemetry::{AccessLog, LineRules};
 use crate::upstream::{Backends, discover};
 
 /// Puts new configurations in force.
@@ -16,6 +17,7 @@ pub(super) struct Reloader {
     snapshots: Arc<Store>,
     status: Arc<Status>,
     backends: Arc<Backends>,
+    access_log: Arc<AccessLog>,
     /// What the process was started with, which rules what can't be changed.
     started: Config,
     /// What is in force.
@@ -42,12 +44,14 @@ impl Reloader {
         snapshots: Arc<Store>,
         status: Arc<Status>,
         backends: Arc<Backends>,
+        access_log: Arc<AccessLog>,
     ) -> Self {
         Self {
             state,
             snapshots,
             status,
             backends,
+            access_log,
             started: loaded.config.clone(),
             config: loaded.config,
             source: loaded.source,
@@ -141,6 +145,9 @@ impl Reloader {
             Some(previous),
             &mut diagnostics,
         );
+        let snapshot = snapshot.filter(|snapshot| {
+            by.is_none() || self.is_log_followed(&loaded, snapshot, &mut diagnostics)
+        });
         let mut files = loaded.files.clone();
         if snapshot.is_none() {
             files.extend(known);
@@ -168,6 +175,24 @@ impl Reloader {
             loaded,
             reload,
         })
+    }
+
+    /// The last step that may fail: lines go to where the configuration says, or it is refused.
+    fn is_log_followed(
+        &self,
+        loaded: &Loaded,
+        snapshot: &Snapshot,
+        diagnostics: &mut Diagnostics,
+    ) -> bool {
+        let rules = snapshot.access_log.as_ref();
+        let followed = self.access_log.follow(rules.map(LineRules::destination));
+        let Err(error) = followed else { return true };
+        let section = loaded.config.log.access.0.on();
+        let span = section.map_or(Span::default(), |section| section.output.span);
+        diagnostics.error(span, error.to_string()).help(
+            "the folder has to be there, and the gateway's user has to be allowed to write to it",
+        );
+        false
     }
 
     fn watch(&mut self, by: Option<Trigger>, watched: Watched) {

@@ -27,7 +27,7 @@ const POLL: Duration = Duration::from_millis(10);
 pub(super) struct Shutdown {
     pub(super) is_draining: Arc<AtomicBool>,
     pub(super) open: Arc<OpenConnections>,
-    pub(super) access_log: Option<Arc<AccessLog>>,
+    pub(super) access_log: Arc<AccessLog>,
     pub(super) traces: Arc<Traces>,
     /// Where it stands how long the end may take.
     pub(super) snapshots: Arc<Store>,
@@ -80,7 +80,7 @@ impl ShutdownSignalWatch for Shutdown {
         tokio::spawn(async move {
             signals.next().await;
             log::warn!("stopped at once by another signal");
-            end(access_log.as_deref());
+            end(&access_log);
         });
         let (grace, deadline) = {
             let settings = &self.snapshots.load().settings;
@@ -97,7 +97,7 @@ impl ShutdownSignalWatch for Shutdown {
         tokio::spawn(async move {
             drain(&open, deadline).await;
             send_last(&snapshots, &traces).await;
-            end(access_log.as_deref());
+            end(&access_log);
         });
         ShutdownSignal::GracefulTerminate
     }
@@ -117,9 +117,7 @@ async fn drain(open: &OpenConnections, limit: Duration) {
     }
 }
 
-fn end(access_log: Option<&AccessLog>) {
-    if let Some(log) = access_log {
-        log.close();
-    }
+fn end(access_log: &AccessLog) {
+    access_log.close();
     std::process::exit(0);
 }

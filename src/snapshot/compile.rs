@@ -24,7 +24,7 @@ use crate::config::{
 use crate::limits::{Counters, Shared, stable_id};
 use crate::routing::{Entry, RouteTable};
 use crate::telemetry::tracing::Tracing;
-use crate::telemetry::{Meters, SeriesBounds};
+use crate::telemetry::{LineRules, Meters, SeriesBounds};
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
@@ -69,6 +69,8 @@ pub fn compile(
     let consumer_policies = consumers::compile(config, state, &counters, diagnostics);
     let geoip = geoip::compile(config, source, previous, diagnostics);
     let tracing = tracing(config, source, (state, previous), diagnostics);
+    let access_log = config.log.access.0.on();
+    let access_log = access_log.and_then(|section| LineRules::compile(section, diagnostics));
     let services = services(config, source, (&meters, previous), diagnostics);
     let dependencies = Dependencies::compile(config, &services, diagnostics);
     let mut compiler = Compiler {
@@ -130,6 +132,7 @@ pub fn compile(
         unrouted_meter: meters.no_route(),
         meters,
         auth_results: state.auth_results.clone(),
+        access_log,
         unrouted_security_headers: unrouted.security_headers,
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),

@@ -50,7 +50,7 @@ use crate::cache::Cache;
 use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::tracing::{Traces, Tracing};
-use crate::telemetry::{ConsumerRequests, LimitDecisions, Meters, RouteMeter};
+use crate::telemetry::{ConsumerRequests, LimitDecisions, LineRules, Meters, RouteMeter};
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
@@ -72,6 +72,8 @@ pub struct Snapshot {
     geoip: Option<Arc<GeoIp>>,
     /// How requests are traced, if they are.
     pub tracing: Option<Arc<Tracing>>,
+    /// Which requests are logged, and how, if any are.
+    pub access_log: Option<LineRules>,
     /// Where requests are counted.
     pub meters: Meters,
     /// Where it is counted what becomes of them by their credentials.

@@ -11,7 +11,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
         "server.upstream_pool",
         "server.limits.rate_limit_keys",
         "admin.listen",
-        "log",
+        "log.level",
     ];
     std::iter::zip(settings(started), settings(new))
         .filter(|((key, before), (_, after))| fixed.contains(key) && before != after)
@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 20] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 21] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on();
@@ -82,7 +82,8 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 20] {
             "admin.ready_when",
             format!("{:?}", admin.map(|it| &it.ready_when)),
         ),
-        ("log", format!("{:?}", config.log)),
+        ("log.level", format!("{:?}", config.log.level)),
+        ("log.access", format!("{:?}", config.log.access.0)),
         ("metrics", format!("{:?}", config.metrics)),
         ("auth_failures", format!("{:?}", config.auth_failures.0)),
     ]

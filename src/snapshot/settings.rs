@@ -141,7 +141,6 @@ impl Settings {
     pub(super) fn compile(config: &Config, diagnostics: &mut Diagnostics) -> Self {
         let server = &config.server;
         let (listen, admin) = addresses(config, diagnostics);
-        check_logged_headers(config, diagnostics);
         warn_if_admin_is_shut(config, admin, diagnostics);
         let limits = &server.limits;
         let timeouts = &server.timeouts;
@@ -257,20 +256,6 @@ fn warn_if_admin_is_shut(
                 ),
             )
             .help("add `token: ${TOLLGATE_ADMIN_TOKEN}` beside it, or listen on `127.0.0.1`");
-    }
-}
-
-/// Names that are none would never be logged, or never be withheld.
-fn check_logged_headers(config: &Config, diagnostics: &mut Diagnostics) {
-    let Some(log) = config.log.access.0.on() else {
-        return;
-    };
-    for name in log.headers.iter().chain(&log.redact) {
-        if http::HeaderName::from_bytes(name.as_bytes()).is_err() {
-            diagnostics
-                .error(name.span, format!("`{name}` is not a header name"))
-                .help("names are letters, digits and `-`, such as `User-Agent`");
-        }
     }
 }
 

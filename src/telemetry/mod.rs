@@ -4,18 +4,22 @@ mod access_log;
 mod cache;
 mod consumers;
 mod decisions;
+mod flags;
+mod json;
 mod metrics;
 mod record;
 mod thread;
 pub mod tracing;
 
-pub use access_log::{AccessLog, OpenError};
+pub use access_log::{AccessLog, Destination, LineRules, OpenError, Weight};
 pub use cache::{CacheResult, CacheResults};
 pub use consumers::{ConsumerRequests, RequestCounters};
 pub use decisions::{Decision, DecisionCounters, LimitDecisions};
+pub use flags::{Flag, Flags};
+pub use json::write_text;
 pub(crate) use metrics::Lines;
 pub use metrics::{
     EndpointMeter, Exposed, Exposition, Family, Format, Measured, Meters, Metrics, Phase, Process,
     RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter,
 };
-pub use record::{Flag, Flags, Record, write_text};
+pub use record::Record;

@@ -45,11 +45,7 @@ pub(in crate::proxy) fn finish(session: &Session, status: u16, context: &Context
     }
     let took = context.arrived.elapsed();
     let failure = failure_of(status, context);
-    // A connection that was handed over to another protocol lasts as long as the client likes.
-    let answered = match context.flags.contains(Flag::Upgraded) {
-        true => context.attempt.first_byte.unwrap_or(took),
-        false => took,
-    };
+    let answered = answered_in(context);
     if recording.decision.is_sampled() || tracing.is_notable(failure.is_some(), answered) {
         let trace = recording.trace(session.req_header(), context, took);
         tracing.export(Trace {
@@ -58,6 +54,21 @@ pub(in crate::proxy) fn finish(session: &Session, status: u16, context: &Context
             ..trace
         });
     }
+}
+
+/// How long a request that is over took to be answered. A connection that was handed over to another protocol
+/// lasts as long as the client likes.
+pub(in crate::proxy) fn answered_in(context: &Context) -> Duration {
+    let opened = context.attempt.first_byte;
+    let is_upgraded = context.flags.contains(Flag::Upgraded);
+    opened
+        .filter(|_| is_upgraded)
+        .unwrap_or_else(|| context.arrived.elapsed())
+}
+
+/// Whether a request failed: it was answered with 5xx, or its answer broke off.
+pub(in crate::proxy) fn is_failure(status: u16, context: &Context) -> bool {
+    status >= 500 || break_of(context).is_some()
 }
 
 /// Why a request failed, if it did.
@@ -72,10 +83,16 @@ fn failure_of(status: u16, context: &Context) -> Option<Box<str>> {
         let fault = first(&FAULTS).filter(|_| is_own);
         return fault.or_else(|| Some(status.to_string().into()));
     }
-    if is_own || flags.contains(Flag::Fallback) {
+    break_of(context).map(|flag| word(flag).into())
+}
+
+/// What broke an answer of a backend's off, if anything did.
+fn break_of(context: &Context) -> Option<Flag> {
+    let flags = context.flags;
+    if context.replied.is_some() || flags.contains(Flag::Fallback) {
         return None;
     }
-    first(&BREAKS)
+    BREAKS.into_iter().find(|flag| flags.contains(*flag))
 }
 
 fn word(flag: Flag) -> &'static str {

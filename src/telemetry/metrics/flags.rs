@@ -2,7 +2,7 @@
 
 use super::exposition::Exposition;
 use super::lines::Lines;
-use crate::telemetry::record::{Flag, Flags};
+use crate::telemetry::flags::{Flag, Flags};
 
 pub(super) type FlagCounts = Lines<{ Flag::ALL.len() }>;
 

@@ -1,0 +1,196 @@
+//! The fields of a line: their names, and what a request has for them.
+
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use http::Version;
+
+use super::privacy::{Privacy, Url};
+use super::sampler::Weight;
+use crate::telemetry::flags::Flags;
+use crate::telemetry::record::Record;
+use crate::telemetry::tracing::{SpanId, TraceId};
+
+/// A field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Field {
+    Time,
+    Id,
+    TraceId,
+    SpanId,
+    Client,
+    Method,
+    Host,
+    Path,
+    Query,
+    Protocol,
+    Route,
+    Service,
+    Endpoint,
+    Consumer,
+    Limit,
+    Cache,
+    CacheReason,
+    Status,
+    RequestBytes,
+    ResponseBytes,
+    Total,
+    Queued,
+    Pipeline,
+    Connected,
+    FirstByte,
+    Attempts,
+    Flags,
+    SampleRatio,
+    TimeCombined,
+    Target,
+}
+
+impl Field {
+    /// All of them with their names, in the order of a line. Names are part of what users rely on.
+    pub(super) const ALL: [(Self, &'static str); 30] = [
+        (Self::Time, "time"),
+        (Self::Id, "id"),
+        (Self::TraceId, "trace_id"),
+        (Self::SpanId, "span_id"),
+        (Self::Client, "client"),
+        (Self::Method, "method"),
+        (Self::Host, "host"),
+        (Self::Path, "path"),
+        (Self::Query, "query"),
+        (Self::Protocol, "protocol"),
+        (Self::Route, "route"),
+        (Self::Service, "service"),
+        (Self::Endpoint, "endpoint"),
+        (Self::Consumer, "consumer"),
+        (Self::Limit, "limit"),
+        (Self::Cache, "cache"),
+        (Self::CacheReason, "cache_reason"),
+        (Self::Status, "status"),
+        (Self::RequestBytes, "request_bytes"),
+        (Self::ResponseBytes, "response_bytes"),
+        (Self::Total, "total_us"),
+        (Self::Queued, "queued_us"),
+        (Self::Pipeline, "pipeline_us"),
+        (Self::Connected, "connected_us"),
+        (Self::FirstByte, "first_byte_us"),
+        (Self::Attempts, "attempts"),
+        (Self::Flags, "flags"),
+        (Self::SampleRatio, "sample_ratio"),
+        (Self::TimeCombined, "time_combined"),
+        (Self::Target, "target"),
+    ];
+
+    /// Whether only templates have it, since it says again what others say.
+    pub(super) fn is_of_templates(self) -> bool {
+        matches!(self, Self::TimeCombined | Self::Target)
+    }
+
+    /// Whether JSON has it in any case, as `null` where there is nothing.
+    pub(super) fn is_always_there(self) -> bool {
+        matches!(
+            self,
+            Self::Client | Self::Host | Self::Route | Self::Service | Self::Endpoint
+        )
+    }
+}
+
+/// What a request has for a field.
+#[derive(Debug)]
+pub(super) enum Value<'a> {
+    Text(&'a str),
+    /// Probably a text.
+    Bytes(&'a [u8]),
+    Url(Url<'a>),
+    Address(IpAddr),
+    Number(u64),
+    /// Millionths.
+    Ratio(u32),
+    Time(SystemTime),
+    TimeCombined(SystemTime),
+    Trace(TraceId),
+    Span(SpanId),
+    Flags(Flags),
+}
+
+/// A request and all that decides what its line says.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Line<'a> {
+    pub(super) record: &'a Record<'a>,
+    pub(super) weight: Weight,
+    pub(super) privacy: &'a Privacy,
+}
+
+impl<'a> Line<'a> {
+    /// What the request has for a field, if anything.
+    pub(super) fn value(&self, field: Field) -> Option<Value<'a>> {
+        let record = self.record;
+        let micros = |duration: Duration| {
+            Value::Number(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+        };
+        Some(match field {
+            Field::Time => Value::Time(record.time),
+            Field::TimeCombined => Value::TimeCombined(record.time),
+            Field::Id => Value::Text(record.id),
+            Field::TraceId => Value::Trace(record.trace?.0),
+            Field::SpanId => Value::Span(record.trace?.1),
+            Field::Client => self.privacy.client(record.client?),
+            Field::Method => Value::Text(record.method.as_str()),
+            Field::Host => Value::Bytes(record.host?),
+            Field::Path => Value::Text(record.path),
+            Field::Query => Value::Url(self.privacy.query(record.query?)),
+            Field::Target => Value::Url(self.privacy.target(record.path, record.query)),
+            Field::Protocol => Value::Text(match record.version {
+                Version::HTTP_10 => "HTTP/1.0",
+                Version::HTTP_2 => "HTTP/2.0",
+                _ => "HTTP/1.1",
+            }),
+            Field::Route => Value::Text(record.route?),
+            Field::Service => Value::Text(record.service?),
+            Field::Endpoint => Value::Text(record.endpoint?),
+            Field::Consumer => Value::Text(record.consumer?),
+            Field::Limit => Value::Text(record.limit?),
+            Field::Cache => Value::Text(record.cache?.0),
+            Field::CacheReason => Value::Text(record.cache?.1?),
+            Field::Status => Value::Number(record.status.into()),
+            Field::RequestBytes => Value::Number(record.request_bytes),
+            Field::ResponseBytes => Value::Number(record.response_bytes),
+            Field::Total => micros(record.total),
+            Field::Queued => micros(record.queued?),
+            Field::Pipeline => micros(record.pipeline?),
+            Field::Connected => micros(record.connected?),
+            Field::FirstByte => micros(record.first_byte?),
+            Field::Attempts => Value::Number(record.attempts.into()),
+            Field::Flags => Value::Flags(record.flags),
+            Field::SampleRatio => Value::Ratio(self.weight.ratio()?),
+        })
+    }
+
+    /// The value of a header that is logged, if the request has it.
+    pub(super) fn header(&self, header: &super::privacy::Header) -> Option<Value<'a>> {
+        let value = self.record.headers.get(&header.name)?;
+        Some(self.privacy.header(header, value.as_bytes()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_about_the_log_explains_every_field_and_no_other() {
+        let page = include_str!("../../../docs/access-log.md");
+        let (_, table) = page.split_once("| field | meaning |").unwrap();
+        let rows = table.lines().skip(2).take_while(|row| row.starts_with('|'));
+        let first_columns: String = rows.map(|row| row.split('|').nth(1).unwrap()).collect();
+        let explained: Vec<&str> = first_columns.split('`').skip(1).step_by(2).collect();
+        let mut names: Vec<&str> = Field::ALL.map(|(_, name)| name).to_vec();
+        names.extend(["headers", "request.headers.NAME"]);
+        for name in &names {
+            assert!(explained.contains(name), "`{name}` is not explained");
+        }
+        for name in explained {
+            assert!(names.contains(&name), "there is no field `{name}`");
+        }
+    }
+}
