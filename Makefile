@@ -51,6 +51,7 @@ install: build
 	install -D -m 644 target/package/_tollgate $(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tollgate
 	install -D -m 644 target/package/tollgate.fish $(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tollgate.fish
 	install -D -m 644 systemd/sysusers.conf $(DESTDIR)/usr/lib/sysusers.d/tollgate.conf
+	install -D -m 644 systemd/logrotate.conf $(DESTDIR)/etc/logrotate.d/tollgate
 	install -D -m 600 target/package/secrets/README $(DESTDIR)/etc/tollgate/secrets/README
 	install -d $(DESTDIR)/etc/systemd/system
 	sed 's#/usr/bin/#$(PREFIX)/bin/#' systemd/tollgate.service > $(DESTDIR)/etc/systemd/system/tollgate.service
@@ -65,7 +66,8 @@ uninstall:
 		$(DESTDIR)$(PREFIX)/share/bash-completion/completions/tollgate \
 		$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_tollgate \
 		$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/tollgate.fish \
-		$(DESTDIR)/usr/lib/sysusers.d/tollgate.conf $(DESTDIR)/etc/systemd/system/tollgate.service
+		$(DESTDIR)/usr/lib/sysusers.d/tollgate.conf $(DESTDIR)/etc/systemd/system/tollgate.service \
+		$(DESTDIR)/etc/logrotate.d/tollgate
 	@[ -n "$(DESTDIR)" ] || ! [ -d /run/systemd/system ] || systemctl daemon-reload
 
 # A Debian package in target/debian.
