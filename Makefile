@@ -98,6 +98,7 @@ fuzz: tools
 micro-bench: tools
 	@scripts/need redis-server:redis-server
 	cargo bench --bench access --bench routing --bench policies --bench credentials --bench metrics
+	cargo bench --bench access --bench access_log --bench routing --bench policies --bench credentials
 
 # What a flood of forged tokens costs the gateway and its sender; writes benches/FLOOD.md; needs root.
 flood-bench: build
