@@ -13,6 +13,7 @@
 //!    auth       who may come in
 //!    cache      which answers are kept, for how long and for whom
 //!    upstream   services, their endpoints, and whose turn it is
+//!    tls        certificates, and handshakes with clients
 //!    traffic    small policies: addresses, countries, origins, header edits, redirects, answers
 //! 1  telemetry  the access log, metrics, traces
 //! 0  config     the language: types, loading, diagnostics, schema
@@ -33,5 +34,6 @@ pub mod routing;
 pub mod server;
 pub mod snapshot;
 pub mod telemetry;
+pub mod tls;
 pub mod traffic;
 pub mod upstream;

@@ -5,6 +5,14 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
+use openssl::symm::Cipher;
+use rcgen::KeyPair;
+use support::{Authority, write_pair};
 
 /// A configuration and what is said of it.
 struct Case<'t> {
@@ -50,11 +58,44 @@ fn findings(report: &str) -> BTreeSet<String> {
     found
 }
 
+/// The certificates that cases name: `a` and `b` are good, `again` is for the same name as `a`.
+fn write_certificates(folder: &Path) {
+    let authority = Authority::new();
+    authority.write(folder, "a", &["a.example"]);
+    authority.write(folder, "b", &["b.example"]);
+    authority.write(folder, "again", &["b.example", "a.example"]);
+    let expired = authority.sign_with(&["c.example"], &KeyPair::generate().unwrap(), |it| {
+        it.not_after = (UNIX_EPOCH + Duration::from_secs(1_700_000_000)).into();
+    });
+    write_pair(folder, "expired", &expired);
+    write_pair(
+        folder,
+        "nameless",
+        &authority.sign_with(&[], &KeyPair::generate().unwrap(), |_| {}),
+    );
+    let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    write("empty.pem", "");
+    write(
+        "damaged.pem",
+        "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n",
+    );
+    write(
+        "no.pem",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    );
+    let key = PKey::private_key_from_pem(&std::fs::read(folder.join("a.key")).unwrap()).unwrap();
+    let encrypted = key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"secret");
+    std::fs::write(folder.join("encrypted.key"), encrypted.unwrap()).unwrap();
+    let weak = Rsa::generate(1024).unwrap().private_key_to_pem().unwrap();
+    std::fs::write(folder.join("weak.key"), weak).unwrap();
+}
+
 #[test]
 fn every_broken_configuration_is_refused_with_its_reasons() {
     let cases = cases(include_str!("config_errors.txt"));
     assert!(cases.len() >= 200, "{} cases", cases.len());
     let directory = tempfile::tempdir().unwrap();
+    write_certificates(directory.path());
     let mut wrong = Vec::new();
     for case in &cases {
         std::fs::write(

@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::Response;
 use serde_json::json;
-use support::{Database, Gateway, Redis, Seen, Signer, Upstream};
+use support::{Authority, Database, Gateway, Redis, Seen, Signer, Upstream, free_port};
 
 #[derive(Debug)]
 enum Block {
@@ -167,6 +168,8 @@ struct Stage {
     _redis: Redis,
     /// By whoever is at `127.0.0.1:9002`.
     token: String,
+    /// What stands for port 8443.
+    secure: SocketAddr,
 }
 
 const VARIABLES: [(&str, &str); 3] = [
@@ -189,6 +192,11 @@ async fn stage(config: &str) -> Stage {
     let directory = tempfile::tempdir().unwrap();
     let countries = Database::of(&[("192.0.2.0/24", "DE"), ("198.51.100.0/24", "KP")]);
     std::fs::write(directory.path().join("GeoLite2-Country.mmdb"), countries).unwrap();
+    let authority = Authority::new();
+    std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
+    authority.write(directory.path(), "shop", &["shop.example.com"]);
+    authority.write(directory.path(), "api", &["*.api.example.com"]);
+    let secure = free_port();
     let mut config = config
         .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
         .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
@@ -196,7 +204,9 @@ async fn stage(config: &str) -> Stage {
         .replace("0.0.0.0:8080", "$LISTEN")
         .replace("127.0.0.1:8080", "$LISTEN")
         .replace("127.0.0.1:9900", "$ADMIN")
-        .replace("/var/lib/GeoIP/", "");
+        .replace("/var/lib/GeoIP/", "")
+        .replace("0.0.0.0:8443", &secure.to_string())
+        .replace("/etc/tollgate/tls/", "");
     if !config.contains("$LISTEN") {
         assert!(
             !config.contains("server:"),
@@ -217,6 +227,7 @@ async fn stage(config: &str) -> Stage {
         _upstreams: upstreams,
         _redis: redis,
         token,
+        secure,
     }
 }
 
@@ -227,6 +238,7 @@ fn execute(command: &str, stage: &Stage) -> String {
         .replace("127.0.0.1:8080", &stage.gateway.address.to_string())
         .replace("localhost:8080", &stage.gateway.address.to_string())
         .replace("127.0.0.1:9900", &stage.gateway.admin.to_string())
+        .replace(":8443", &format!(":{}", stage.secure.port()))
         .replace("curl ", "curl --silent --show-error --max-time 20 ");
     let output = Command::new("sh")
         .args(["-c", &command])

@@ -3,13 +3,14 @@
 
 use std::path::{Path, PathBuf};
 
-const FLOORS: [(&str, u8); 13] = [
+const FLOORS: [(&str, u8); 14] = [
     ("config", 0),
     ("telemetry", 1),
     ("auth", 2),
     ("cache", 2),
     ("limits", 2),
     ("routing", 2),
+    ("tls", 2),
     ("traffic", 2),
     ("upstream", 2),
     ("snapshot", 4),

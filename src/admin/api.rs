@@ -15,6 +15,7 @@ use pingora::protocols::http::ServerSession;
 use serde::Serialize;
 
 use super::cache;
+use super::certificates;
 use super::commands::Commands;
 use super::endpoints;
 use super::limit_store;
@@ -142,6 +143,7 @@ impl Api {
                 let snapshot = self.snapshots.load();
                 report.impaired = services::impaired(&snapshot, Instant::now());
                 report.limit_store = limit_store::impaired(&snapshot);
+                report.certificates = certificates::list(&snapshot);
                 Answer::json(StatusCode::OK, &report)
             }
             "/metrics" => self.metrics(headers),
@@ -170,6 +172,7 @@ impl Api {
             services::expose(&snapshot, now, page);
             endpoints::expose(&snapshot, now, page);
             limit_store::expose(&snapshot, page);
+            certificates::expose(&snapshot, page);
             if let Some(cache) = snapshot.cache {
                 cache::expose(cache, page);
             }

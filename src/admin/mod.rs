@@ -4,6 +4,7 @@
 
 mod api;
 mod cache;
+mod certificates;
 mod commands;
 mod endpoints;
 mod limit_store;

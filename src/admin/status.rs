@@ -6,6 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::certificates::ShownCertificate;
 use super::services::Impaired;
 use crate::config::{Diagnostic, Severity, Source};
 use crate::snapshot::Changes;
@@ -46,6 +47,9 @@ pub struct Report {
     /// How the store of shared limits is, if it is not up: `starting`, `partial` or `down`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit_store: Option<String>,
+    /// The certificates that clients are shown, those first that expire first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<ShownCertificate>,
     /// How much presses: 0 to 3; from 1 on requests are shed.
     #[serde(default)]
     pub overload: u8,
@@ -208,6 +212,7 @@ impl Status {
                 needs_upgrade: Vec::new(),
                 impaired: Vec::new(),
                 limit_store: None,
+                certificates: Vec::new(),
                 overload: 0,
                 last_reload: None,
                 reloads: 0,

@@ -141,6 +141,12 @@ fn read_files(
         }
         files.extend(tracing.file().map(|file| base.join(file)));
     }
+    for listener in &config.server.listen {
+        files.extend(listener.files().map(|file| base.join(file)));
+        for key in listener.keys() {
+            warn_if_readable_by_others(&base.join(key.as_str()), key.span, diagnostics);
+        }
+    }
     if let Some(geoip) = &config.geoip {
         files.push(base.join(geoip.database.as_str()));
     }

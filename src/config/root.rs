@@ -14,6 +14,7 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
 use super::fallback::Fallback;
+use super::listener::Listener;
 use super::metrics::Metrics;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -103,8 +104,9 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
-    /// Address or addresses to accept clients on, as `IP:PORT`. Default `0.0.0.0:8080`.
-    pub listen: OneOrMany<Spanned<String>>,
+    /// Where clients are accepted: an address, as `IP:PORT`, or more of them, with `tls` or without. Default
+    /// `0.0.0.0:8080`.
+    pub listen: OneOrMany<Spanned<Listener>>,
     /// Worker threads; `auto` is one a core.
     pub threads: Spanned<Threads>,
     /// User that the process becomes once it listens, by name; only root can. Default: whoever
@@ -279,7 +281,7 @@ impl Log {
 impl Default for Server {
     fn default() -> Self {
         Self {
-            listen: OneOrMany(vec!["0.0.0.0:8080".to_owned().into()]),
+            listen: OneOrMany(vec![Listener::at("0.0.0.0:8080").into()]),
             threads: Threads::Auto.into(),
             user: None,
             trusted_proxies: Vec::new(),

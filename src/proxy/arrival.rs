@@ -1,11 +1,14 @@
 //! What a request is when it arrives: whose it is, whether it is sound, and which route takes it.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use http::{HeaderValue, Method, Version, header};
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Version, header};
 use pingora::http::RequestHeader;
 use uuid::{NoContext, Timestamp, Uuid};
 
+use super::connection::Connection;
 use super::context::{Context, Matched};
 use super::forward::X_REQUEST_ID;
 use super::reply::Reply;
@@ -15,6 +18,40 @@ use crate::traffic::Preflight;
 
 /// Longest request id that is taken over from a trusted proxy.
 const LONGEST_ID: usize = 128;
+
+/// Makes a request of HTTP/2 like all others: with its connection in the context, with a `Host` field, and with
+/// its cookies in one (RFC 9113 §8.2.3).
+pub(super) fn unify(request: &mut RequestHeader, context: &mut Context) {
+    if let Some(connection) = request.extensions_mut().remove::<Arc<Connection>>() {
+        connection.request_came();
+        context.connection = Some(connection);
+    }
+    let authority = request
+        .uri
+        .authority()
+        .map(|it| HeaderValue::from_str(it.as_str()));
+    if let Some(Ok(authority)) = authority {
+        // The framework has refused a request in which the two differ.
+        set(request, header::HOST, authority);
+    }
+    let mut cookies = request.headers.get_all(header::COOKIE).iter();
+    if let (Some(first), Some(second)) = (cookies.next(), cookies.next()) {
+        let mut joined = first.as_bytes().to_vec();
+        for cookie in std::iter::once(second).chain(cookies) {
+            joined.extend_from_slice(b"; ");
+            joined.extend_from_slice(cookie.as_bytes());
+        }
+        if let Ok(joined) = HeaderValue::from_maybe_shared(Bytes::from(joined)) {
+            set(request, header::COOKIE, joined);
+        }
+    }
+}
+
+fn set(request: &mut RequestHeader, name: HeaderName, value: HeaderValue) {
+    if let Err(error) = request.insert_header(name, value) {
+        log::debug!("a field of a request was not set: {error}");
+    }
+}
 
 /// Who the client is, and what the request is called.
 pub(super) fn identify(request: &RequestHeader, context: &mut Context) {

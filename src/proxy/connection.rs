@@ -5,12 +5,14 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::HeaderValue;
 use pingora::apps::ReusedHttpStream;
 use pingora::protocols::l4::ext::get_tcp_info;
+
+use crate::tls::Channel;
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -40,6 +42,8 @@ pub struct Connection {
     peer: IpAddr,
     peer_text: Box<str>,
     is_own: bool,
+    /// How it is encrypted, if it is.
+    channel: Option<Arc<Channel>>,
     opened: Instant,
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
@@ -53,6 +57,10 @@ pub struct Connection {
     is_late: AtomicBool,
     /// Bad credentials that came since the last good one.
     tries: AtomicU8,
+    /// Whether the request that was answered last is to be the last one.
+    is_ending: AtomicBool,
+    /// What this is a stream of, if it is one.
+    whole: Option<Arc<Self>>,
     memo: Mutex<ForwardingMemo>,
     kept: Mutex<Option<ReusedHttpStream>>,
 }
@@ -75,6 +83,7 @@ impl Connection {
             peer,
             peer_text: peer.to_string().into(),
             is_own: false,
+            channel: None,
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
@@ -84,8 +93,30 @@ impl Connection {
             upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
             tries: AtomicU8::new(0),
+            is_ending: AtomicBool::new(false),
+            whole: None,
             memo: Mutex::default(),
             kept: Mutex::default(),
+        }
+    }
+
+    /// The same, encrypted.
+    #[must_use]
+    pub fn encrypted(self, channel: Channel) -> Self {
+        Self {
+            channel: Some(Arc::new(channel)),
+            ..self
+        }
+    }
+
+    /// One of the streams on a connection that has several at once, with deadlines of its own. It can't tell
+    /// whether the client has gone.
+    #[must_use]
+    pub fn stream(self: &Arc<Self>) -> Self {
+        Self {
+            channel: self.channel.clone(),
+            whole: Some(self.clone()),
+            ..Self::new(Some(self.peer), NONE)
         }
     }
 
@@ -100,6 +131,11 @@ impl Connection {
     /// Whether it is the process itself that asks.
     pub(super) fn is_own(&self) -> bool {
         self.is_own
+    }
+
+    /// How it is encrypted, if it is.
+    pub fn channel(&self) -> Option<&Channel> {
+        self.channel.as_deref()
     }
 
     /// The address at the other end.
@@ -213,14 +249,28 @@ impl Connection {
         self.is_late.load(Ordering::Relaxed)
     }
 
+    /// No more requests are taken on it.
+    pub(super) fn end(&self) {
+        self.whole().is_ending.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether no more requests are taken on it.
+    pub fn is_ending(&self) -> bool {
+        self.is_ending.load(Ordering::Relaxed)
+    }
+
+    fn whole(&self) -> &Self {
+        self.whole.as_deref().unwrap_or(self)
+    }
+
     /// A good credential came.
     pub(super) fn credential_passed(&self) {
-        self.tries.store(0, Ordering::Relaxed);
+        self.whole().tries.store(0, Ordering::Relaxed);
     }
 
     /// A bad credential came. Whether it was one too many.
     pub(super) fn credential_failed(&self) -> bool {
-        let before = self.tries.fetch_add(1, Ordering::Relaxed);
+        let before = self.whole().tries.fetch_add(1, Ordering::Relaxed);
         before + 1 >= MOST_TRIES
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::bandwidth::Paced;
 use super::caching::Caching;
@@ -24,7 +24,7 @@ use crate::limits::Held;
 use crate::routing::Parameters;
 use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
-use crate::traffic::Preflight;
+use crate::traffic::{Preflight, came_by_tls};
 use crate::upstream::{Choice, Permit, Service, Tried};
 
 /// Deadlines are kept in whole milliseconds, and may fire one early.
@@ -228,6 +228,17 @@ impl Context {
     /// The client: the peer, or whom a trusted proxy speaks for.
     pub(super) fn client(&self) -> IpAddr {
         self.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Whether it came by TLS: to this gateway, or to the trusted proxy that says so.
+    pub(super) fn is_over_tls(&self, request: &HeaderMap) -> bool {
+        let told = self.is_from_trusted_proxy.then(|| came_by_tls(request));
+        let is_ours = || {
+            self.connection
+                .as_ref()
+                .is_some_and(|it| it.channel().is_some())
+        };
+        told.flatten().unwrap_or_else(is_ours)
     }
 
     /// The client as text, which is mostly there already.

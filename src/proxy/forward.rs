@@ -43,6 +43,7 @@ const HOP_BY_HOP: [HeaderName; 10] = [
 /// Most fields that are added to a request, edits aside.
 const FIELDS_ADDED: usize = 11;
 const HTTP: HeaderValue = HeaderValue::from_static("http");
+const HTTPS: HeaderValue = HeaderValue::from_static("https");
 const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 tollgate");
 const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 tollgate");
 const VIA_2: HeaderValue = HeaderValue::from_static("2 tollgate");
@@ -147,11 +148,16 @@ pub(super) fn set_origin_fields(
         return;
     };
     let peer = connection.peer();
-    let (client, forwarded) = connection.with_memo(|memo| memo.fields(peer, host));
+    let scheme = if connection.channel().is_some() {
+        HTTPS
+    } else {
+        HTTP
+    };
+    let (client, forwarded) = connection.with_memo(|memo| memo.fields(peer, &scheme, host));
     if context.is_from_trusted_proxy {
         append(headers, &X_FORWARDED_FOR, &client);
         append(headers, &header::FORWARDED, &forwarded);
-        headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
+        headers.entry(X_FORWARDED_PROTO).or_insert(scheme);
         if let Some(host) = host {
             headers
                 .entry(X_FORWARDED_HOST)
@@ -161,7 +167,7 @@ pub(super) fn set_origin_fields(
     }
     headers.insert(X_FORWARDED_FOR, client);
     headers.insert(header::FORWARDED, forwarded);
-    headers.insert(X_FORWARDED_PROTO, HTTP);
+    headers.insert(X_FORWARDED_PROTO, scheme);
     match host {
         Some(host) => headers.insert(X_FORWARDED_HOST, host.clone()),
         None => headers.remove(X_FORWARDED_HOST),
@@ -173,6 +179,7 @@ impl ForwardingMemo {
     fn fields(
         &mut self,
         peer: std::net::IpAddr,
+        scheme: &HeaderValue,
         host: Option<&HeaderValue>,
     ) -> (HeaderValue, HeaderValue) {
         let client = self
@@ -188,9 +195,10 @@ impl ForwardingMemo {
             let host = host
                 .and_then(|host| host.to_str().ok())
                 .filter(|host| is_quotable(host));
+            let scheme = scheme.to_str().unwrap_or_default();
             self.forwarded = Some(match host {
-                Some(host) => value(format!("for={node};host=\"{host}\";proto=http")),
-                None => value(format!("for={node};proto=http")),
+                Some(host) => value(format!("for={node};host=\"{host}\";proto={scheme}")),
+                None => value(format!("for={node};proto={scheme}")),
             });
         }
         let forwarded = self

@@ -127,7 +127,7 @@ impl ProxyHttp for Gateway {
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// The server hands each request its connection this way.
+    /// The server hands each request of HTTP/1 its connection this way, and [`arrival::unify`] one of HTTP/2.
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
@@ -148,6 +148,9 @@ impl ProxyHttp for Gateway {
     async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
         if caching::resume(session, context) {
             return Ok(false);
+        }
+        if session.req_header().version == Version::HTTP_2 {
+            arrival::unify(session.req_header_mut(), context);
         }
         if context.connection.as_ref().is_some_and(|it| it.is_own()) {
             context.is_logged = true;

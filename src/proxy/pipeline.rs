@@ -14,7 +14,7 @@ use super::reply::{Body, PROXY_STATUS, Reply};
 use super::{arrival, bandwidth, concurrency, limit, meter, trace};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
-use crate::traffic::{Preflight, came_by_tls};
+use crate::traffic::Preflight;
 use crate::upstream::Backends;
 
 /// Why a request goes no further.
@@ -86,8 +86,7 @@ pub(super) fn decorate(
         None => &context.snapshot.unrouted_security_headers,
     };
     if let Some(security) = security {
-        let is_over_tls = context.is_from_trusted_proxy && came_by_tls(request);
-        security.apply(is_over_tls, response);
+        security.apply(context.is_over_tls(request), response);
     }
     response.insert(X_REQUEST_ID, context.id.clone());
 }

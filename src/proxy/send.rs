@@ -57,6 +57,9 @@ pub(super) async fn send(
     context.held.release();
     if context.is_last {
         session.set_keepalive(None);
+        if let Some(connection) = &context.connection {
+            connection.end();
+        }
     }
     let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session

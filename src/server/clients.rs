@@ -17,10 +17,11 @@ use pingora_proxy::HttpProxy;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
+use super::http2;
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
-use crate::snapshot::{ClientTimeouts, Snapshot, Store};
+use crate::snapshot::{ClientTimeouts, Listener, Listeners, Snapshot, Store};
 use crate::telemetry::{Exposed, Exposition};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
@@ -57,6 +58,10 @@ pub(super) struct Clients {
     snapshots: Arc<Store>,
     open: Arc<OpenConnections>,
     pressure: Arc<Pressure>,
+    /// Those that the process listens at, whatever the configuration says by now.
+    listeners: Listeners,
+    /// For signatures of handshakes.
+    turns: Arc<Semaphore>,
 }
 
 impl OpenConnections {
@@ -120,12 +125,28 @@ impl Clients {
         open: Arc<OpenConnections>,
         pressure: Arc<Pressure>,
     ) -> Self {
+        let snapshot = snapshots.load();
         Self {
             proxy: Arc::new(proxy),
+            listeners: snapshot.listeners.clone(),
+            turns: Arc::new(Semaphore::new(snapshot.settings.threads)),
             snapshots,
             open,
             pressure,
         }
+    }
+
+    /// Where a connection came in.
+    fn listener<'s>(&'s self, stream: &Stream, snapshot: &'s Snapshot) -> Option<&'s Listener> {
+        if snapshot.listeners.are_alike() && self.listeners.are_alike() {
+            return None;
+        }
+        let digest = stream.get_socket_digest()?;
+        let local = *digest.local_addr()?.as_inet()?;
+        snapshot
+            .listeners
+            .at(local)
+            .or_else(|| self.listeners.at(local))
     }
 
     /// Asks itself for an answer, through its own workers, as a client would.
@@ -225,6 +246,7 @@ impl ServerApp for Clients {
     ) -> Option<Stream> {
         let snapshot = self.snapshots.load();
         let timeouts = snapshot.settings.timeouts;
+        let bounds = snapshot.settings.bounds;
         // What is left is for connections to backends.
         if self.pressure.level() == Level::Most {
             self.open.shed.fetch_add(1, Ordering::Relaxed);
@@ -240,12 +262,35 @@ impl ServerApp for Clients {
             return None;
         }
         let _seat = self.open.enter(snapshot.settings.connections)?;
-        drop(snapshot);
         let socket: RawFd = stream.id();
-        let connection = Arc::new(Connection::new(peer, socket));
+        let mut connection = Connection::new(peer, socket);
+        let mut stream = stream;
+        if let Some(tls) = self
+            .listener(&stream, &snapshot)
+            .and_then(|it| it.tls.as_ref())
+        {
+            match tls.accept(stream, &self.turns).await {
+                Ok((encrypted, channel)) => {
+                    stream = encrypted;
+                    connection = connection.encrypted(channel);
+                }
+                Err(refused) => {
+                    log::debug!("no handshake with {}: {refused}", connection.peer());
+                    return None;
+                }
+            }
+        }
+        drop(snapshot);
+        let connection = Arc::new(connection);
+        let is_encrypted = connection.channel().is_some();
+        if connection.channel().is_some_and(|it| it.is_http2) {
+            let bounds = (timeouts, bounds);
+            http2::serve(&self.proxy, stream, &connection, bounds, shutdown).await;
+            return None;
+        }
         let mut work = std::pin::pin!(self.serve(stream, &connection, timeouts, shutdown));
         let supervised = Supervised::new(&connection, work.as_mut(), timeouts.request_header);
-        if supervised.await == Err(Late::Slow) {
+        if supervised.await == Err(Late::Slow) && !is_encrypted {
             // The work still owns the socket. Whether the client gets to see this is its own affair.
             let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
             if let Err(error) = send(socket, TOO_SLOW, flags) {

@@ -18,6 +18,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::tls::{SealedKeys, TicketKeys};
+
 /// Tells a process that its standard input leads to its predecessor, whose number it holds.
 const VARIABLE: &str = "TOLLGATE_HANDOVER";
 /// Sockets in one message; the kernel allows 253.
@@ -49,6 +51,9 @@ pub(super) enum Message {
     Sockets {
         addresses: Vec<SocketAddr>,
         is_last: bool,
+        /// With the last ones: what clients take up their TLS sessions by.
+        #[serde(default)]
+        ticket_keys: Option<SealedKeys>,
     },
     /// To the successor: accept clients.
     Accept,
@@ -110,14 +115,20 @@ impl Line {
         Ok(())
     }
 
-    /// Says which sockets there are.
-    pub(super) fn send_sockets(&self, sockets: &[(SocketAddr, OwnedFd)]) -> io::Result<()> {
+    /// Says which sockets there are, and which keys.
+    pub(super) fn send_sockets(
+        &self,
+        sockets: &[(SocketAddr, OwnedFd)],
+        ticket_keys: &TicketKeys,
+    ) -> io::Result<()> {
         let mut rest = sockets;
         loop {
             let (part, after) = rest.split_at(rest.len().min(MOST_SOCKETS));
+            let is_last = after.is_empty();
             let message = Message::Sockets {
                 addresses: part.iter().map(|(address, _)| *address).collect(),
-                is_last: after.is_empty(),
+                is_last,
+                ticket_keys: is_last.then(|| ticket_keys.seal()),
             };
             let part: Vec<_> = part.iter().map(|(_, socket)| socket.as_fd()).collect();
             self.send(&message, &part)?;
@@ -212,21 +223,31 @@ impl Predecessor {
         self.fail(Step::Configuration, reason);
     }
 
-    /// Its listening sockets.
+    /// Its listening sockets, and its keys if it has some.
     ///
     /// # Errors
     /// When they do not come, or are not what they are said to be.
     pub(super) fn receive_sockets(
         &self,
         patience: Duration,
+        keys: &TicketKeys,
     ) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
         let mut received = Vec::new();
         loop {
-            let Some((Message::Sockets { addresses, is_last }, sockets)) =
-                self.line.receive(Some(patience))?
+            let Some((
+                Message::Sockets {
+                    addresses,
+                    is_last,
+                    ticket_keys,
+                },
+                sockets,
+            )) = self.line.receive(Some(patience))?
             else {
                 return Err(io::Error::other("the old process did not send its sockets"));
             };
+            if let Some(sealed) = ticket_keys {
+                keys.take_over(&sealed);
+            }
             if addresses.len() != sockets.len() {
                 return Err(io::Error::other("sockets were lost on the way"));
             }
@@ -286,10 +307,11 @@ mod tests {
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
             .map(|it| (it.local_addr().unwrap(), it.into()))
             .collect();
-        line.send_sockets(&sockets).unwrap();
+        line.send_sockets(&sockets, &TicketKeys::default()).unwrap();
         let addresses: Vec<_> = sockets.iter().map(|(address, _)| *address).collect();
         drop(sockets);
-        let received = predecessor.receive_sockets(SOON).unwrap();
+        let received = predecessor.receive_sockets(SOON, &TicketKeys::default());
+        let received = received.unwrap();
         let arrived: Vec<_> = received.iter().map(|(address, _)| *address).collect();
         assert_eq!(arrived, addresses);
         assert!(std::net::TcpStream::connect(arrived[MOST_SOCKETS]).is_ok());
@@ -308,8 +330,9 @@ mod tests {
             ),
         ] {
             let (line, predecessor) = talk();
-            line.send_sockets(&[(claimed, socket)]).unwrap();
-            assert!(predecessor.receive_sockets(SOON).is_err());
+            let keys = TicketKeys::default();
+            line.send_sockets(&[(claimed, socket)], &keys).unwrap();
+            assert!(predecessor.receive_sockets(SOON, &keys).is_err());
         }
     }
 

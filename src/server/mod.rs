@@ -1,8 +1,10 @@
 //! From a snapshot to a running gateway: listeners, connections, background work, and the end.
 
 mod background;
+mod certificates;
 mod clients;
 mod handover;
+mod http2;
 mod key_sets;
 mod listening;
 mod operations;
@@ -30,6 +32,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits};
+use self::certificates::Certificates;
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
 use self::handover::Step;
@@ -213,7 +216,12 @@ pub fn run(start: Start) -> Result<(), StartError> {
     server.add_service(background_service("span exports", exports));
     let periods = LimitPeriods(start.state.clone());
     server.add_service(background_service("limit periods", periods));
+    server.add_service(background_service(
+        "certificates",
+        Certificates(snapshots.clone()),
+    ));
     let operations = Operations::new(Parts {
+        ticket_keys: start.state.ticket_keys.clone(),
         clients,
         signs,
         gate,
@@ -258,7 +266,7 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
     let inherited = match predecessor {
         Some(predecessor) => {
             predecessor.done(Step::Configuration)?;
-            predecessor.receive_sockets(settings.upgrade_timeout)?
+            predecessor.receive_sockets(settings.upgrade_timeout, &start.state.ticket_keys)?
         }
         None => Vec::new(),
     };

@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::handover::{Line, Message, Step, prepare};
 use super::sockets::Sockets;
+use crate::tls::TicketKeys;
 
 /// How long a new process that may have clients already is given to serve them.
 const FAREWELL: Duration = Duration::from_secs(10);
@@ -47,7 +48,7 @@ impl Program {
 /// Returns its number. `may_go_on` is asked at the last moment at which there is a way back. Blocks.
 pub(super) fn upgrade(
     program: &Program,
-    sockets: &Sockets,
+    (sockets, ticket_keys): (&Sockets, &TicketKeys),
     patience: Duration,
     may_go_on: impl FnOnce() -> bool,
 ) -> Result<u32, Failed> {
@@ -67,7 +68,7 @@ pub(super) fn upgrade(
         line,
         patience,
     };
-    let result = successor.bring_up(sockets, may_go_on);
+    let result = successor.bring_up((sockets, ticket_keys), may_go_on);
     if let Err(failed) = &result {
         successor.end(failed.step == Step::Accept);
     }
@@ -83,12 +84,12 @@ struct Successor {
 impl Successor {
     fn bring_up(
         &mut self,
-        sockets: &Sockets,
+        (sockets, ticket_keys): (&Sockets, &TicketKeys),
         may_go_on: impl FnOnce() -> bool,
     ) -> Result<u32, Failed> {
         self.expect(Step::Configuration)?;
         let copies = sockets.copies();
-        let sent = copies.and_then(|copies| self.line.send_sockets(&copies));
+        let sent = copies.and_then(|copies| self.line.send_sockets(&copies, ticket_keys));
         unless_gone(sent).map_err(|error| failed(Step::Listeners, &error))?;
         self.expect(Step::Listeners)?;
         self.expect(Step::Health)?;

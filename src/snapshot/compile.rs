@@ -9,6 +9,7 @@ use ahash::AHashSet;
 use super::action::{self, Lacking};
 use super::failures::AuthFailures;
 use super::limits::Limits;
+use super::listeners::Listeners;
 use super::policies::{Place, Policies, Surroundings, Written};
 use super::providers::Providers;
 use super::readiness::Dependencies;
@@ -47,6 +48,8 @@ pub fn compile(
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
+    let base = base_of(&source.path);
+    let listeners = Listeners::compile(config, base, &state.ticket_keys, diagnostics);
     let counters = counters(config, source, (state, previous), diagnostics);
     let consumers = Consumers::compile(config, diagnostics);
     let meters = SeriesBounds::compile(&config.metrics, diagnostics);
@@ -137,6 +140,7 @@ pub fn compile(
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         dependencies,
+        listeners,
         settings,
     })
 }

@@ -18,6 +18,7 @@ mod fallback;
 mod geoip;
 mod inspect;
 mod limits;
+mod listeners;
 mod matching;
 mod own;
 mod policies;
@@ -40,6 +41,7 @@ pub use explain::{Decision, Explanation, PolicyLine, explain};
 pub use failures::AuthFailures;
 pub use fallback::{Fallback, Instead};
 pub use limits::Limits;
+pub use listeners::{Listener, Listeners};
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
@@ -51,6 +53,7 @@ use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::tracing::{Traces, Tracing};
 use crate::telemetry::{ConsumerRequests, LimitDecisions, LineRules, Meters, RouteMeter};
+use crate::tls::TicketKeys;
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
 
@@ -89,6 +92,8 @@ pub struct Snapshot {
     /// Whose word about the client is believed.
     pub trusted_proxies: TrustedProxies,
     dependencies: readiness::Dependencies,
+    /// Where clients come in.
+    pub listeners: Listeners,
     /// The gateway's own listeners, threads and bounds.
     pub settings: Settings,
 }
@@ -125,6 +130,8 @@ pub struct State {
     pub limit_decisions: LimitDecisions,
     /// Traces that wait to be exported.
     pub traces: Arc<Traces>,
+    /// What clients take up earlier sessions by.
+    pub ticket_keys: Arc<TicketKeys>,
 }
 
 impl State {
@@ -143,6 +150,7 @@ impl State {
             consumer_requests: ConsumerRequests::default(),
             limit_decisions: LimitDecisions::default(),
             traces: Arc::default(),
+            ticket_keys: Arc::default(),
         }
     }
 }

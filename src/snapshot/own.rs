@@ -24,8 +24,15 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 21] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on();
+    let addresses: Vec<_> = server.listen.iter().map(|it| &it.address).collect();
+    let encrypted: Vec<_> = server
+        .listen
+        .iter()
+        .map(|it| (&it.tls, &it.http2))
+        .collect();
     [
-        ("server.listen", format!("{:?}", server.listen.0)),
+        ("server.listen", format!("{addresses:?}")),
+        ("server.listen.tls", format!("{encrypted:?}")),
         ("server.threads", format!("{:?}", server.threads)),
         (
             "server.user",

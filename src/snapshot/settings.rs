@@ -286,35 +286,42 @@ fn addresses(
             .help("write an address such as `0.0.0.0:8080`");
     }
     let mut seen: HashMap<SocketAddr, Span> = HashMap::new();
-    let mut address = |written: &Spanned<String>| {
-        let address = parse_address(written, diagnostics)?;
-        if let Some(first) = seen.insert(address, written.span) {
+    let mut address = |text: &str, span: Span| {
+        let address = parse_address(text, span, diagnostics)?;
+        if let Some(first) = seen.insert(address, span) {
             diagnostics
-                .error(written.span, format!("`{address}` is listened on already"))
+                .error(span, format!("`{address}` is listened on already"))
                 .related(first, "first here")
                 .help("give each listener an address of its own");
         }
         Some(address)
     };
     let admin_slot = config.admin.0.on();
-    let clients = listen.iter().filter_map(&mut address).collect();
-    let admin = admin_slot.and_then(|admin| address(&admin.listen));
+    let mut clients = Vec::new();
+    for listener in listen {
+        let written = &listener.address;
+        // In the short form the listener is its address.
+        let is_short = written.span == Span::default();
+        let span = if is_short {
+            listener.span
+        } else {
+            written.span
+        };
+        clients.extend(address(written, span));
+    }
+    let admin = admin_slot.and_then(|admin| address(&admin.listen, admin.listen.span));
     (clients, admin)
 }
 
-fn parse_address(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Option<SocketAddr> {
-    if diagnostics.has_error_within(written.span) {
+fn parse_address(text: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<SocketAddr> {
+    if diagnostics.has_error_within(span) {
         return None;
     }
-    let text = written.as_str();
     match text.parse::<SocketAddr>() {
         Ok(address) if address.port() != 0 => return Some(address),
         Ok(_) => {
             diagnostics
-                .error(
-                    written.span,
-                    "nobody would know which port 0 turned out to be",
-                )
+                .error(span, "nobody would know which port 0 turned out to be")
                 .help("write a port, such as `8080`");
             return None;
         }
@@ -330,10 +337,7 @@ fn parse_address(written: &Spanned<String>, diagnostics: &mut Diagnostics) -> Op
         "write an IP address and a port, such as `127.0.0.1:8080` or `[::1]:8080`".to_owned()
     };
     diagnostics
-        .error(
-            written.span,
-            format!("`{text}` is not an address to listen on"),
-        )
+        .error(span, format!("`{text}` is not an address to listen on"))
         .help(help);
     None
 }

@@ -84,14 +84,15 @@ impl TrustedProxies {
 
 /// Whether a request came by TLS, as the proxy says that forwarded it: in `X-Forwarded-Proto` or, without
 /// it, in the `proto` of `Forwarded` (RFC 7239). Of several proxies the client's counts, which is first.
-pub fn came_by_tls(headers: &HeaderMap) -> bool {
+/// `None` if it does not say.
+pub fn came_by_tls(headers: &HeaderMap) -> Option<bool> {
     let first = |name| headers.get(name)?.to_str().ok()?.split(',').next();
     let scheme = if headers.contains_key(X_FORWARDED_PROTO) {
         first(X_FORWARDED_PROTO).map(str::trim)
     } else {
         first(header::FORWARDED).and_then(|element| parameter(element, "proto"))
     };
-    scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"))
+    scheme.map(|scheme| scheme.eq_ignore_ascii_case("https"))
 }
 
 /// An address as proxies write it: bare, with a port, or in brackets.
@@ -202,7 +203,7 @@ mod tests {
                 let value = http::HeaderValue::from_static(value);
                 (HeaderName::from_static(name), value)
             });
-            came_by_tls(&fields.collect())
+            came_by_tls(&fields.collect()) == Some(true)
         };
         let (proto, forwarded) = ("x-forwarded-proto", "forwarded");
         assert!(came(&[(proto, "https")]));

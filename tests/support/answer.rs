@@ -9,6 +9,7 @@ use hyper::client::conn::http1;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 
 /// Nothing in a test takes longer; what does hangs.
@@ -49,13 +50,21 @@ impl Client {
             }
         };
         stream.set_nodelay(true).unwrap();
+        Self::over(stream, &to.to_string()).await
+    }
+
+    /// A client on a connection that is there already.
+    pub async fn over(
+        stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        host: &str,
+    ) -> Self {
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
         tokio::spawn(async move {
             let _ = connection.with_upgrades().await;
         });
         Self {
             sender,
-            host: to.to_string(),
+            host: host.to_owned(),
         }
     }
 

@@ -36,6 +36,6 @@ pub use redis::{Cluster, Redis, Sentinel, Setup};
 pub use relay::Relay;
 pub use samples::{Sample, Samples, documented_metrics};
 pub use signer::Signer;
-pub use tls::{Authority, Secure};
+pub use tls::{Authority, Secure, dial, rsa_key, write_pair};
 pub use traffic::Traffic;
 pub use upstream::{Body, Seen, Upstream, service_of};

@@ -1,13 +1,22 @@
-//! Backends behind TLS, with an authority of their own.
+//! Certificates of an authority of their own; backends and clients that speak TLS.
 
+use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
 use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslMethod, select_next_proto};
 use openssl::x509::X509;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Who signs certificates. Only who is told trusts it.
 pub struct Authority {
@@ -39,11 +48,45 @@ impl Authority {
 
     /// Signs a certificate for a name or an address; returns it and its key.
     pub fn sign(&self, name: &str) -> (String, String) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        self.sign_with(&[name], &KeyPair::generate().unwrap(), |_| {})
+    }
+
+    /// Signs a certificate for several names, the first of which it is called by.
+    pub fn sign_with(
+        &self,
+        names: &[&str],
+        key: &KeyPair,
+        edit: impl FnOnce(&mut CertificateParams),
+    ) -> (String, String) {
+        let all: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(all).unwrap();
+        let name = names.first().copied().unwrap_or("nobody");
         params.distinguished_name.push(DnType::CommonName, name);
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        edit(&mut params);
+        let certificate = params.signed_by(key, &self.issuer).unwrap().pem();
         (certificate, key.serialize_pem())
+    }
+
+    /// Writes a certificate for these names and its key, as `NAME.pem` and `NAME.key`.
+    pub fn write(&self, folder: &Path, name: &str, names: &[&str]) {
+        let pair = self.sign_with(names, &KeyPair::generate().unwrap(), |_| {});
+        write_pair(folder, name, &pair);
+    }
+
+    /// A client that trusts this authority only and speaks these protocols.
+    pub fn client(&self, protocols: &[&str]) -> ClientConfig {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .unwrap();
+        let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        config
     }
 
     /// Who takes connections by a certificate for a name.
@@ -70,6 +113,39 @@ impl Authority {
         acceptor.set_private_key(&key).unwrap();
         acceptor
     }
+}
+
+/// Writes a certificate and its key as `NAME.pem` and `NAME.key`; as programs that renew them do it, nobody
+/// ever sees half a file.
+pub fn write_pair(folder: &Path, name: &str, (certificate, key): &(String, String)) {
+    use std::os::unix::fs::PermissionsExt;
+    for (kind, text) in [("key", key), ("pem", certificate)] {
+        let new = folder.join("new");
+        std::fs::write(&new, text).unwrap();
+        std::fs::set_permissions(&new, std::fs::Permissions::from_mode(0o600)).unwrap();
+        std::fs::rename(new, folder.join(format!("{name}.{kind}"))).unwrap();
+    }
+}
+
+/// A key of the kind that old clients understand.
+pub fn rsa_key() -> KeyPair {
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let pem = String::from_utf8(key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    KeyPair::from_pem_and_sign_algo(&pem, &PKCS_RSA_SHA256).unwrap()
+}
+
+/// Connects to a server and asks it for its certificate for `name`.
+pub async fn dial(
+    to: SocketAddr,
+    name: &str,
+    config: &Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let stream = TcpStream::connect(to).await?;
+    stream.set_nodelay(true)?;
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    TlsConnector::from(config.clone())
+        .connect(name, stream)
+        .await
 }
 
 impl Secure {

@@ -15,7 +15,6 @@ use super::super::context::Context;
 use super::super::forward::X_FORWARDED_HOST;
 use super::{Caching, Lookup, identity};
 use crate::cache::{Cache, CachePolicy, KeyParts, Question, RequestDirectives, Ticket, location};
-use crate::traffic::came_by_tls;
 
 /// How often a request looks again after others that it waited for.
 const MOST_LOOKS: usize = 8;
@@ -144,7 +143,6 @@ fn key(
 ) -> pingora_cache::CacheKey {
     let request = session.req_header();
     let headers = &request.headers;
-    let is_over_tls = context.is_from_trusted_proxy && came_by_tls(headers);
     let service = context.service().map_or("", |service| &*service.name);
     let mut more: Vec<(&str, Option<Cow<'_, [u8]>>)> = Vec::new();
     for name in &policy.vary {
@@ -161,7 +159,11 @@ fn key(
         more.push(("host", identity::field(&X_FORWARDED_HOST, headers, context)));
     }
     KeyParts {
-        scheme: if is_over_tls { "https" } else { "http" },
+        scheme: if context.is_over_tls(headers) {
+            "https"
+        } else {
+            "http"
+        },
         host,
         path: context.path(&request.uri),
         query: request.uri.query(),

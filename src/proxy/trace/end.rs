@@ -12,7 +12,6 @@ use super::{Attempt, Recording};
 use crate::auth::Identity;
 use crate::telemetry::tracing::{self, PhaseSpan, Trace};
 use crate::telemetry::{Flag, Flags};
-use crate::traffic::came_by_tls;
 
 /// What of the gateway's own keeps a request from its answer.
 const FAULTS: [Flag; 10] = [
@@ -128,7 +127,7 @@ impl Recording {
             arrived: context.time,
             took,
             method: request.method.clone(),
-            is_tls: context.is_from_trusted_proxy && came_by_tls(&request.headers),
+            is_tls: context.is_over_tls(&request.headers),
             host: text(header::HOST),
             path: context.path(&request.uri).into(),
             version: request.version,

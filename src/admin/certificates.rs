@@ -1,0 +1,55 @@
+//! The certificates that clients are shown, and how long they are good.
+
+use std::time::UNIX_EPOCH;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::snapshot::Snapshot;
+use crate::telemetry::Exposition;
+
+/// A certificate that clients are shown.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ShownCertificate {
+    /// Its file, as written in the configuration.
+    pub file: String,
+    /// The names that it is for.
+    pub names: Vec<String>,
+    /// The last moment at which clients accept it.
+    pub expires: String,
+}
+
+/// All of them, those first that expire first.
+pub(super) fn list(snapshot: &Snapshot) -> Vec<ShownCertificate> {
+    let mut certificates: Vec<_> = snapshot.listeners.certificates().collect();
+    certificates.sort_by_key(|certificate| certificate.expires);
+    let shown = certificates
+        .into_iter()
+        .map(|certificate| ShownCertificate {
+            file: certificate.file.to_string(),
+            names: certificate.names.iter().map(str::to_owned).collect(),
+            expires: Timestamp::try_from(certificate.expires)
+                .map_or_else(|_| "?".to_owned(), |it| it.to_string()),
+        });
+    shown.collect()
+}
+
+/// When they expire.
+pub(super) fn expose(snapshot: &Snapshot, page: &mut Exposition) {
+    let mut certificates: Vec<_> = snapshot.listeners.certificates().collect();
+    // Several listeners may show the same one.
+    certificates.sort_by_key(|it| (&it.file, it.fingerprint));
+    certificates.dedup_by_key(|it| &it.file);
+    if certificates.is_empty() {
+        return;
+    }
+    let mut expiries = page.gauge(
+        "tollgate_tls_certificate_expiry_seconds",
+        "When a certificate expires, in seconds since 1970.",
+    );
+    for certificate in certificates {
+        let since = certificate.expires.duration_since(UNIX_EPOCH);
+        let seconds = since.unwrap_or_default().as_secs();
+        expiries.sample(&[("certificate", &certificate.file)], seconds);
+    }
+}

@@ -1,0 +1,113 @@
+//! Where clients come in, and how their connections are encrypted.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::config::{self, Config, Diagnostics};
+use crate::tls::{Certificate, TicketKeys, Tls};
+
+/// All listeners for clients.
+#[derive(Debug, Clone)]
+pub struct Listeners(Arc<[Listener]>);
+
+/// A listener for clients.
+#[derive(Debug)]
+pub struct Listener {
+    address: SocketAddr,
+    /// How its connections are encrypted, if they are.
+    pub tls: Option<Tls>,
+}
+
+impl Listeners {
+    /// Compiles what is beside the addresses, which are checked with all others of the gateway.
+    pub(super) fn compile(
+        config: &Config,
+        base: &Path,
+        keys: &Arc<TicketKeys>,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        let listeners = config.server.listen.iter().filter_map(|section| {
+            let tls = tls(section, base, keys, diagnostics);
+            let address = section.address.parse().ok()?;
+            Some(Listener { address, tls })
+        });
+        Self(listeners.collect())
+    }
+
+    /// Whether none of them encrypts, and nobody has to know which one a connection came in at.
+    pub fn are_alike(&self) -> bool {
+        self.0.iter().all(|it| it.tls.is_none())
+    }
+
+    /// The one for connections to this address of the machine.
+    pub fn at(&self, local: SocketAddr) -> Option<&Listener> {
+        self.0.iter().find(|it| it.takes(local))
+    }
+
+    /// The certificates of all of them.
+    pub fn certificates(&self) -> impl Iterator<Item = &Arc<Certificate>> {
+        let tls = self.0.iter().filter_map(|it| it.tls.as_ref());
+        tls.flat_map(Tls::certificates)
+    }
+}
+
+impl Listener {
+    /// Its own address, or any of the machine if it listens on all of the same kind. No two listeners
+    /// can listen on one.
+    fn takes(&self, local: SocketAddr) -> bool {
+        let is_at_all =
+            self.address.ip().is_unspecified() && self.address.is_ipv4() == local.is_ipv4();
+        self.address.port() == local.port() && (is_at_all || self.address.ip() == local.ip())
+    }
+}
+
+fn tls(
+    section: &config::Listener,
+    base: &Path,
+    keys: &Arc<TicketKeys>,
+    diagnostics: &mut Diagnostics,
+) -> Option<Tls> {
+    let Some(tls) = &section.tls else {
+        if let Some(http2) = section.http2.as_ref().filter(|it| it.value) {
+            diagnostics
+                .error(http2.span, "there is HTTP/2 only with `tls`")
+                .help("add `tls: { certificates: { cert: FILE, key: FILE } }`, or remove this");
+        }
+        return None;
+    };
+    let is_http2 = section.http2.as_deref().is_none_or(|it| *it);
+    Tls::compile(tls, is_http2, base, keys, diagnostics)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_belongs_to_the_listener_at_its_address() {
+        let listener = |address: &str| Listener {
+            address: address.parse().unwrap(),
+            tls: None,
+        };
+        let listeners = Listeners(Arc::new([
+            listener("127.0.0.1:443"),
+            listener("0.0.0.0:8443"),
+            listener("[::]:8443"),
+        ]));
+        let at = |local: &str| {
+            let found = listeners.at(local.parse().unwrap());
+            found.map(|it| it.address.to_string())
+        };
+        for (local, found) in [
+            ("127.0.0.1:443", Some("127.0.0.1:443")),
+            ("127.0.0.2:443", None),
+            ("10.0.0.1:8443", Some("0.0.0.0:8443")),
+            ("[::1]:8443", Some("[::]:8443")),
+            ("[::ffff:10.0.0.1]:8443", Some("[::]:8443")),
+            ("10.0.0.1:80", None),
+        ] {
+            assert_eq!(at(local).as_deref(), found, "{local}");
+        }
+    }
+}
