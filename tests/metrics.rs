@@ -39,8 +39,12 @@ async fn silent() -> Upstream {
 /// A gateway in which everything is in use, after a request.
 async fn busy(upstream: &Upstream, redis: &Redis) -> Gateway {
     let address = upstream.address;
-    let gateway = Gateway::start(&format!(
-        "redis: {{ url: \"redis://{}\" }}\n\
+    let directory = tempfile::tempdir().unwrap();
+    Authority::new().write(directory.path(), "a", &["a.example"]);
+    let config = format!(
+        "server: {{ listen: [$LISTEN, {{ address: \"{}\", tls: {{ certificates: {{ cert: a.pem, key: a.key }} }} }}] }}\n\
+         admin: {{ listen: $ADMIN }}\n\
+         redis: {{ url: \"redis://{}\" }}\n\
          consumers: {{ acme: {{ credentials: {{ keys: acme }} }} }}\n\
          auth_providers:\n  \
            keys: {{ api_key: {{ keys: {{ acme: \"{DIGEST}\" }} }} }}\n  \
@@ -48,9 +52,10 @@ async fn busy(upstream: &Upstream, redis: &Redis) -> Gateway {
          services: {{ a: {{ base_url: \"http://{address}\", load_balancing: peak_ewma, routes: [\n  \
            {{ path: /a, cache: {{ ttl: 1m }}, rate_limit: {{ limit: 9, window: 1m, store: redis }} }},\n  \
            {{ path: /b, auth: {{ any_of: [keys, tokens] }} }}] }} }}\n",
+        free_port(),
         redis.address
-    ))
-    .await;
+    );
+    let gateway = Gateway::start_in(directory, &config, &[]).await;
     gateway.get("/a").send().await.assert_status(200);
     gateway.counts(ROUTE, &[("route", "/a")], 1.0).await;
     gateway

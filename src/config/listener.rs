@@ -25,6 +25,11 @@ pub struct ListenerFields {
     pub tls: Option<Spanned<ListenerTls>>,
     /// Whether clients may speak HTTP/2. Default `true` with `tls`; without it there is none yet.
     pub http2: Option<Spanned<bool>>,
+    /// Whether every request is answered with 308 to the same URL with `https`: `true`, or the port if it is
+    /// not 443. Requests below `/.well-known/acme-challenge/` and those that a trusted proxy took by TLS go
+    /// their usual way. Default `false`.
+    #[serde(default)]
+    pub redirect_https: Spanned<RedirectHttps>,
 }
 
 /// How connections are encrypted.
@@ -37,6 +42,9 @@ pub struct ListenerTls {
     /// The oldest version: `1.2` (the default) or `1.3`.
     #[serde(default)]
     pub min_version: Spanned<TlsVersion>,
+    /// The ciphers, by their IANA names; those in front are preferred. Default: all that are known.
+    #[serde(default)]
+    pub cipher_suites: Vec<Spanned<CipherSuite>>,
     /// Whether clients that ask for a name that no certificate is for are refused, as are those that ask for
     /// none. Default `false`: they get the first certificate, which they may not like.
     #[serde(default)]
@@ -58,6 +66,37 @@ pub struct CertificateFiles {
     pub cert: Spanned<String>,
     /// A PEM file with its key, RSA or ECDSA, not encrypted.
     pub key: Spanned<String>,
+    /// A file with what the authority says about the certificate (OCSP, DER), to be shown with it. Default:
+    /// none; clients that want to know ask the authority.
+    pub ocsp: Option<Spanned<String>>,
+}
+
+/// The port that requests are redirected to, if they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RedirectHttps(pub Option<u16>);
+
+/// What connections are encrypted with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum CipherSuite {
+    #[serde(rename = "TLS_AES_256_GCM_SHA384")]
+    Aes256,
+    #[serde(rename = "TLS_AES_128_GCM_SHA256")]
+    Aes128,
+    #[serde(rename = "TLS_CHACHA20_POLY1305_SHA256")]
+    ChaCha20,
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384")]
+    EcdsaAes256,
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256")]
+    EcdsaAes128,
+    #[serde(rename = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256")]
+    EcdsaChaCha20,
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384")]
+    RsaAes256,
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256")]
+    RsaAes128,
+    #[serde(rename = "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256")]
+    RsaChaCha20,
 }
 
 /// A version of TLS.
@@ -87,13 +126,17 @@ impl Listener {
             address: address.into().into(),
             tls: None,
             http2: None,
+            redirect_https: RedirectHttps(None).into(),
         })
     }
 
     /// The files it names.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
-        certificates.flat_map(|it| [it.cert.as_str(), it.key.as_str()])
+        certificates.flat_map(|it| {
+            let files = [Some(&it.cert), Some(&it.key), it.ocsp.as_ref()];
+            files.into_iter().flatten().map(|file| file.as_str())
+        })
     }
 
     /// Those that nobody else may read.
@@ -130,6 +173,42 @@ impl<'de> Deserialize<'de> for Listener {
             }
         }
         deserializer.deserialize_any(Address)
+    }
+}
+
+impl<'de> Deserialize<'de> for RedirectHttps {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Port;
+        impl Visitor<'_> for Port {
+            type Value = RedirectHttps;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`true`, `false` or a port")
+            }
+            fn visit_bool<E: de::Error>(self, is_on: bool) -> Result<RedirectHttps, E> {
+                Ok(RedirectHttps(is_on.then_some(443)))
+            }
+            fn visit_u64<E: de::Error>(self, port: u64) -> Result<RedirectHttps, E> {
+                match u16::try_from(port) {
+                    Ok(port @ 1..) => Ok(RedirectHttps(Some(port))),
+                    _ => Err(E::custom(format!("{port} is no port: expected 1 to 65535"))),
+                }
+            }
+        }
+        deserializer.deserialize_any(Port)
+    }
+}
+
+impl JsonSchema for RedirectHttps {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "RedirectHttps".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({
+            "anyOf": [{ "type": "boolean" }, { "type": "integer", "minimum": 1, "maximum": 65_535 }]
+        })
     }
 }
 

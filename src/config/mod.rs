@@ -60,7 +60,9 @@ pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
 pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
-pub use listener::{CertificateFiles, Listener, ListenerFields, ListenerTls, TlsVersion};
+pub use listener::{
+    CertificateFiles, CipherSuite, Listener, ListenerFields, ListenerTls, RedirectHttps, TlsVersion,
+};
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use metrics::Metrics;
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};

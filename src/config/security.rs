@@ -19,8 +19,8 @@ pub struct SecurityHeaders(pub SecurityHeaderFields);
 pub struct SecurityHeaderFields {
     /// What the answers are: `api` for data, `web` for pages. It chooses what is not written here.
     pub preset: Spanned<SecurityPreset>,
-    /// `Strict-Transport-Security` (RFC 6797), on requests that a trusted proxy says came by TLS; `off`
-    /// for none.
+    /// `Strict-Transport-Security` (RFC 6797), on requests that came by TLS, here or to a trusted proxy that says
+    /// so; `off` for none.
     #[serde(default)]
     pub hsts: Policy<Hsts>,
     /// `Content-Security-Policy`, in place of the preset's; `off` for none. Too strict a one breaks pages.

@@ -44,6 +44,8 @@ pub struct Connection {
     is_own: bool,
     /// How it is encrypted, if it is.
     channel: Option<Arc<Channel>>,
+    /// The port at which clients find the same encrypted, if they are only told so.
+    redirects_to: Option<u16>,
     opened: Instant,
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
@@ -84,6 +86,7 @@ impl Connection {
             peer_text: peer.to_string().into(),
             is_own: false,
             channel: None,
+            redirects_to: None,
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
@@ -105,6 +108,15 @@ impl Connection {
     pub fn encrypted(self, channel: Channel) -> Self {
         Self {
             channel: Some(Arc::new(channel)),
+            ..self
+        }
+    }
+
+    /// The same, on which requests are only told where to go.
+    #[must_use]
+    pub fn redirecting(self, redirects_to: Option<u16>) -> Self {
+        Self {
+            redirects_to,
             ..self
         }
     }
@@ -131,6 +143,11 @@ impl Connection {
     /// Whether it is the process itself that asks.
     pub(super) fn is_own(&self) -> bool {
         self.is_own
+    }
+
+    /// The port at which clients find the same encrypted, if they are only told so.
+    pub(super) fn redirects_to(&self) -> Option<u16> {
+        self.redirects_to
     }
 
     /// How it is encrypted, if it is.

@@ -16,6 +16,7 @@ mod connection;
 mod content;
 mod context;
 mod deadline;
+mod encryption;
 mod fallback;
 mod finish;
 mod forward;

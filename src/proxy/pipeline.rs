@@ -1,6 +1,6 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
-//! request id → bounds → route → overload → addresses → rate limits by address → preflight → authentication →
+//! request id → bounds → TLS → route → overload → addresses → rate limits by address → preflight → authentication →
 //! authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer → backend
 
 use http::{HeaderMap, StatusCode, header};
@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, bandwidth, concurrency, limit, meter, trace};
+use super::{arrival, bandwidth, concurrency, encryption, limit, meter, trace};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::Preflight;
@@ -45,8 +45,10 @@ pub(super) async fn admit(
     arrival::identify(request, context);
     trace::begin(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
+    encryption::redirect(request, context)?;
     let preflight = arrival::find_route(request, context)?;
     meter::begin(context);
+    encryption::check_host(request, context)?;
     let snapshot = context.snapshot.clone();
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
         let reply = Reply::internal("a request passed the routes without one");

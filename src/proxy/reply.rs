@@ -192,6 +192,8 @@ problems! {
     rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", "http_request_denied";
     /// 429: too many requests of the client are under way. Needs `Retry-After`.
     concurrency_limited = TOO_MANY_REQUESTS, ConcurrencyLimited, "urn:tollgate:problem:concurrency-limited", "Too many requests at once", "http_request_denied";
+    /// 421: the connection is for another host.
+    misdirected = MISDIRECTED_REQUEST, Misdirected, "urn:tollgate:problem:misdirected", "Misdirected request", "http_request_error";
     /// 431: the header is too large.
     headers_too_large = REQUEST_HEADER_FIELDS_TOO_LARGE, HeadersTooLarge, "urn:tollgate:problem:headers-too-large", "Request header fields too large", "http_request_error";
     /// 500: a fault of the gateway.

@@ -22,7 +22,8 @@ use tokio::sync::{Semaphore, watch};
 use super::http2;
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
 use crate::snapshot::{ClientTimeouts, Listener, Listeners, Snapshot, Store};
-use crate::telemetry::{Exposed, Exposition};
+use crate::telemetry::{Exposed, Exposition, Handshakes, NoHandshake};
+use crate::tls::{Channel, Refused, Tls};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
 /// on their way.
@@ -62,6 +63,7 @@ pub(super) struct Clients {
     listeners: Listeners,
     /// For signatures of handshakes.
     turns: Arc<Semaphore>,
+    handshakes: Handshakes,
 }
 
 impl OpenConnections {
@@ -124,6 +126,7 @@ impl Clients {
         snapshots: Arc<Store>,
         open: Arc<OpenConnections>,
         pressure: Arc<Pressure>,
+        handshakes: Handshakes,
     ) -> Self {
         let snapshot = snapshots.load();
         Self {
@@ -133,6 +136,27 @@ impl Clients {
             snapshots,
             open,
             pressure,
+            handshakes,
+        }
+    }
+
+    /// Encrypts a connection, unless the client does not manage to.
+    async fn encrypt(&self, stream: Stream, tls: &Tls, peer: IpAddr) -> Option<(Stream, Channel)> {
+        match tls.accept(stream, &self.turns).await {
+            Ok((stream, channel)) => {
+                self.handshakes.done(channel.is_tls13, channel.is_resumed);
+                Some((stream, channel))
+            }
+            Err(refused) => {
+                log::debug!("no handshake with {peer}: {refused}");
+                self.handshakes.failed(match refused {
+                    Refused::Slow => NoHandshake::Slow,
+                    Refused::Gone(_) => NoHandshake::Gone,
+                    Refused::NotTls => NoHandshake::NotTls,
+                    Refused::Failed(_) => NoHandshake::Failed,
+                });
+                None
+            }
         }
     }
 
@@ -265,20 +289,12 @@ impl ServerApp for Clients {
         let socket: RawFd = stream.id();
         let mut connection = Connection::new(peer, socket);
         let mut stream = stream;
-        if let Some(tls) = self
-            .listener(&stream, &snapshot)
-            .and_then(|it| it.tls.as_ref())
-        {
-            match tls.accept(stream, &self.turns).await {
-                Ok((encrypted, channel)) => {
-                    stream = encrypted;
-                    connection = connection.encrypted(channel);
-                }
-                Err(refused) => {
-                    log::debug!("no handshake with {}: {refused}", connection.peer());
-                    return None;
-                }
-            }
+        let listener = self.listener(&stream, &snapshot);
+        connection = connection.redirecting(listener.and_then(|it| it.redirects_to));
+        if let Some(tls) = listener.and_then(|it| it.tls.as_ref()) {
+            let (encrypted, channel) = self.encrypt(stream, tls, connection.peer()).await?;
+            stream = encrypted;
+            connection = connection.encrypted(channel);
         }
         drop(snapshot);
         let connection = Arc::new(connection);

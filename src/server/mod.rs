@@ -148,6 +148,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         .with(state.consumer_requests.clone())
         .with(state.limit_decisions.clone())
         .with(traces.clone())
+        .with(state.handshakes.clone())
         .with(access_log.clone());
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
@@ -167,7 +168,13 @@ pub fn run(start: Start) -> Result<(), StartError> {
         backends.clone(),
     );
     let proxy = http_proxy(&server.configuration, gateway);
-    let clients = Clients::new(proxy, snapshots.clone(), open.clone(), pressure.clone());
+    let clients = Clients::new(
+        proxy,
+        snapshots.clone(),
+        open.clone(),
+        pressure.clone(),
+        state.handshakes.clone(),
+    );
     let service = Service::new("clients".to_owned(), clients.clone());
     let (service, sign) = Listening::new(service, &settings.listen, &sockets, may_accept.clone())?;
     server.add_service(service);

@@ -17,6 +17,8 @@ pub struct Listener {
     address: SocketAddr,
     /// How its connections are encrypted, if they are.
     pub tls: Option<Tls>,
+    /// The port at which clients find the same encrypted, if they are only told so.
+    pub redirects_to: Option<u16>,
 }
 
 impl Listeners {
@@ -30,14 +32,20 @@ impl Listeners {
         let listeners = config.server.listen.iter().filter_map(|section| {
             let tls = tls(section, base, keys, diagnostics);
             let address = section.address.parse().ok()?;
-            Some(Listener { address, tls })
+            Some(Listener {
+                address,
+                tls,
+                redirects_to: section.redirect_https.0,
+            })
         });
         Self(listeners.collect())
     }
 
-    /// Whether none of them encrypts, and nobody has to know which one a connection came in at.
+    /// Whether all of them only accept, and nobody has to know which one a connection came in at.
     pub fn are_alike(&self) -> bool {
-        self.0.iter().all(|it| it.tls.is_none())
+        self.0
+            .iter()
+            .all(|it| it.tls.is_none() && it.redirects_to.is_none())
     }
 
     /// The one for connections to this address of the machine.
@@ -76,6 +84,14 @@ fn tls(
         }
         return None;
     };
+    if section.redirect_https.0.is_some() {
+        diagnostics
+            .error(
+                section.redirect_https.span,
+                "what comes in here is encrypted already",
+            )
+            .help("`redirect_https` belongs to the listener without `tls`");
+    }
     let is_http2 = section.http2.as_deref().is_none_or(|it| *it);
     Tls::compile(tls, is_http2, base, keys, diagnostics)
 }
@@ -89,6 +105,7 @@ mod tests {
         let listener = |address: &str| Listener {
             address: address.parse().unwrap(),
             tls: None,
+            redirects_to: None,
         };
         let listeners = Listeners(Arc::new([
             listener("127.0.0.1:443"),

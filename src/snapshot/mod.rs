@@ -52,7 +52,9 @@ use crate::cache::Cache;
 use crate::limits::{Buckets, InFlight, Shared};
 use crate::routing::{Outcome, Request, RouteTable};
 use crate::telemetry::tracing::{Traces, Tracing};
-use crate::telemetry::{ConsumerRequests, LimitDecisions, LineRules, Meters, RouteMeter};
+use crate::telemetry::{
+    ConsumerRequests, Handshakes, LimitDecisions, LineRules, Meters, RouteMeter,
+};
 use crate::tls::TicketKeys;
 use crate::traffic::{GeoIp, SecurityHeaders, TrustedProxies};
 use crate::upstream::{Resolver, Service};
@@ -132,6 +134,8 @@ pub struct State {
     pub traces: Arc<Traces>,
     /// What clients take up earlier sessions by.
     pub ticket_keys: Arc<TicketKeys>,
+    /// What is counted of handshakes.
+    pub handshakes: Handshakes,
 }
 
 impl State {
@@ -151,6 +155,7 @@ impl State {
             limit_decisions: LimitDecisions::default(),
             traces: Arc::default(),
             ticket_keys: Arc::default(),
+            handshakes: Handshakes::default(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 21] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 22] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on();
@@ -28,7 +28,7 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 21] {
     let encrypted: Vec<_> = server
         .listen
         .iter()
-        .map(|it| (&it.tls, &it.http2))
+        .map(|it| (&it.tls, &it.http2, &it.redirect_https))
         .collect();
     [
         ("server.listen", format!("{addresses:?}")),

@@ -78,10 +78,12 @@ pub enum Flag {
     RateLimitStoreUnavailable = 1 << 35,
     /// The client asked for nothing but a kept answer, and there is none.
     NotCached = 1 << 36,
+    /// It came on a connection that was made for another host.
+    Misdirected = 1 << 37,
 }
 
 impl Flag {
-    pub(super) const ALL: [(Self, &'static str); 37] = [
+    pub(super) const ALL: [(Self, &'static str); 38] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -122,6 +124,7 @@ impl Flag {
             "rate_limit_store_unavailable",
         ),
         (Self::NotCached, "not_cached"),
+        (Self::Misdirected, "misdirected"),
     ];
 }
 

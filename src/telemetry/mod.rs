@@ -5,6 +5,7 @@ mod cache;
 mod consumers;
 mod decisions;
 mod flags;
+mod handshakes;
 mod json;
 mod metrics;
 mod record;
@@ -16,6 +17,7 @@ pub use cache::{CacheResult, CacheResults};
 pub use consumers::{ConsumerRequests, RequestCounters};
 pub use decisions::{Decision, DecisionCounters, LimitDecisions};
 pub use flags::{Flag, Flags};
+pub use handshakes::{Handshakes, NoHandshake};
 pub use json::write_text;
 pub(crate) use metrics::Lines;
 pub use metrics::{

@@ -14,6 +14,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 
 use super::names::Names;
+use super::staple::Staple;
 use crate::config::{CertificateFiles, Diagnostics, Spanned};
 
 /// A certificate that clients can be shown.
@@ -28,6 +29,8 @@ pub struct Certificate {
     /// Tells it from others (SHA-256).
     pub fingerprint: [u8; 32],
     pub(super) key: Arc<CertifiedKey>,
+    /// The same with what its authority says of it, and until when that may be shown.
+    stapled: Option<(Arc<CertifiedKey>, SystemTime)>,
 }
 
 impl Certificate {
@@ -41,6 +44,7 @@ impl Certificate {
         let chain = chain(&section.cert, base, diagnostics);
         let key = key(&section.key, base, diagnostics);
         let (chain, key) = (chain?, key?);
+        let issuer = chain.get(1).and_then(|it| X509::from_der(it).ok());
         let Ok(leaf) = X509::from_der(&chain[0]) else {
             diagnostics
                 .error(
@@ -73,7 +77,22 @@ impl Certificate {
                 return None;
             }
         };
+        let staple = match &section.ocsp {
+            Some(file) => Some(Staple::read(
+                file,
+                base,
+                (&leaf, issuer.as_ref()),
+                diagnostics,
+            )?),
+            None => None,
+        };
+        let stapled = staple.map(|staple| {
+            let mut key = key.clone();
+            key.ocsp = Some(staple.der);
+            (Arc::new(key), staple.until)
+        });
         let certificate = Self {
+            stapled,
             file: section.cert.as_str().into(),
             names: Names::of(&leaf),
             expires: time(leaf.not_after()),
@@ -84,7 +103,15 @@ impl Certificate {
         Some(certificate)
     }
 
-    /// Whether it is signed with RSA, which takes longer and which old clients need.
+    /// What clients are shown.
+    pub(super) fn shown(&self) -> &Arc<CertifiedKey> {
+        match &self.stapled {
+            Some((key, until)) if *until > SystemTime::now() => key,
+            _ => &self.key,
+        }
+    }
+
+    /// What kind of key it has: RSA, which takes longer and which old clients need, or another.
     pub(super) fn algorithm(&self) -> SignatureAlgorithm {
         self.key.key.algorithm()
     }
@@ -125,7 +152,11 @@ impl Certificate {
     }
 }
 
-fn read(file: &Spanned<String>, base: &Path, diagnostics: &mut Diagnostics) -> Option<Vec<u8>> {
+pub(super) fn read(
+    file: &Spanned<String>,
+    base: &Path,
+    diagnostics: &mut Diagnostics,
+) -> Option<Vec<u8>> {
     if diagnostics.has_error_within(file.span) {
         return None;
     }
@@ -218,6 +249,7 @@ impl Certificate {
             file: "test.pem".into(),
             names: Names::of(&leaf),
             expires: time(leaf.not_after()),
+            stapled: None,
             fingerprint: sha256(issued.der()),
             key: CertifiedKey::from_der(vec![issued.der().clone()], key, &provider)
                 .unwrap()

@@ -137,7 +137,9 @@ impl ResolvesServerCert for Certificates {
             .iter()
             .find(|it| it.key.key.choose_scheme(schemes).is_some());
         // If none is, the handshake fails for that reason.
-        understood.or(alternatives.first()).map(|it| it.key.clone())
+        understood
+            .or(alternatives.first())
+            .map(|it| it.shown().clone())
     }
 }
 

@@ -10,8 +10,8 @@ pub(super) const HTTP2: &[u8] = b"h2";
 /// What is known of an encrypted connection.
 #[derive(Debug)]
 pub struct Channel {
-    /// Its version, as in `TLSv1.3`.
-    pub version: &'static str,
+    /// Whether its version is TLS 1.3, and not 1.2.
+    pub is_tls13: bool,
     /// Whether the client takes up an earlier session.
     pub is_resumed: bool,
     /// Whether it speaks HTTP/2 on it.
@@ -24,10 +24,7 @@ impl Channel {
     pub(super) fn of(connection: &ServerConnection, certificates: &Certificates) -> Self {
         let server_name = connection.server_name();
         Self {
-            version: match connection.protocol_version() {
-                Some(ProtocolVersion::TLSv1_2) => "TLSv1.2",
-                _ => "TLSv1.3",
-            },
+            is_tls13: connection.protocol_version() == Some(ProtocolVersion::TLSv1_3),
             is_resumed: connection.handshake_kind() == Some(HandshakeKind::Resumed),
             is_http2: connection.alpn_protocol() == Some(HTTP2),
             server_name: server_name.map(Into::into),
@@ -67,7 +64,7 @@ mod tests {
     #[test]
     fn a_channel_is_for_the_name_that_was_asked_for_however_it_is_written() {
         let channel = |name: Option<&str>| Channel {
-            version: "TLSv1.3",
+            is_tls13: true,
             is_resumed: false,
             is_http2: false,
             server_name: name.map(Into::into),

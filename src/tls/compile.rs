@@ -14,7 +14,7 @@ use super::certificate::Certificate;
 use super::certificates::Certificates;
 use super::channel::HTTP2;
 use super::tickets::{TicketKeys, Tickets};
-use crate::config::{Diagnostics, ListenerTls, Spanned, TlsVersion};
+use crate::config::{CipherSuite, Diagnostics, ListenerTls, Spanned, TlsVersion};
 
 /// Longest time for a handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
@@ -67,12 +67,25 @@ impl Tls {
             TlsVersion::Tls12 => &[&TLS13, &TLS12],
             TlsVersion::Tls13 => &[&TLS13],
         };
+        if !section.cipher_suites.is_empty() {
+            let known = std::mem::take(&mut provider.cipher_suites);
+            let find = |written: &Spanned<CipherSuite>| {
+                let suite = suite(written.value);
+                known.iter().find(|it| it.suite() == suite).copied()
+            };
+            provider.cipher_suites = section.cipher_suites.iter().filter_map(find).collect();
+        }
         let builder = ServerConfig::builder_with_provider(provider.into());
-        let mut config = builder
-            .with_protocol_versions(versions)
-            .expect("every version has a cipher")
-            .with_no_client_auth()
-            .with_cert_resolver(certificates.clone());
+        let Ok(builder) = builder.with_protocol_versions(versions) else {
+            diagnostics
+                .error(section.cipher_suites[0].span, "no cipher here is one of TLS 1.3")
+                .help("those of TLS 1.3 have no `WITH` in their names, such as `TLS_AES_256_GCM_SHA384`");
+            return None;
+        };
+        let builder = builder.with_no_client_auth();
+        let mut config = builder.with_cert_resolver(certificates.clone());
+        // The order of `cipher_suites` is the gateway's to choose.
+        config.ignore_client_order = !section.cipher_suites.is_empty();
         // What there is to remember is in tickets.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if section.session_tickets {
@@ -87,5 +100,20 @@ impl Tls {
             certificates,
             handshake_timeout,
         })
+    }
+}
+
+fn suite(written: CipherSuite) -> rustls::CipherSuite {
+    use rustls::CipherSuite as Iana;
+    match written {
+        CipherSuite::Aes256 => Iana::TLS13_AES_256_GCM_SHA384,
+        CipherSuite::Aes128 => Iana::TLS13_AES_128_GCM_SHA256,
+        CipherSuite::ChaCha20 => Iana::TLS13_CHACHA20_POLY1305_SHA256,
+        CipherSuite::EcdsaAes256 => Iana::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::EcdsaAes128 => Iana::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::EcdsaChaCha20 => Iana::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+        CipherSuite::RsaAes256 => Iana::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+        CipherSuite::RsaAes128 => Iana::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+        CipherSuite::RsaChaCha20 => Iana::TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
     }
 }

@@ -11,6 +11,7 @@ mod channel;
 mod compile;
 mod handshake;
 mod names;
+mod staple;
 mod stream;
 mod tickets;
 

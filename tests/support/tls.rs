@@ -73,6 +73,12 @@ impl Authority {
         write_pair(folder, name, &pair);
     }
 
+    /// Writes its own certificate and key, as `ca.pem` and `ca.key`.
+    pub fn write_own(&self, folder: &Path) {
+        let pair = (self.pem.clone(), self.issuer.key().serialize_pem());
+        write_pair(folder, "ca", &pair);
+    }
+
     /// A client that trusts this authority only and speaks these protocols.
     pub fn client(&self, protocols: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();

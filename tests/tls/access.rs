@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::support::{Authority, Client, Upstream, dial, rsa_key, write_pair};
-use super::{gateway, s_client, subject};
+use super::{gateway, s_client, subject, until};
 
 #[tokio::test]
 async fn clients_get_the_certificate_for_the_name_they_ask_for() {
@@ -173,4 +173,107 @@ async fn curl_is_content() {
             + &String::from_utf8_lossy(&output.stderr);
         assert_eq!(said, format!("hello {expected} 0"));
     }
+}
+
+#[tokio::test]
+async fn only_the_ciphers_that_are_written_are_spoken_and_the_first_is_preferred() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    let suites = "cipher_suites: [TLS_CHACHA20_POLY1305_SHA256, TLS_AES_128_GCM_SHA256, \
+                  TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256]";
+    let gateway = gateway(&authority, &upstream, suites).await;
+    for (arguments, expected) in [
+        (&["-tls1_3"][..], "TLS_CHACHA20_POLY1305_SHA256"),
+        (
+            &["-tls1_3", "-ciphersuites", "TLS_AES_128_GCM_SHA256"],
+            "TLS_AES_128_GCM_SHA256",
+        ),
+        (
+            &["-tls1_3", "-ciphersuites", "TLS_AES_256_GCM_SHA384"],
+            "(NONE)",
+        ),
+        (&["-tls1_2"], "ECDHE-ECDSA-AES128-GCM-SHA256"),
+        (
+            &["-tls1_2", "-cipher", "ECDHE-ECDSA-AES256-GCM-SHA384"],
+            "(NONE)",
+        ),
+    ] {
+        let said = s_client(gateway.address, arguments, "").await;
+        assert!(
+            said.contains(&format!("Cipher is {expected}\n")),
+            "{arguments:?}: {said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_the_authority_says_of_a_certificate_is_shown_with_it() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    let gateway = gateway(&authority, &upstream, "").await;
+    let folder = gateway.directory.path();
+    authority.write_own(folder);
+    let chain = std::fs::read_to_string(folder.join("a.pem")).unwrap() + authority.pem();
+    std::fs::write(folder.join("chain.pem"), chain).unwrap();
+    // The authority's book, and a response by it that is good for a day.
+    let respond = "serial=$(openssl x509 -in a.pem -noout -serial | cut -d= -f2)
+        printf 'V\\t491231235959Z\\t\\t%s\\tunknown\\t/CN=a.example\\n' $serial > index.txt
+        openssl ocsp -index index.txt -CA ca.pem -rsigner ca.pem -rkey ca.key -issuer ca.pem -cert a.pem \
+            -respout a.ocsp -ndays 1 >/dev/null 2>&1";
+    let done = std::process::Command::new("sh")
+        .args(["-c", respond])
+        .current_dir(folder)
+        .status();
+    assert!(done.unwrap().success());
+    gateway.edit(
+        "cert: a.pem, key: a.key",
+        "cert: chain.pem, key: a.key, ocsp: a.ocsp",
+    );
+    let (code, _, said) = gateway.command(&["reload"]).await;
+    assert_eq!(code, 0, "{said}");
+    let status =
+        async |name| s_client(gateway.address, &["-status", "-servername", name], "").await;
+    let said = status("a.example").await;
+    assert!(said.contains("OCSP Response Status: successful"), "{said}");
+    assert!(said.contains("Cert Status: good"), "{said}");
+    let said = status("x.b.example").await;
+    assert!(said.contains("OCSP response: no response sent"), "{said}");
+    gateway.edit(
+        "cert: b.pem, key: b.key",
+        "cert: b.pem, key: b.key, ocsp: a.ocsp",
+    );
+    let (code, _, said) = gateway.command(&["reload"]).await;
+    assert_ne!(code, 0);
+    assert!(
+        said.contains("`a.ocsp` can't be told to be about this certificate"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn handshakes_are_counted_by_what_came_of_them() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    let gateway = gateway(&authority, &upstream, "handshake_timeout: 1s").await;
+    for arguments in [&["-tls1_3"][..], &["-tls1_2"], &["-tls1_2"]] {
+        s_client(gateway.address, arguments, "").await;
+    }
+    s_client(gateway.address, &["-tls1_3", "-groups", "ffdhe2048"], "").await;
+    gateway.exchange(b"GET / HTTP/1.1\r\n\r\n").await;
+    let silent = TcpStream::connect(gateway.address).await.unwrap();
+    let counts = [
+        ("handshakes_total{version=\"1.3\",session=\"new\"}", 1),
+        ("handshakes_total{version=\"1.2\",session=\"new\"}", 2),
+        ("handshakes_total{version=\"1.2\",session=\"resumed\"}", 0),
+        ("handshake_failures_total{reason=\"failed\"}", 1),
+        ("handshake_failures_total{reason=\"not_tls\"}", 1),
+        ("handshake_failures_total{reason=\"timeout\"}", 1),
+    ];
+    let counts = counts.map(|(name, count)| format!("tollgate_tls_{name} {count}\n"));
+    until(
+        async || {
+            let metrics = gateway.admin("/metrics").await.text();
+            counts.iter().all(|line| metrics.contains(line))
+        },
+        "they are not counted",
+    )
+    .await;
+    drop(silent);
 }

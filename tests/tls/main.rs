@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod hosts;
 mod http2;
 mod renewal;
 mod sessions;

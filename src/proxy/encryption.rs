@@ -1,0 +1,106 @@
+//! What of a request must be encrypted, and on a connection for which host.
+
+use http::header;
+use http::uri::Authority;
+use http::{HeaderValue, StatusCode};
+use pingora::http::RequestHeader;
+
+use super::context::Context;
+use super::reply::Reply;
+use crate::telemetry::Flag;
+
+/// What authorities ask for in clear before there is a certificate (RFC 8555 §8.3).
+const CHALLENGES: &str = "/.well-known/acme-challenge/";
+const HTTPS_PORT: u16 = 443;
+
+/// Sends requests elsewhere that come in clear to a listener that only says where to go.
+pub(super) fn redirect(request: &RequestHeader, context: &Context) -> Result<(), Box<Reply>> {
+    let port = context.connection.as_ref().and_then(|it| it.redirects_to());
+    let Some(port) = port else {
+        return Ok(());
+    };
+    if context.is_over_tls(&request.headers) || request.uri.path().starts_with(CHALLENGES) {
+        return Ok(());
+    }
+    match location(request, port) {
+        Some(location) => {
+            let reply = Reply::bare(StatusCode::PERMANENT_REDIRECT, Flag::Redirected);
+            Err(reply.with(header::LOCATION, location).into())
+        }
+        None => Err(Reply::bad_request("the request can't stand in a redirect").into()),
+    }
+}
+
+/// The same at `port`, encrypted; `None` if there is no host, or the target is no path.
+fn location(request: &RequestHeader, port: u16) -> Option<HeaderValue> {
+    let host = request.headers.get(header::HOST)?;
+    let authority = Authority::try_from(host.as_bytes()).ok()?;
+    if authority.as_str().contains('@') || authority.host().is_empty() {
+        return None;
+    }
+    let target = request.uri.path_and_query()?.as_str();
+    if !target.starts_with('/') {
+        return None;
+    }
+    let host = authority.host();
+    let location = match port {
+        HTTPS_PORT => format!("https://{host}{target}"),
+        port => format!("https://{host}:{port}{target}"),
+    };
+    location.try_into().ok()
+}
+
+/// A connection that was made for one host is not for another, whose clients may be verified in another way
+/// (RFC 9110 §15.5.20).
+pub(super) fn check_host(request: &RequestHeader, context: &Context) -> Result<(), Box<Reply>> {
+    let Some(channel) = context.connection.as_ref().and_then(|it| it.channel()) else {
+        return Ok(());
+    };
+    let host = request.headers.get(header::HOST);
+    if host
+        .and_then(|host| host.to_str().ok())
+        .is_none_or(|host| channel.is_for(host))
+    {
+        return Ok(());
+    }
+    Err(Reply::misdirected("the connection was made for another host").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_target_stays_and_only_the_scheme_and_the_port_change() {
+        let location = |host: &str, target: &str, port| {
+            let mut request = RequestHeader::build("GET", target.as_bytes(), None).unwrap();
+            request.insert_header(header::HOST, host).unwrap();
+            super::location(&request, port).map(|it| it.to_str().unwrap().to_owned())
+        };
+        for (host, target, port, expected) in [
+            ("a.example", "/", 443, Some("https://a.example/")),
+            (
+                "a.example:8080",
+                "/x?y=1&z",
+                443,
+                Some("https://a.example/x?y=1&z"),
+            ),
+            (
+                "a.example:8080",
+                "/x",
+                8443,
+                Some("https://a.example:8443/x"),
+            ),
+            ("[::1]:80", "//x", 443, Some("https://[::1]//x")),
+            ("me@a.example", "/", 443, None),
+            ("", "/", 443, None),
+            ("a.example", "*", 443, None),
+        ] {
+            assert_eq!(
+                location(host, target, port).as_deref(),
+                expected,
+                "{host} {target}"
+            );
+        }
+    }
+}
