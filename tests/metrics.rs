@@ -265,7 +265,7 @@ async fn hedges_copies_and_checks_are_counted() {
     let slow = slow.await;
     let gateway = Gateway::start(&format!(
         "services:\n  \
-           a: {{ base_url: \"http://{}\", health_check: {{ path: /, interval: 1m }}, \
+           a: {{ base_url: \"http://{}\", health_check: {{ path: /, interval: 8s }}, \
              routes: [{{ path: /a, mirror: {{ service: shadow, share: 100% }} }}] }}\n  \
            h: {{ targets: [\"http://{}\", \"http://{}\"], load_balancing: round_robin, \
              retry: {{ hedge_after: 20ms, hedge_budget: 100% }}, routes: [/h] }}\n  \
