@@ -252,6 +252,8 @@ impl Fleet {
             match gateway.decide(&request, now) {
                 // What is left here is not enough, and no more comes.
                 Word::Dry if wait > 0 => self.ledger.refuse(request.key),
+                // What came has been spent by others, or was too long on its way.
+                Word::Dry => self.send(Trip::Exact(request), now),
                 word => self.follow(word, request, now),
             }
         }
