@@ -279,16 +279,21 @@ impl Gateway {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// The access log, as soon as it has `lines` lines.
+    /// The access log, as soon as it has `lines` lines, in the order in which the requests came: each worker
+    /// writes its own lines out, so those of different workers may be shuffled.
     pub async fn log(&self, lines: usize) -> Vec<serde_json::Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let text = std::fs::read_to_string(self.directory.path().join("access.log")).unwrap();
             if text.lines().count() >= lines {
-                return text
+                let mut lines: Vec<serde_json::Value> = text
                     .lines()
                     .map(|line| serde_json::from_str(line).unwrap())
                     .collect();
+                lines.sort_by_cached_key(|line| {
+                    ["time", "id"].map(|field| line[field].as_str().map(str::to_owned))
+                });
+                return lines;
             }
             assert!(Instant::now() < deadline, "only these lines:\n{text}");
             tokio::time::sleep(Duration::from_millis(10)).await;
