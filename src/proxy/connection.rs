@@ -19,7 +19,7 @@ const NEVER: u64 = u64::MAX;
 /// No socket.
 const NONE: RawFd = -1;
 /// Bad credentials in a row that a connection may bring. The first can be one that has just expired.
-const MOST_TRIES: u8 = 2;
+const MOST_TRIES: u32 = 2;
 /// `TCP_ESTABLISHED` of Linux.
 const ESTABLISHED: u8 = 1;
 
@@ -58,7 +58,7 @@ pub struct Connection {
     upstream: AtomicI32,
     is_late: AtomicBool,
     /// Bad credentials that came since the last good one.
-    tries: AtomicU8,
+    tries: AtomicU32,
     /// Whether the request that was answered last is to be the last one.
     is_ending: AtomicBool,
     /// What this is a stream of, if it is one.
@@ -95,7 +95,7 @@ impl Connection {
             client,
             upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
-            tries: AtomicU8::new(0),
+            tries: AtomicU32::new(0),
             is_ending: AtomicBool::new(false),
             whole: None,
             memo: Mutex::default(),
