@@ -182,3 +182,19 @@ fn a_cost_that_no_limit_counts_is_a_warning() {
     ));
     assert!(!check("rate_limit: { limit: 5, window: 1m }"));
 }
+
+#[test]
+fn a_stale_answer_where_none_is_kept_is_a_warning() {
+    let check = |cache: &str| {
+        let config = format!(
+            "services:\n  a: {{ base_url: \"http://127.0.0.1:1\", {cache} fallback: {{ stale_cache: true }}, routes: [/a, /b] }}\n"
+        );
+        let (code, _, report) = support::check(&config);
+        assert_eq!(code, 0, "{report}");
+        report
+            .matches("the route `/a` keeps no answers, so there is no stale one")
+            .count()
+    };
+    assert_eq!(check(""), 1);
+    assert_eq!(check("cache: { ttl: 1s },"), 0);
+}

@@ -6,7 +6,7 @@ use http::Extensions;
 use pingora_cache::CacheKey;
 use pingora_cache::lock::{CacheKeyLock, LockCore, LockStatus, LockStub, Locked, WritePermit};
 
-use super::{Cache, LONGEST_FILL};
+use super::{Cache, LONGEST_FILL, Refusal};
 
 impl CacheKeyLock for Cache {
     fn lock(&self, key: &CacheKey, is_stale: bool) -> Locked {
@@ -31,7 +31,7 @@ impl CacheKeyLock for Cache {
 
     /// What says nothing of the next answer lets another one try.
     fn custom_lock_status(&self, reason: &'static str) -> LockStatus {
-        match super::is_passing(reason) {
+        match super::is_passing(reason) && reason != Refusal::FAILURE {
             true => LockStatus::TransientError,
             false => LockStatus::GiveUp,
         }

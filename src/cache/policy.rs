@@ -156,15 +156,18 @@ impl CachePolicy {
     }
 
     /// For how many seconds an answer may be given that is stale: while a fresh one is fetched, and when
-    /// that fails. A backend's word that it may never be holds in any case (RFC 9111 §4.2.4).
-    pub(super) fn stale(&self, directives: &ResponseDirectives) -> (u32, u32) {
+    /// that fails; the latter for ever where clients get it as a fallback and nothing else is written. A backend's
+    /// word that it may never be holds in any case (RFC 9111 §4.2.4).
+    pub(super) fn stale(&self, directives: &ResponseDirectives, is_fallback: bool) -> (u32, u32) {
         if directives.never_stale || directives.no_cache == super::directives::Extent::Everything {
             return (0, 0);
         }
         let said = (directives.stale_while_revalidate, directives.stale_if_error);
+        let as_fallback = is_fallback.then_some(u32::MAX);
+        let if_error = self.stale_if_error.or(as_fallback).or(said.1);
         (
             self.stale_while_revalidate.or(said.0).unwrap_or(0),
-            self.stale_if_error.or(said.1).unwrap_or(0),
+            if_error.unwrap_or(0),
         )
     }
 }

@@ -41,6 +41,9 @@ pub struct Circumstances {
     /// Whether the request showed an `Authorization` field, or others get an answer that was made for
     /// somebody known, so that the answer itself must permit it (RFC 9111 §3.5).
     pub needs_permission: bool,
+    /// Whether a stale answer is what clients get when the backend fails, however old; but never one that is
+    /// a failure itself.
+    pub is_fallback: bool,
 }
 
 /// On which terms an answer is kept.
@@ -78,6 +81,8 @@ pub enum Refusal {
     NoLifetime,
     /// It was never fresh.
     NeverFresh,
+    /// It is a failure that may not be kept.
+    Failure,
     /// It is not the service's own.
     Fallback,
     /// The request asked for that.
@@ -88,8 +93,15 @@ pub enum Refusal {
 
 impl Refusal {
     /// Those that say nothing of the next answer.
-    pub(super) const PASSING: [&'static str; 4] =
-        ["status", "fallback", "request_no_store", "changed"];
+    pub(super) const PASSING: [&'static str; 5] = [
+        "status",
+        Self::FAILURE,
+        "fallback",
+        "request_no_store",
+        "changed",
+    ];
+    /// Who waits for an answer need not wait for each other's failures.
+    pub(super) const FAILURE: &'static str = "failure";
 
     /// What the log says.
     pub fn word(self) -> &'static str {
@@ -105,6 +117,7 @@ impl Refusal {
             Self::Partial => "partial",
             Self::NoLifetime => "no_lifetime",
             Self::NeverFresh => "never_fresh",
+            Self::Failure => Self::FAILURE,
             Self::Fallback => "fallback",
             Self::RequestNoStore => "request_no_store",
             Self::Changed => "changed",
@@ -155,7 +168,10 @@ impl Terms {
         };
         let made = exchange.made(headers);
         let fresh_until = fresh_until(response, policy, &directives, (exchange.came, made))?;
-        let stale = policy.stale(&directives);
+        let stale = policy.stale(
+            &directives,
+            circumstances.is_fallback && !response.status.is_server_error(),
+        );
         if fresh_until <= exchange.came {
             let rest = Duration::from_secs(stale.0.max(stale.1).into());
             if fresh_until + rest <= exchange.came {

@@ -7,7 +7,8 @@ use super::route::Respond;
 use super::shape::Dictionary;
 use super::source::Spanned;
 
-/// What clients get when a service can't answer: an answer of the gateway's own, or another service's.
+/// What clients get when a service can't answer: an answer of the gateway's own, another service's, or the one
+/// that was kept.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {
@@ -16,6 +17,9 @@ pub struct Fallback {
     pub on: Vec<Spanned<FallbackOn>>,
     /// The service that is asked instead. Either this or an answer.
     pub service: Option<Spanned<String>>,
+    /// Whether the answer is the kept one, however stale, unless `cache.stale_if_error` says for how long; if none
+    /// is kept, the failure is passed on. Needs `cache`. Default `false`.
+    pub stale_cache: Spanned<bool>,
     /// The status of the answer. Default 503.
     pub status: Option<Spanned<u16>>,
     /// Header fields of the answer.
@@ -66,6 +70,7 @@ impl Default for Fallback {
                 .map(Spanned::from)
                 .collect(),
             service: None,
+            stale_cache: false.into(),
             status: None,
             headers: Dictionary::new(),
             body: None,

@@ -206,7 +206,7 @@ impl Context {
             Destination::Part(part) => route.forward()?.split.service(part),
             Destination::Fallback(_) => match &route.policies.fallback.as_ref()?.instead {
                 Instead::Service(service) => Some(service),
-                Instead::Answer(_) => None,
+                Instead::Answer(_) | Instead::Stale(_) => None,
             },
         }
     }

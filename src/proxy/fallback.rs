@@ -71,9 +71,29 @@ pub(super) fn answer_to(cause: FallbackOn, context: &Context) -> Option<Reply> {
     Some(reply.with(PROXY_STATUS, proxy_status(cause)))
 }
 
-/// Marks the answer of a service that was asked instead.
+/// Whether the route's rule is that clients get the answer that was kept.
+pub(super) fn gives_stale(context: &Context) -> bool {
+    let rule = context
+        .route()
+        .and_then(|it| it.policies.fallback.as_deref());
+    rule.is_some_and(Fallback::is_stale)
+}
+
+/// Whether clients may get the answer that was kept for this. Where that is the rule, the rule says for what.
+pub(super) fn allows_stale(cause: FallbackOn, context: &Context) -> bool {
+    let rule = context
+        .route()
+        .and_then(|it| it.policies.fallback.as_deref());
+    rule.is_none_or(|rule| !rule.is_stale() || rule.covers(cause))
+}
+
+/// Marks the answer of a service that was asked instead, and one that was kept.
 pub(super) fn mark(response: &mut HeaderMap, context: &Context) {
-    if let Destination::Fallback(cause) = context.destination {
+    let cause = match context.destination {
+        Destination::Fallback(cause) => Some(cause),
+        _ => context.stale_for(),
+    };
+    if let Some(cause) = cause {
         response.append(PROXY_STATUS, proxy_status(cause));
     }
 }
@@ -106,12 +126,8 @@ fn rule(context: &Context, cause: FallbackOn) -> Option<&Fallback> {
     }
 }
 
-/// Whether it is the service that fails.
-pub(super) fn is_of_service(flag: Flag) -> bool {
-    cause(flag).is_some()
-}
-
-fn cause(flag: Flag) -> Option<FallbackOn> {
+/// How the service fails, if it is that which does.
+pub(super) fn cause(flag: Flag) -> Option<FallbackOn> {
     Some(match flag {
         Flag::CircuitOpen => FallbackOn::CircuitOpen,
         Flag::Overloaded => FallbackOn::Overloaded,

@@ -15,7 +15,7 @@ use super::providers::Providers;
 use super::readiness::Dependencies;
 use super::route::Route;
 use super::settings::Settings;
-use super::{Snapshot, State, consumers, cost, geoip, matching, providers};
+use super::{Snapshot, State, consumers, cost, fallback, geoip, matching, providers};
 use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::cache::Cache;
 use crate::config::{
@@ -106,6 +106,7 @@ pub fn compile(
         let of_routes = routes.iter().map(|route| &route.policies.limits);
         let of_consumers = consumer_policies.iter().map(|policy| &policy.limits);
         warn_if_store_unused(config, of_routes.chain(of_consumers), diagnostics);
+        fallback::warn_if_nothing_is_kept(&routes, diagnostics);
     }
     let table = RouteTable::build(entries, diagnostics);
     if diagnostics.has_errors() {

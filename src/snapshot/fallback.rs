@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 
+use super::route::Route;
 use crate::config::{self, Diagnostics, FallbackOn, Span};
 use crate::traffic::Respond;
 use crate::upstream::Service;
@@ -24,6 +25,8 @@ pub enum Instead {
     Answer(Respond),
     /// Another service.
     Service(Arc<Service>),
+    /// The answer that was kept, if one was. It is asked for here.
+    Stale(Span),
 }
 
 impl Fallback {
@@ -35,6 +38,11 @@ impl Fallback {
     /// Whether it is there for answers with this status.
     pub fn covers_status(&self, status: StatusCode) -> bool {
         self.covers(FallbackOn::Status(status.as_u16()))
+    }
+
+    /// Whether what it gives is an answer that was kept.
+    pub fn is_stale(&self) -> bool {
+        matches!(self.instead, Instead::Stale(_))
     }
 
     pub(super) fn compile(
@@ -59,7 +67,20 @@ impl Fallback {
         }
         let is_answer =
             section.status.is_some() || section.body.is_some() || !section.headers.is_empty();
+        let stale = section.stale_cache.value.then_some(&section.stale_cache);
+        if let Some(stale) = stale
+            && (is_answer || section.service.is_some())
+        {
+            diagnostics
+                .error(
+                    stale.span,
+                    "a fallback is either `stale_cache`, a `service` or an answer",
+                )
+                .help("keep `stale_cache`, or what else is written");
+            return None;
+        }
         let instead = match &section.service {
+            _ if let Some(stale) = stale => Instead::Stale(stale.span),
             Some(name) if is_answer => {
                 diagnostics
                     .error(name.span, "a fallback is either a `service` or an answer")
@@ -76,5 +97,28 @@ impl Fallback {
             on: section.on.iter().map(|it| it.value).collect(),
             instead,
         })
+    }
+}
+
+/// A stale answer is there only where answers are kept.
+pub(super) fn warn_if_nothing_is_kept(routes: &[Route], diagnostics: &mut Diagnostics) {
+    let mut told = Vec::new();
+    for route in routes {
+        let Some(Instead::Stale(span)) = route.policies.fallback.as_deref().map(|it| &it.instead)
+        else {
+            continue;
+        };
+        if route.policies.cache.is_none() && !told.contains(span) {
+            told.push(*span);
+            diagnostics
+                .warning(
+                    *span,
+                    format!(
+                        "the route `{}` keeps no answers, so there is no stale one",
+                        route.name
+                    ),
+                )
+                .help("add `cache`, or another `fallback` there");
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Answers that are not fresh any more: invalidated, refused by clients, given all the same (RFC 5861).
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use hyper::{Method, Response};
@@ -189,4 +189,105 @@ async fn a_stale_answer_is_given_when_the_backend_fails() {
     };
     assert_eq!(of("status")["flags"], json!(["retried"]));
     assert_eq!(of("error")["flags"], json!(["upstream_connect_failed"]));
+}
+
+/// A backend whose answers are stale from the start, and that answers with 503 while it is switched so.
+async fn failing_at_will() -> (Upstream, Arc<AtomicBool>) {
+    let is_down = Arc::new(AtomicBool::new(false));
+    let down = is_down.clone();
+    let upstream = Upstream::answering(move |seen| {
+        let is_down = down.load(Ordering::Relaxed);
+        if is_down {
+            let response = Response::builder().status(503);
+            return response.body(Bytes::from_static(b"bad")).unwrap();
+        }
+        let control = match seen.target.as_str() {
+            "/strict" => "max-age=60, must-revalidate",
+            _ => "max-age=60",
+        };
+        let response = Response::builder()
+            .header("age", "100")
+            .header("cache-control", control);
+        response.body(Bytes::from_static(b"good")).unwrap()
+    })
+    .await;
+    (upstream, is_down)
+}
+
+async fn falling_back(upstream: &Upstream, cache: &str, rest: &str) -> Gateway {
+    Gateway::start(&format!(
+        "services: {{ a: {{ base_url: \"http://{}\", routes: [{{ prefix: / }}], cache: {cache}, retry: off,
+        outlier_detection: off, {rest} }} }}",
+        upstream.address
+    ))
+    .await
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_the_fallback_whatever_goes_wrong() {
+    let (upstream, is_down) = failing_at_will().await;
+    let rest = "circuit_breaker: { minimum_requests: 6, failure_rate: 60% },
+        fallback: { stale_cache: true }";
+    let gateway = falling_back(&upstream, "{}", rest).await;
+    let ask = async |path: &str| gateway.get(path).send().await;
+    for path in ["/a", "/strict"] {
+        let first = ask(path).await.assert_status(200);
+        first.assert_no_header("proxy-status");
+    }
+    is_down.store(true, Ordering::Relaxed);
+    let stale = async |why: &str| {
+        let answer = ask("/a").await.assert_status(200);
+        assert_eq!(answer.text(), "good");
+        let expected = format!("tollgate; {why}; details=\"fallback\"");
+        answer.assert_header("proxy-status", &expected);
+    };
+    stale("received-status=503").await;
+    // The backend has forbidden it, or nothing is kept: the failure is passed on.
+    assert_eq!(ask("/strict").await.assert_status(503).text(), "bad");
+    let unseen = ask("/unseen").await.assert_status(503);
+    assert_eq!(unseen.assert_no_header("proxy-status").text(), "bad");
+    drop(upstream);
+    stale("error=connection_refused").await;
+    stale("error=destination_unavailable").await;
+    let log = gateway.log(7).await;
+    let flags: Vec<_> = log
+        .iter()
+        .filter(|line| line["cache"] == "stale")
+        .map(|line| line["flags"].clone())
+        .collect();
+    assert_eq!(
+        flags,
+        [
+            json!(["fallback"]),
+            json!(["upstream_connect_failed", "fallback"]),
+            json!(["circuit_open", "fallback"]),
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_the_fallback_for_what_the_rule_says() {
+    let (upstream, is_down) = failing_at_will().await;
+    let rest = "fallback: { stale_cache: true, on: [connect_failure] }";
+    let gateway = falling_back(&upstream, "{}", rest).await;
+    let ask = async || gateway.get("/a").send().await;
+    ask().await.assert_status(200);
+    is_down.store(true, Ordering::Relaxed);
+    assert_eq!(ask().await.assert_status(503).text(), "bad");
+    drop(upstream);
+    assert_eq!(ask().await.assert_status(200).text(), "good");
+}
+
+#[tokio::test]
+async fn a_kept_answer_is_the_fallback_as_long_as_is_written() {
+    let (upstream, is_down) = failing_at_will().await;
+    let rest = "fallback: { stale_cache: true }";
+    let gateway = falling_back(&upstream, "{}", rest).await;
+    let short = falling_back(&upstream, "{ stale_if_error: 30s }", rest).await;
+    for gateway in [&gateway, &short] {
+        gateway.get("/a").send().await.assert_status(200);
+    }
+    is_down.store(true, Ordering::Relaxed);
+    gateway.get("/a").send().await.assert_status(200);
+    short.get("/a").send().await.assert_status(503);
 }

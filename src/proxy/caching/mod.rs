@@ -26,6 +26,8 @@ use super::context::Context;
 use super::reply::Reply;
 use super::{attempt, fallback, repeat};
 use crate::cache::{CachePolicy, Refresh, Refusal, RequestDirectives, Ticket, variance};
+use crate::config::FallbackOn;
+use crate::telemetry::Flag;
 
 /// What a request has to do with answers that are kept.
 #[derive(Debug, Default)]
@@ -60,6 +62,8 @@ pub(super) struct Lookup {
     is_given: bool,
     /// Why the client gets a stale one.
     is_stale: Option<&'static str>,
+    /// What went wrong, if that is why.
+    stale_for: Option<FallbackOn>,
     /// The right to fetch a fresh one, if that is all that this request is for.
     refresh: Option<Refresh>,
 }
@@ -75,6 +79,14 @@ impl Context {
     /// Whether the client is given an answer that was kept, so that its request is there as a whole.
     pub(super) fn is_answered_from_store(&self) -> bool {
         matches!(&self.caching, Caching::On(lookup) if lookup.is_given)
+    }
+
+    /// What went wrong so that the client is given a stale answer.
+    pub(super) fn stale_for(&self) -> Option<FallbackOn> {
+        match &self.caching {
+            Caching::On(lookup) => lookup.stale_for,
+            Caching::Off | Caching::Bypassed(_) => None,
+        }
     }
 
     /// Whether a stale answer is there for when the backend fails.
@@ -185,27 +197,38 @@ pub(super) fn serves_stale(
     if let (ErrorSource::Upstream, ErrorType::HTTPStatus(status)) = (error.esource(), error.etype())
         && let Ok(status) = http::StatusCode::from_u16(*status)
     {
+        let cause = FallbackOn::Status(status.as_u16());
+        if !fallback::allows_stale(cause, context) {
+            return false;
+        }
         attempt::answered(status, context);
         if repeat::before_stale(session, status, context) {
             return false;
         }
         attempt::ended(context);
-        return mark_stale("status", context);
+        return mark_stale("status", cause, context);
     }
     let pending = context.pending_reply.as_ref().map(|reply| reply.flag);
     let flag = pending.or_else(|| attempt::reply_to(error, context).map(|reply| reply.flag));
-    let Some(flag) = flag.filter(|flag| fallback::is_of_service(*flag)) else {
+    let Some((flag, cause)) = flag.and_then(|flag| Some((flag, fallback::cause(flag)?))) else {
         return false;
     };
+    if !fallback::allows_stale(cause, context) {
+        return false;
+    }
     context.pending_reply = None;
     context.note(flag);
     attempt::ended(context);
-    mark_stale("error", context)
+    mark_stale("error", cause, context)
 }
 
-fn mark_stale(why: &'static str, context: &mut Context) -> bool {
+fn mark_stale(why: &'static str, cause: FallbackOn, context: &mut Context) -> bool {
+    if fallback::gives_stale(context) {
+        context.note(Flag::Fallback);
+    }
     if let Some(lookup) = context.lookup() {
         lookup.is_stale = Some(why);
+        lookup.stale_for = Some(cause);
     }
     true
 }

@@ -49,6 +49,7 @@ pub(super) fn spawn(session: &Session, right: Refresh, context: &mut Context) {
             has_stale: false,
             is_given: false,
             is_stale: None,
+            stale_for: None,
             refresh: Some(right),
         }),
         snapshot: context.snapshot.clone(),

@@ -71,6 +71,7 @@ pub(in super::super) fn begin(session: &mut Session, context: &mut Context) {
         has_stale: false,
         is_given: false,
         is_stale: None,
+        stale_for: None,
         refresh,
         ticket,
         policy,

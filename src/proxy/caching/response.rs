@@ -9,7 +9,7 @@ use pingora_cache::{CachePhase, NoCacheReason, RespCacheable};
 use pingora_proxy::Session;
 
 use super::super::context::{Context, Destination};
-use super::super::respond;
+use super::super::{fallback, respond};
 use super::{Caching, outcome};
 use crate::cache::{Circumstances, Refusal, Terms, Update, location, merge};
 
@@ -33,6 +33,7 @@ pub(in super::super) fn judge(
 ) -> RespCacheable {
     let is_of_fallback = matches!(context.destination, Destination::Fallback(_));
     let cache = context.snapshot.cache;
+    let is_fallback = fallback::gives_stale(context);
     let Some(lookup) = context.lookup() else {
         return RespCacheable::Uncacheable(NoCacheReason::InternalError);
     };
@@ -40,6 +41,7 @@ pub(in super::super) fn judge(
         asked: lookup.asked,
         came: SystemTime::now(),
         needs_permission: lookup.needs_permission,
+        is_fallback,
     };
     let update = lookup.update.take();
     let terms = |response: &ResponseHeader| {
@@ -66,10 +68,14 @@ pub(in super::super) fn judge(
             }
             RespCacheable::Cacheable(meta)
         }
-        Err(refusal) => {
+        Err(mut refusal) => {
+            let is_failure = response.status.is_server_error();
+            if is_failure && refusal != Refusal::Fallback {
+                refusal = Refusal::Failure;
+            }
             lookup.refused = Some(refusal);
             // What was kept is not what the backend answers any more.
-            if !response.status.is_server_error()
+            if !is_failure
                 && refusal != Refusal::Fallback
                 && session.cache.enabled()
                 && let (Some(cache), Some(key)) = (cache, session.cache.maybe_cache_key())
