@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench fleet shared-bench fuzz tools clean
-.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench fleet fuzz tools clean
+.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
+	shared-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -97,8 +97,7 @@ fuzz: tools
 # The hot parts by themselves.
 micro-bench: tools
 	@scripts/need redis-server:redis-server
-	cargo bench --bench access --bench routing --bench policies --bench credentials --bench metrics
-	cargo bench --bench access --bench access_log --bench routing --bench policies --bench credentials
+	cargo bench --bench access --bench access_log --bench routing --bench policies --bench credentials --bench metrics
 
 # What a flood of forged tokens costs the gateway and its sender; writes benches/FLOOD.md; needs root.
 flood-bench: build
