@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use http::StatusCode;
 
-use super::api::Answer;
+use super::answer::Answer;
 use crate::cache::{Cache, Purge};
 use crate::telemetry::{CacheResult, Exposition};
 

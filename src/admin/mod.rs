@@ -2,6 +2,8 @@
 //!
 //! What is asked is only passed on here, as a [`Command`]; it is done by [`crate::server`].
 
+mod access;
+mod answer;
 mod api;
 mod cache;
 mod certificates;
@@ -9,6 +11,7 @@ mod commands;
 mod endpoints;
 mod limit_store;
 mod limits;
+mod operations;
 mod readiness;
 mod services;
 mod status;

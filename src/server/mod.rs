@@ -22,7 +22,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -180,7 +179,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
     server.add_service(service);
     let mut signs = vec![sign];
     if let Some(address) = settings.admin {
-        let app = HttpServer::new_app(Api {
+        let app = Api {
             readiness: Readiness::new(settings.listen, is_draining.clone()),
             status: status.clone(),
             snapshots: snapshots.clone(),
@@ -188,7 +187,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             pressure: pressure.clone(),
             commands: asked,
             is_loopback: address.ip().is_loopback(),
-        });
+        };
         let mut service = Service::new("admin".to_owned(), app);
         service.threads = Some(1);
         let (service, sign) = Listening::new(service, &[address], &sockets, may_accept)?;

@@ -1,0 +1,202 @@
+//! The operators' address: what comes in, who may ask it, and what answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::server::ShutdownWatch;
+
+use super::answer::Answer;
+use super::cache;
+use super::certificates;
+use super::commands::Commands;
+use super::endpoints;
+use super::limit_store;
+use super::limits::{self, LimitsReport, Unanswered};
+use super::operations::{Ask, Unknown, find};
+use super::readiness::{Readiness, Unready};
+use super::services;
+use super::status::{Reload, ReloadOutcome, Status};
+use crate::proxy::Pressure;
+use crate::snapshot::Store;
+use crate::telemetry::{Exposed, Format};
+
+/// The longest body that is read.
+const LONGEST_BODY: usize = 64 * 1024;
+/// How long a connection may rest between requests, in seconds.
+const KEEP_ALIVE: u64 = 60;
+
+/// What answers on the operators' address.
+#[derive(Debug)]
+pub struct Api {
+    /// Whether traffic should come.
+    pub readiness: Readiness,
+    /// What is known.
+    pub status: Arc<Status>,
+    /// Where the token is.
+    pub snapshots: Arc<Store>,
+    /// What rate limits have counted.
+    pub limits: Arc<crate::limits::Store>,
+    /// How much presses.
+    pub pressure: Arc<Pressure>,
+    /// What may be asked.
+    pub commands: Commands,
+    /// Whether only this machine reaches the address.
+    pub is_loopback: bool,
+}
+
+#[async_trait]
+impl HttpServerApp for Api {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        if !session.read_request().await.ok()? {
+            return None;
+        }
+        session.set_keepalive((!*shutdown.borrow()).then_some(KEEP_ALIVE));
+        let body = read_body(&mut session).await;
+        let answer = self.answer(session.req_header(), &body).await;
+        let is_head = session.req_header().method == Method::HEAD;
+        let (response, body) = answer.into_parts().ok()?;
+        let response = Box::new(response);
+        session.write_response_header(response).await.ok()?;
+        if !is_head {
+            session.write_response_body(body.into(), true).await.ok()?;
+        }
+        let settings = HttpPersistentSettings::for_session(&session);
+        let stream = session.finish().await.ok()??;
+        Some(ReusedHttpStream::from_reusable_stream(stream, settings))
+    }
+}
+
+impl Api {
+    async fn answer(&self, request: &RequestHeader, body: &[u8]) -> Answer {
+        let operation = match find(&request.method, request.uri.path()) {
+            Ok(operation) => operation,
+            Err(unknown) => return refused(&unknown),
+        };
+        let snapshot = self.snapshots.load();
+        let token = snapshot.settings.admin_token.as_deref();
+        if let Err(refusal) = operation
+            .access
+            .check(&request.headers, token, self.is_loopback)
+        {
+            return refusal;
+        }
+        let query = request.uri.query().unwrap_or_default();
+        match operation.ask {
+            Ask::Health => Answer::text(StatusCode::OK, "ok"),
+            Ask::Startup if self.readiness.has_started().await => {
+                Answer::text(StatusCode::OK, "started")
+            }
+            Ask::Startup => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
+            Ask::Readiness => self.is_ready().await,
+            Ask::Status => self.status(),
+            Ask::Metrics => self.metrics(&request.headers),
+            Ask::Limits => limits_answer(limits::show(&snapshot, &self.limits, query).await),
+            Ask::ResetLimit => limits_answer(limits::reset(&snapshot, &self.limits, query).await),
+            Ask::Diff => reloaded(self.commands.compare().await),
+            Ask::Reload => reloaded(self.commands.reload().await),
+            Ask::Purge => cache::purge(snapshot.cache, body),
+        }
+    }
+
+    async fn is_ready(&self) -> Answer {
+        let unready = |why: &str| Answer::text(StatusCode::SERVICE_UNAVAILABLE, why);
+        match self.readiness.check().await {
+            Err(Unready::Starting) => unready("starting"),
+            Err(Unready::Draining) => unready("draining"),
+            Ok(()) => match self.snapshots.load().unready(Instant::now()) {
+                reasons if reasons.is_empty() => Answer::text(StatusCode::OK, "ready"),
+                reasons => unready(&reasons.join("\n")),
+            },
+        }
+    }
+
+    fn status(&self) -> Answer {
+        let mut report = self.status.report();
+        report.overload = self.pressure.level() as u8;
+        let snapshot = self.snapshots.load();
+        report.impaired = services::impaired(&snapshot, Instant::now());
+        report.limit_store = limit_store::impaired(&snapshot);
+        report.certificates = certificates::list(&snapshot);
+        Answer::json(StatusCode::OK, &report)
+    }
+
+    fn metrics(&self, headers: &HeaderMap) -> Answer {
+        let accept = headers.get(header::ACCEPT);
+        let format = Format::wanted(accept.and_then(|accept| accept.to_str().ok()));
+        let snapshot = self.snapshots.load();
+        let text = self.status.metrics.page(format, |page| {
+            self.pressure.expose(page);
+            let now = Instant::now();
+            services::expose(&snapshot, now, page);
+            endpoints::expose(&snapshot, now, page);
+            limit_store::expose(&snapshot, page);
+            certificates::expose(&snapshot, page);
+            if let Some(cache) = snapshot.cache {
+                cache::expose(cache, page);
+            }
+        });
+        let kind = HeaderValue::from_static(format.content_type());
+        Answer::of(StatusCode::OK, kind, text.into_bytes())
+    }
+}
+
+/// The answer to what can't be asked.
+fn refused(unknown: &Unknown) -> Answer {
+    match unknown {
+        Unknown::Path(paths) => {
+            let text = format!("here are {}", paths.join(", "));
+            Answer::text(StatusCode::NOT_FOUND, &text)
+        }
+        Unknown::Method(methods) => {
+            let methods = methods.join(", ");
+            let answer = Answer::text(StatusCode::METHOD_NOT_ALLOWED, &format!("only {methods}"));
+            match HeaderValue::try_from(methods) {
+                Ok(methods) => answer.with(header::ALLOW, methods),
+                Err(_) => answer,
+            }
+        }
+    }
+}
+
+fn reloaded(result: Option<Reload>) -> Answer {
+    match result {
+        Some(reload) if reload.outcome == ReloadOutcome::Refused => {
+            Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &reload)
+        }
+        Some(reload) => Answer::json(StatusCode::OK, &reload),
+        None => Answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not now: other changes wait, or the process ends",
+        ),
+    }
+}
+
+fn limits_answer(result: Result<LimitsReport, Unanswered>) -> Answer {
+    match result {
+        Ok(report) => Answer::json(StatusCode::OK, &report),
+        Err(unknown @ Unanswered::Unknown(_)) => {
+            Answer::text(StatusCode::NOT_FOUND, &unknown.to_string())
+        }
+        Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong.to_string()),
+    }
+}
+
+/// What was sent, as far as it is no longer than anything can be that is asked for.
+async fn read_body(session: &mut ServerSession) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() <= LONGEST_BODY
+        && let Ok(Some(part)) = session.read_request_body().await
+    {
+        body.extend_from_slice(&part);
+    }
+    body
+}
