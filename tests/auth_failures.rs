@@ -274,19 +274,28 @@ async fn a_trusted_proxy_keeps_its_connection_whatever_its_clients_send() {
 }
 
 #[tokio::test]
-async fn connections_are_refused_only_where_that_is_asked_for() {
-    let bound = "{ signatures: 3, window: 1h, refuse_connections: true }";
-    for (bound, is_refused) in [("{ signatures: 3, window: 1h }", false), (bound, true)] {
-        let stage = stage(bound).await;
+async fn who_goes_on_guessing_unread_is_not_let_in_any_more() {
+    let bound =
+        |after: &str| format!("{{ signatures: 3, window: 1h, refuse_connections_after: {after} }}");
+    for (after, is_refused) in [("2", true), ("off", false)] {
+        let stage = stage(&bound(after)).await;
         let known = bearer(&stage.token("known", &stage.key));
         let mut open = stage.connect(MALLORY).await;
         open.get_with("/a", &known).await.assert_status(200);
         stage.guesses(MALLORY, 3).await;
+        for number in 10..12 {
+            // What is remembered still comes in.
+            let mut new = stage.connect(MALLORY).await;
+            new.get_with("/a", &known).await.assert_status(200);
+            let mut guess = stage.connect(MALLORY).await;
+            let answer = guess.get_with("/a", &stage.guess(number)).await;
+            answer.assert_status(429);
+        }
         // What is open already is served as ever.
         open.get_with("/a", &known).await.assert_status(200);
         let mut new = stage.connect(MALLORY).await;
         let answer = new.try_get_with("/a", &known).await;
-        assert_eq!(answer.is_none(), is_refused, "{bound}: {answer:?}");
+        assert_eq!(answer.is_none(), is_refused, "{after}: {answer:?}");
         let mut other = stage.connect(ALICE).await;
         other.get_with("/a", &known).await.assert_status(200);
     }
@@ -294,14 +303,16 @@ async fn connections_are_refused_only_where_that_is_asked_for() {
 
 #[tokio::test]
 async fn a_trusted_proxy_may_always_connect() {
-    let stage = stage("{ signatures: 3, window: 1h, refuse_connections: true }").await;
+    let stage = stage("{ signatures: 3, window: 1h, refuse_connections_after: 1 }").await;
     for number in 0..3 {
         // For itself, without saying whom it speaks for.
         let mut proxy = stage.gateway.connect().await;
         let answer = proxy.get_with("/a", &stage.guess(number)).await;
         answer.assert_status(401);
     }
-    let mut proxy = stage.gateway.connect().await;
-    let answer = proxy.get_with("/a", &stage.guess(4)).await;
-    answer.assert_status(429);
+    for number in 4..7 {
+        let mut proxy = stage.gateway.connect().await;
+        let answer = proxy.get_with("/a", &stage.guess(number)).await;
+        answer.assert_status(429);
+    }
 }

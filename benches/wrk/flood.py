@@ -30,8 +30,8 @@ PORT = 8080
 # How bad tokens are answered by what `auth_failures` says.
 BOUNDS = {
     "each is verified": "off",
-    "the address is throttled": "{ window: 1h }",
-    "its connections are refused": "{ window: 1h, refuse_connections: true }",
+    "the address is throttled": "{ window: 1h, refuse_connections_after: off }",
+    "its connections are refused": "{ window: 1h }",
 }
 # Requests that are sent without waiting for an answer.
 AT_ONCE = [1, 16]

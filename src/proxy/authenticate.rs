@@ -105,7 +105,14 @@ pub(super) async fn authenticate(
             Err(refused(rule, way, refusal).into())
         }
         Admission::Throttled(seconds) => {
-            context.is_last |= !context.is_from_trusted_proxy;
+            if !context.is_from_trusted_proxy {
+                context.is_last = true;
+                if let (Some(failures), Some(connection)) =
+                    (&context.snapshot.auth_failures, &context.connection)
+                {
+                    failures.count_unread(Instant::now(), connection.peer());
+                }
+            }
             let reply = Reply::rate_limited("too many bad credentials came from this address");
             let wait = HeaderValue::from(seconds);
             Err(reply.with(header::RETRY_AFTER, wait).into())

@@ -19,7 +19,8 @@ const IPV6_PREFIX: u8 = 64;
 pub struct AuthFailures {
     signatures: RateLimits,
     passwords: RateLimits,
-    refuses_connections: bool,
+    /// Those that were not looked at, if their number matters.
+    unread: Option<RateLimits>,
 }
 
 impl AuthFailures {
@@ -59,16 +60,26 @@ impl AuthFailures {
         };
         let signatures = limit(&section.signatures, "auth_failures:signatures");
         let passwords = limit(&section.passwords, "auth_failures:passwords");
+        let after = &section.refuse_connections_after;
+        let unread = match after.value {
+            Toggle::Off => None,
+            Toggle::On(most) => {
+                let most = Spanned::new(most, after.span);
+                Some(limit(&most, "auth_failures:unread")?)
+            }
+        };
         Some(Self {
             signatures: signatures?,
             passwords: passwords?,
-            refuses_connections: section.refuse_connections,
+            unread,
         })
     }
 
     /// The limits that count them.
-    pub(super) fn limits(&self) -> [&RateLimits; 2] {
+    pub(super) fn limits(&self) -> impl Iterator<Item = &RateLimits> {
         [&self.signatures, &self.passwords]
+            .into_iter()
+            .chain(&self.unread)
     }
 
     fn of(&self, labour: Labour) -> &RateLimits {
@@ -80,28 +91,37 @@ impl AuthFailures {
 
     /// The seconds after which an address may send such credentials again, if it may not now.
     pub fn wait(&self, labour: Labour, now: Instant, client: IpAddr) -> Option<u64> {
-        match self.of(labour).look(now, &Address(client)) {
-            // These limits are this gateway's own.
-            Verdict::Admit(_) | Verdict::Unavailable(_) => None,
-            Verdict::Refuse(refusal) => refusal.retry_after,
-            // There is no queue.
-            Verdict::Wait(_) => Some(1),
-        }
+        wait(self.of(labour), now, client)
     }
 
     /// Whether nothing at all is read from an address at the moment.
     pub fn refuses_connection(&self, now: Instant, client: IpAddr) -> bool {
-        let has_to_wait = |labour| self.wait(labour, now, client).is_some();
-        self.refuses_connections
-            && [Labour::Signature, Labour::Password]
-                .into_iter()
-                .any(has_to_wait)
+        let unread = self.unread.as_ref();
+        unread.is_some_and(|unread| wait(unread, now, client).is_some())
+    }
+
+    /// An address went on although it has to wait.
+    pub fn count_unread(&self, now: Instant, client: IpAddr) {
+        if let Some(unread) = &self.unread {
+            let _ = unread.decide_all(now, &Address(client));
+        }
     }
 
     /// An address sent a bad one.
     pub fn count(&self, labour: Labour, now: Instant, client: IpAddr) {
         // One that comes while the limit is spent was let in before it was.
         let _ = self.of(labour).decide_all(now, &Address(client));
+    }
+}
+
+/// The seconds that a limit has an address wait for.
+fn wait(limit: &RateLimits, now: Instant, client: IpAddr) -> Option<u64> {
+    match limit.look(now, &Address(client)) {
+        // These limits are this gateway's own.
+        Verdict::Admit(_) | Verdict::Unavailable(_) => None,
+        Verdict::Refuse(refusal) => refusal.retry_after,
+        // There is no queue.
+        Verdict::Wait(_) => Some(1),
     }
 }
 

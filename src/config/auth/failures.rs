@@ -24,9 +24,9 @@ pub struct AuthFailures {
     pub passwords: Spanned<u64>,
     /// In how long. Default `1m`.
     pub window: Spanned<Period>,
-    /// Whether new connections from such an address are closed unread, by whoever shares it too. Default
-    /// `false`: clients behind the same router still come in with what is remembered as good.
-    pub refuse_connections: bool,
+    /// Guesses that were answered so after which new connections from the address are closed unread, by whoever
+    /// shares it too; or `off`. Default 1000: who goes on then must not cost the gateway more than himself.
+    pub refuse_connections_after: Spanned<Toggle<u64>>,
 }
 
 impl Default for AuthFailures {
@@ -35,7 +35,7 @@ impl Default for AuthFailures {
             signatures: 1000.into(),
             passwords: 20.into(),
             window: Period::seconds(60).into(),
-            refuse_connections: false,
+            refuse_connections_after: Toggle::On(1000).into(),
         }
     }
 }
