@@ -229,3 +229,55 @@ fn ten_thousand_routes_are_checked() {
     let said = said(&["check", "-c", "t.yaml"], directory.path());
     assert!(said.contains("ok (100 services, 10000 routes)"), "{said}");
 }
+
+#[tokio::test]
+async fn the_status_is_told_in_words() {
+    let refused = support::Upstream::answering(|_| {
+        hyper::Response::builder()
+            .status(503)
+            .body(bytes::Bytes::new())
+            .unwrap()
+    });
+    let refused = refused.await;
+    let gateway = support::Gateway::start(&format!(
+        "services: {{ orders: {{ base_url: \"http://{}\", routes: [/orders], retry: off,
+          outlier_detection: off, circuit_breaker: {{ minimum_requests: 2 }} }} }}",
+        refused.address
+    ))
+    .await;
+    let status = async |arguments: &[&str]| {
+        let (code, said, error) = gateway.command(arguments).await;
+        assert_eq!(code, 0, "{error}");
+        said
+    };
+    let said = status(&["status"]).await;
+    let pid = gateway.pid();
+    assert!(said.starts_with("Tollgate "), "{said}");
+    assert!(
+        said.contains(&format!("process {pid}: serving\n")),
+        "{said}"
+    );
+    assert!(said.contains("number 1 since"), "{said}");
+    assert!(
+        !said.contains("impaired") && !said.contains("last reload"),
+        "{said}"
+    );
+    for _ in 0..2 {
+        gateway.get("/orders").send().await.assert_status(503);
+    }
+    gateway.edit("routes: [/orders]", "routes: [orders]");
+    assert_eq!(gateway.command(&["reload"]).await.0, 78);
+    let said = status(&["status"]).await;
+    for expected in [
+        "impaired       orders: circuit open\n",
+        " refused by signal\n",
+        "gateway.yaml:",
+        "number 1 since",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&status(&["status", "--json"]).await).unwrap();
+    assert_eq!(json["impaired"][0]["circuit"], "open");
+    assert_eq!(json["last_reload"]["outcome"], "refused");
+}

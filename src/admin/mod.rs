@@ -20,6 +20,7 @@ pub use api::Api;
 pub use commands::{Command, Commands, commands};
 pub use limits::LimitsReport;
 pub use readiness::Readiness;
+pub use services::Impaired;
 pub use status::{
     Finding, Phase, Reload, ReloadOutcome, Report, Status, Trigger, Upgrade, UpgradeOutcome,
 };

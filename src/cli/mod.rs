@@ -15,6 +15,7 @@ mod operator;
 mod purge;
 mod reload;
 mod run;
+mod status;
 mod token;
 mod upgrade;
 
@@ -42,6 +43,8 @@ enum Command {
     Check(ConfigFile),
     /// Tell what would become of a request, and why
     Explain(explain::Arguments),
+    /// Show how the running gateway is
+    Status(status::Arguments),
     /// Make the running gateway load its configuration again, and say what changed
     Reload(operator::Gateway),
     /// Say what a reload would change, or what is different from another configuration
@@ -101,6 +104,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Run(file) => run::run(&file),
         Command::Check(file) => check::check(&file),
         Command::Explain(arguments) => explain::explain(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
         Command::Reload(arguments) => reload::reload(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Limits(arguments) => limits::limits(&arguments),
