@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
-	shared-bench fleet fuzz tools clean
+	shared-bench observe-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -112,6 +112,11 @@ fleet: tools
 # The whole program against its peers; writes benches/RESULTS.md and the plot.
 bench: tools
 	@benches/wrk/run
+
+# What metrics, access log and traces cost, and scrapes; writes benches/OBSERVED.md.
+observe-bench: build
+	@scripts/need wrk:wrk nginx:nginx taskset:util-linux python3:python3
+	python3 benches/wrk/observed.py --results benches/OBSERVED.md
 
 # What a limit costs that is kept together with other gateways; writes benches/SHARED.md.
 shared-bench: build

@@ -455,3 +455,27 @@ async fn openmetrics_is_spoken_with_who_asks_for_it() {
     };
     assert_eq!(names(&text), names(&open));
 }
+
+#[tokio::test]
+async fn a_scrape_gives_way_to_the_threads_that_serve() {
+    let gateway =
+        Gateway::start("services: { a: { routes: [{ path: /a, respond: { status: 200 } }] } }")
+            .await;
+    gateway.get("/a").send().await.assert_status(200);
+    gateway.admin("/metrics").await.assert_status(200);
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    let mut niceness: Vec<i32> = tasks
+        .map(|task| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            // The name before may have anything in it.
+            let (_, fields) = stat.rsplit_once(") ").unwrap();
+            fields.split(' ').nth(16).unwrap().parse().unwrap()
+        })
+        .collect();
+    niceness.sort_unstable();
+    let (most, others) = niceness.split_last().unwrap();
+    assert!(
+        *most > 0 && others.iter().all(|nice| nice < most),
+        "{niceness:?}"
+    );
+}

@@ -30,6 +30,15 @@ const LONGEST_BODY: usize = 64 * 1024;
 /// How long a connection may rest between requests, in seconds.
 const KEEP_ALIVE: u64 = 60;
 
+/// How far the thread that answers here gives way to those that serve clients, which a scrape of many
+/// metrics must not delay: of a processor that both want it gets a tenth.
+const NICENESS: i32 = 10;
+
+thread_local! {
+    /// Set with the first use on a thread.
+    static GIVES_WAY: bool = rustix::process::nice(NICENESS).is_ok();
+}
+
 /// What answers on the operators' address.
 #[derive(Debug)]
 pub struct Api {
@@ -56,6 +65,7 @@ impl HttpServerApp for Api {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        GIVES_WAY.with(|_| ());
         if !session.read_request().await.ok()? {
             return None;
         }
