@@ -27,11 +27,13 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Malformed requests on a connection before it is closed.
 const MOST_MALFORMED: u32 = 32;
 
-/// The requests of a connection that are under way.
+/// The requests of a connection that are under way. One that its client has reset is so until what was begun
+/// for it has ended, so that resets don't make room for more ("rapid reset", CVE-2023-44487).
 #[derive(Default)]
 struct UnderWay {
     count: AtomicUsize,
     none: Notify,
+    room: Notify,
 }
 
 /// One of them.
@@ -41,6 +43,13 @@ impl UnderWay {
     fn begin(self: &Arc<Self>) -> Guard {
         self.count.fetch_add(1, Ordering::Relaxed);
         Guard(self.clone())
+    }
+
+    /// There are not too many for another one.
+    async fn room(&self) {
+        while self.count.load(Ordering::Relaxed) >= MOST_STREAMS as usize {
+            self.room.notified().await;
+        }
     }
 
     /// There has been none for so long.
@@ -57,6 +66,7 @@ impl Drop for Guard {
         if self.0.count.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.none.notify_one();
         }
+        self.0.room.notify_one();
     }
 }
 
@@ -79,11 +89,17 @@ pub(super) async fn serve(
     let under_way = Arc::new(UnderWay::default());
     let mut is_ending = false;
     let mut ending = shutdown.clone();
-    let mut malformed = 0;
+    let (mut malformed, mut late) = (0, 0);
     loop {
         if connection.is_ending() && !is_ending {
             client.graceful_shutdown();
             is_ending = true;
+        }
+        tokio::select! {
+            biased;
+            () = under_way.room() => {}
+            // What is under way goes on.
+            _ = std::future::poll_fn(|context| client.poll_closed(context)) => return,
         }
         let accepted = tokio::select! {
             biased;
@@ -105,6 +121,11 @@ pub(super) async fn serve(
         };
         match accepted {
             Ok(Some(H2Accept::Session(session))) => {
+                // Who has been told to go may have sent so many before he knew.
+                late += u32::from(connection.is_ending());
+                if late > MOST_STREAMS {
+                    return;
+                }
                 let request = answer(
                     proxy.clone(),
                     session,
