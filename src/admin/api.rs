@@ -17,13 +17,14 @@ use super::commands::Commands;
 use super::endpoints;
 use super::limit_store;
 use super::limits::{self, LimitsReport, Unanswered};
+use super::log_level;
 use super::operations::{Ask, Unknown, find};
 use super::readiness::{Readiness, Unready};
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
 use crate::proxy::Pressure;
 use crate::snapshot::Store;
-use crate::telemetry::{Exposed, Format};
+use crate::telemetry::{Exposed, Format, ProcessLog};
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -52,6 +53,8 @@ pub struct Api {
     pub limits: Arc<crate::limits::Store>,
     /// How much presses.
     pub pressure: Arc<Pressure>,
+    /// What the process says about itself.
+    pub process_log: Arc<ProcessLog>,
     /// What may be asked.
     pub commands: Commands,
     /// Whether only this machine reaches the address.
@@ -111,6 +114,8 @@ impl Api {
             Ask::Metrics => self.metrics(&request.headers),
             Ask::Limits => limits_answer(limits::show(&snapshot, &self.limits, query).await),
             Ask::ResetLimit => limits_answer(limits::reset(&snapshot, &self.limits, query).await),
+            Ask::LogLevel => log_level::show(&self.process_log),
+            Ask::SetLogLevel => log_level::set(&self.process_log, query),
             Ask::Diff => reloaded(self.commands.compare().await),
             Ask::Reload => reloaded(self.commands.reload().await),
             Ask::Purge => cache::purge(snapshot.cache, body),

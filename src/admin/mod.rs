@@ -11,7 +11,9 @@ mod commands;
 mod endpoints;
 mod limit_store;
 mod limits;
+mod log_level;
 mod operations;
+mod query;
 mod readiness;
 mod services;
 mod status;
@@ -19,6 +21,7 @@ mod status;
 pub use api::Api;
 pub use commands::{Command, Commands, commands};
 pub use limits::LimitsReport;
+pub use log_level::LogLevelReport;
 pub use readiness::Readiness;
 pub use services::Impaired;
 pub use status::{

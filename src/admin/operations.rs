@@ -14,6 +14,8 @@ pub(super) enum Ask {
     Metrics,
     Limits,
     ResetLimit,
+    LogLevel,
+    SetLogLevel,
     Diff,
     Reload,
     Purge,
@@ -55,7 +57,7 @@ const fn operation(method: Method, path: &'static str, access: Access, ask: Ask)
 }
 
 /// All of them; those of one path stand together.
-pub(super) static OPERATIONS: [Operation; 10] = [
+pub(super) static OPERATIONS: [Operation; 12] = [
     read("/healthz", Access::Anybody, Ask::Health),
     read("/startupz", Access::Anybody, Ask::Startup),
     read("/readyz", Access::Anybody, Ask::Readiness),
@@ -63,6 +65,8 @@ pub(super) static OPERATIONS: [Operation; 10] = [
     read("/metrics", Access::Reader, Ask::Metrics),
     read("/limits", Access::Reader, Ask::Limits),
     change(Method::DELETE, "/limits", Ask::ResetLimit),
+    read("/log-level", Access::Reader, Ask::LogLevel),
+    change(Method::PUT, "/log-level", Ask::SetLogLevel),
     read("/diff", Access::Reader, Ask::Diff),
     change(Method::POST, "/reload", Ask::Reload),
     change(Method::POST, "/purge", Ask::Purge),

@@ -49,7 +49,7 @@ use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
-use crate::telemetry::{AccessLog, Metrics, Process};
+use crate::telemetry::{AccessLog, Metrics, Process, ProcessLog};
 use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
@@ -105,6 +105,8 @@ pub struct Start {
     pub state: State,
     /// Where requests are logged.
     pub access_log: AccessLog,
+    /// What the process says about itself.
+    pub process_log: Arc<ProcessLog>,
     /// The process that is succeeded.
     pub predecessor: Option<Predecessor>,
 }
@@ -185,6 +187,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             snapshots: snapshots.clone(),
             limits: start.state.limits.clone(),
             pressure: pressure.clone(),
+            process_log: start.process_log,
             commands: asked,
             is_loopback: address.ip().is_loopback(),
         };

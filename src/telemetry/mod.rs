@@ -1,4 +1,4 @@
-//! What the gateway says about its requests. Nothing here decides anything.
+//! What the gateway says about its requests and itself. Nothing here decides anything.
 
 mod access_log;
 mod cache;
@@ -8,6 +8,7 @@ mod flags;
 mod handshakes;
 mod json;
 mod metrics;
+mod process_log;
 mod record;
 mod thread;
 pub mod tracing;
@@ -24,4 +25,5 @@ pub use metrics::{
     EndpointMeter, Exposed, Exposition, Family, Format, Measured, Meters, Metrics, Phase, Process,
     RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter,
 };
+pub use process_log::ProcessLog;
 pub use record::Record;
