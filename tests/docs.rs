@@ -3,6 +3,7 @@
 //!
 //! Commands run beside the configuration, as `tollgate.yaml`, with a gateway serving it and a backend
 //! that answers with what it was asked. It is an identity provider, too; a token of its is in `$TOKEN`.
+//! Ports that the examples name stand for those that are given.
 #![allow(missing_docs, clippy::unwrap_used, reason = "a test may panic")]
 
 mod support;
@@ -164,7 +165,7 @@ fn compare(output: &str, shown: &[String]) -> bool {
 
 struct Stage {
     gateway: Gateway,
-    _upstreams: [Upstream; 2],
+    upstreams: [Upstream; 2],
     _redis: Redis,
     /// By whoever is at `127.0.0.1:9002`.
     token: String,
@@ -224,7 +225,7 @@ async fn stage(config: &str) -> Stage {
     std::os::unix::fs::symlink(name, gateway.config_path()).unwrap();
     Stage {
         gateway,
-        _upstreams: upstreams,
+        upstreams,
         _redis: redis,
         token,
         secure,
@@ -240,6 +241,15 @@ fn execute(command: &str, stage: &Stage) -> String {
         .replace("127.0.0.1:9900", &stage.gateway.admin.to_string())
         .replace(":8443", &format!(":{}", stage.secure.port()))
         .replace("curl ", "curl --silent --show-error --max-time 20 ");
+    let backends = ["127.0.0.1:9001", "127.0.0.1:9002"].into_iter();
+    let backends = backends.zip(stage.upstreams.iter().map(|it| it.address.to_string()));
+    let mut command = command;
+    // Others may write configurations of their own.
+    if command.starts_with("tollgate ") {
+        for (shown, address) in backends.clone() {
+            command = command.replace(shown, &address);
+        }
+    }
     let output = Command::new("sh")
         .args(["-c", &command])
         .current_dir(stage.gateway.directory.path())
@@ -249,7 +259,9 @@ fn execute(command: &str, stage: &Stage) -> String {
         .env("TOKEN", &stage.token)
         .output()
         .unwrap();
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said).into_owned();
+    backends.fold(said, |said, (shown, address)| said.replace(&address, shown))
 }
 
 #[tokio::test(flavor = "multi_thread")]

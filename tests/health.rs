@@ -79,8 +79,8 @@ async fn a_backend_that_is_down_gets_no_requests_until_it_is_up() {
     )
     .await;
     assert_eq!(answering(&gateway, 8).await, ["two"]);
-    let expected = json!([{ "service": "a", "circuit": "closed", "ejected": [],
-        "down": [format!("http://{}", one.address)] }]);
+    let expected = json!([{ "service": "a", "circuit": "closed", "circuit_is": "automatic", "ejected": [],
+        "down": [format!("http://{}", one.address)], "drained": [] }]);
     assert_eq!(gateway.status().await["impaired"], expected);
     let metrics = gateway.admin("/metrics").await.text();
     assert!(

@@ -11,6 +11,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
 use super::answer::Answer;
+use super::backends;
 use super::cache;
 use super::certificates;
 use super::commands::Commands;
@@ -114,6 +115,10 @@ impl Api {
             Ask::Metrics => self.metrics(&request.headers),
             Ask::Limits => limits_answer(limits::show(&snapshot, &self.limits, query).await),
             Ask::ResetLimit => limits_answer(limits::reset(&snapshot, &self.limits, query).await),
+            Ask::Services => backends::list(&snapshot),
+            Ask::Drain => backends::drain(&snapshot, query),
+            Ask::Enable => backends::enable(&snapshot, query),
+            Ask::Circuit => backends::force(&snapshot, query),
             Ask::LogLevel => log_level::show(&self.process_log),
             Ask::SetLogLevel => log_level::set(&self.process_log, query),
             Ask::Diff => reloaded(self.commands.compare().await),

@@ -5,6 +5,7 @@
 mod access;
 mod answer;
 mod api;
+mod backends;
 mod cache;
 mod certificates;
 mod commands;
@@ -19,6 +20,7 @@ mod services;
 mod status;
 
 pub use api::Api;
+pub use backends::{EndpointReport, ServiceReport};
 pub use commands::{Command, Commands, commands};
 pub use limits::LimitsReport;
 pub use log_level::LogLevelReport;

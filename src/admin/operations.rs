@@ -14,6 +14,10 @@ pub(super) enum Ask {
     Metrics,
     Limits,
     ResetLimit,
+    Services,
+    Drain,
+    Enable,
+    Circuit,
     LogLevel,
     SetLogLevel,
     Diff,
@@ -57,7 +61,7 @@ const fn operation(method: Method, path: &'static str, access: Access, ask: Ask)
 }
 
 /// All of them; those of one path stand together.
-pub(super) static OPERATIONS: [Operation; 12] = [
+pub(super) static OPERATIONS: [Operation; 16] = [
     read("/healthz", Access::Anybody, Ask::Health),
     read("/startupz", Access::Anybody, Ask::Startup),
     read("/readyz", Access::Anybody, Ask::Readiness),
@@ -65,6 +69,10 @@ pub(super) static OPERATIONS: [Operation; 12] = [
     read("/metrics", Access::Reader, Ask::Metrics),
     read("/limits", Access::Reader, Ask::Limits),
     change(Method::DELETE, "/limits", Ask::ResetLimit),
+    read("/services", Access::Reader, Ask::Services),
+    change(Method::POST, "/drain", Ask::Drain),
+    change(Method::POST, "/enable", Ask::Enable),
+    change(Method::POST, "/circuit", Ask::Circuit),
     read("/log-level", Access::Reader, Ask::LogLevel),
     change(Method::PUT, "/log-level", Ask::SetLogLevel),
     read("/diff", Access::Reader, Ask::Diff),

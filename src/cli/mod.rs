@@ -15,7 +15,9 @@ mod operator;
 mod purge;
 mod reload;
 mod run;
+mod services;
 mod status;
+mod table;
 mod token;
 mod upgrade;
 
@@ -51,6 +53,12 @@ enum Command {
     Diff(diff::Arguments),
     /// Show rate limits, what a key has spent of them, or have a key begin anew
     Limits(limits::Arguments),
+    /// Show the services and their endpoints: which get requests, and how they fare
+    Services(services::Arguments),
+    /// Take an endpoint of a service out of service: it gets no more requests, and ends those it has
+    Drain(services::Endpoint),
+    /// Put an endpoint of a service in service again, also one that was ejected
+    Enable(services::Endpoint),
     /// Put a new process, of the program and the configuration as they are now, in the place of the
     /// running one without dropping a request
     Upgrade(operator::Gateway),
@@ -108,6 +116,9 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Reload(arguments) => reload::reload(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Limits(arguments) => limits::limits(&arguments),
+        Command::Services(arguments) => services::services(&arguments),
+        Command::Drain(arguments) => services::drain(&arguments),
+        Command::Enable(arguments) => services::enable(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Purge(arguments) => purge::purge(&arguments),
         Command::Init(arguments) => init::init(&arguments),

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ConfigFile, Failure};
-use crate::admin::{LimitsReport, Reload, Report};
+use crate::admin::{LimitsReport, Reload, Report, ServiceReport};
 use crate::cache::{Purge, Purged};
 use crate::config;
 
@@ -93,12 +93,12 @@ impl Operator {
 
     /// Its rate limits, or what a key has spent of them.
     pub(super) fn limits(&self, query: &[(&str, &str)]) -> Result<LimitsReport, Failure> {
-        self.read(&self.get(&limits_path(query))?)
+        self.read(&self.get(&path("/limits", query))?)
     }
 
     /// Has a key of a rate limit begin anew.
     pub(super) fn reset_limits(&self, query: &[(&str, &str)]) -> Result<LimitsReport, Failure> {
-        let path = limits_path(query);
+        let path = path("/limits", query);
         let request = self.agent.delete(format!("http://{}{path}", self.address));
         let request = match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
@@ -108,9 +108,28 @@ impl Operator {
         self.read(&self.text(answer)?)
     }
 
+    /// Its services.
+    pub(super) fn services(&self) -> Result<Vec<ServiceReport>, Failure> {
+        self.read(&self.get("/services")?)
+    }
+
+    /// Takes an endpoint out of service.
+    pub(super) fn drain(&self, query: &[(&str, &str)]) -> Result<ServiceReport, Failure> {
+        self.post(&path("/drain", query))
+    }
+
+    /// Puts an endpoint in service again.
+    pub(super) fn enable(&self, query: &[(&str, &str)]) -> Result<ServiceReport, Failure> {
+        self.post(&path("/enable", query))
+    }
+
     /// Makes it reload.
     pub(super) fn reload(&self) -> Result<Reload, Failure> {
-        let request = self.agent.post(format!("http://{}/reload", self.address));
+        self.post("/reload")
+    }
+
+    fn post<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        let request = self.agent.post(format!("http://{}{path}", self.address));
         let request = match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
@@ -204,12 +223,12 @@ impl Operator {
     }
 }
 
-fn limits_path(query: &[(&str, &str)]) -> String {
+fn path(path: &str, query: &[(&str, &str)]) -> String {
     let encoded = |text| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let pairs = query
         .iter()
         .map(|(name, value)| format!("{name}={}", encoded(value)));
-    format!("/limits?{}", pairs.collect::<Vec<_>>().join("&"))
+    format!("{path}?{}", pairs.collect::<Vec<_>>().join("&"))
 }
 
 /// A listener on every address is reached on the loopback.

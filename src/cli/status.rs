@@ -119,10 +119,17 @@ fn of_finding(finding: &Finding) -> String {
 
 fn of_impaired(impaired: &Impaired) -> String {
     let mut parts = Vec::new();
-    if impaired.circuit != "closed" {
-        parts.push(format!("circuit {}", impaired.circuit.replace('_', " ")));
+    let is_forced = impaired.circuit_is.starts_with("forced");
+    if impaired.circuit != "closed" || is_forced {
+        let by = if is_forced { " by hand" } else { "" };
+        let circuit = impaired.circuit.replace('_', " ");
+        parts.push(format!("circuit {circuit}{by}"));
     }
-    for (word, endpoints) in [("ejected", &impaired.ejected), ("down", &impaired.down)] {
+    for (word, endpoints) in [
+        ("ejected", &impaired.ejected),
+        ("down", &impaired.down),
+        ("drained", &impaired.drained),
+    ] {
         if !endpoints.is_empty() {
             parts.push(format!("{word}: {}", endpoints.join(", ")));
         }

@@ -14,8 +14,8 @@ use super::reply::Reply;
 use super::trace;
 use crate::auth::{Decider, Decision, Identity};
 use crate::upstream::{
-    Admission, Answer, Backends, Choice, Failed, Outcome, Permit, Question, Service, Timeouts,
-    Tried,
+    Admission, Answer, Backends, Choice, Failed, NoChoice, Outcome, Permit, Question, Service,
+    Timeouts, Tried,
 };
 
 const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
@@ -167,6 +167,15 @@ fn target(sent: &RequestHeader, context: &Context) -> Option<HeaderValue> {
     HeaderValue::from_maybe_shared(Bytes::from(target)).ok()
 }
 
+/// Why nobody can be asked.
+fn why_none(reason: NoChoice) -> &'static str {
+    match reason {
+        NoChoice::Unresolved => "its name has no known address",
+        NoChoice::Drained => "it is out of service for now",
+        NoChoice::Full => "too many connections to it are in use",
+    }
+}
+
 /// Sends the question and waits for the answer's header.
 async fn exchange(
     service: &Service,
@@ -177,7 +186,7 @@ async fn exchange(
     let begun = Instant::now();
     let permit = match service.admit(begun) {
         Admission::Granted(permit) => permit,
-        Admission::Open(_) => return Err("its circuit is open".into()),
+        Admission::Open(_) | Admission::ForcedOpen => return Err("its circuit is open".into()),
         Admission::Full => return Err("too many requests are under way to it".into()),
     };
     let mut attempt = 1;
@@ -185,7 +194,7 @@ async fn exchange(
         let now = Instant::now();
         let choice = service
             .choose(Tried::default(), None, now)
-            .map_err(|_| "its name has no known address".to_owned())?;
+            .map_err(|reason| why_none(reason).to_owned())?;
         let left = until.saturating_duration_since(now);
         let addresses = choice.endpoint.addresses().len();
         // Another address has a chance, too.

@@ -17,6 +17,8 @@ use crate::upstream::{Admission, Answer, Choice, Failed, NoChoice, Outcome, Perm
 
 /// With less time left than this an attempt is not worth it.
 const LEAST_TIME: Duration = Duration::from_millis(1);
+/// Nobody knows for how long operators switch something off; after so many seconds it is time to ask again.
+const SWITCHED_ON_AFTER: http::HeaderValue = http::HeaderValue::from_static("10");
 
 /// Chooses the endpoint of the next attempt and how to connect to it.
 ///
@@ -125,18 +127,23 @@ fn choose(request: &RequestHeader, context: &mut Context) -> Result<Choice, Repl
         Ok(choice) if may_connect => Ok(choice),
         Ok(_) | Err(NoChoice::Full) => Err(full()),
         Err(NoChoice::Unresolved) => Err(no_endpoint()),
+        Err(NoChoice::Drained) => Err(out_of_service()),
     }
 }
 
 /// The answer to a request that the service does not get.
 fn refusal(admission: &Admission) -> Reply {
-    let Admission::Open(rest) = admission else {
-        return full();
-    };
-    // A second too late is better than one too early.
-    let after = http::HeaderValue::from(rest.as_secs() + 1);
-    Reply::circuit_open("the backends of this service fail; it is left alone for a while")
-        .with(http::header::RETRY_AFTER, after)
+    match admission {
+        Admission::Open(rest) => {
+            // A second too late is better than one too early.
+            let after = http::HeaderValue::from(rest.as_secs() + 1);
+            Reply::circuit_open("the backends of this service fail; it is left alone for a while")
+                .with(http::header::RETRY_AFTER, after)
+        }
+        Admission::ForcedOpen => Reply::circuit_open("this service is switched off for now")
+            .with(http::header::RETRY_AFTER, SWITCHED_ON_AFTER),
+        Admission::Full | Admission::Granted(_) => full(),
+    }
 }
 
 fn full() -> Reply {
@@ -151,6 +158,11 @@ fn no_endpoint() -> Reply {
         http::header::RETRY_AFTER,
         http::HeaderValue::from_static("5"),
     )
+}
+
+fn out_of_service() -> Reply {
+    Reply::no_endpoint("all backends of this service are out of service for now")
+        .with(http::header::RETRY_AFTER, SWITCHED_ON_AFTER)
 }
 
 /// The request is there as a whole, body included.

@@ -119,14 +119,19 @@ pub fn compile(
     if !consumers.is_empty() {
         identity_headers.extend([X_CONSUMER, X_CONSUMER_GROUPS]);
     }
+    let deciders = deciding.len();
+    let (services, service_places): (Vec<_>, Vec<_>) = placed(config, source, &services, deciding)
+        .into_iter()
+        .unzip();
     let keeps_answers = routes.iter().any(|route| route.policies.cache.is_some());
     let cache = || Cache::leaked(settings.cache_memory);
     Some(Snapshot {
         cache: keeps_answers.then(|| *state.cache.get_or_init(cache)),
         routes: routes.into(),
         table,
-        deciders: deciding.len(),
-        services: services.into_values().flatten().chain(deciding).collect(),
+        deciders,
+        services: services.into(),
+        service_places: service_places.into(),
         providers,
         consumers: consumer_policies,
         auth_failures,
@@ -231,6 +236,26 @@ fn services<'c>(
         (name.as_str(), service)
     });
     services.collect()
+}
+
+/// The services that have backends, in the order of the file, and behind them those that decide; each with the
+/// place where it is written.
+fn placed(
+    config: &Config,
+    source: &Source,
+    services: &HashMap<&str, Option<Arc<Service>>>,
+    deciding: Vec<Arc<Service>>,
+) -> Vec<(Arc<Service>, Box<str>)> {
+    let place = |name: &Spanned<String>| source.locate(name.span).into();
+    let written = config.services.keys().filter_map(|name| {
+        let service = services.get(name.as_str())?.clone()?;
+        Some((service, place(name)))
+    });
+    let providers = config.auth_providers.iter();
+    let asking = providers
+        .filter(|(_, provider)| provider.forward.is_some())
+        .map(|(name, _)| place(name));
+    written.chain(std::iter::zip(deciding, asking)).collect()
 }
 
 /// A service while its routes are compiled.

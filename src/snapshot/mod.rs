@@ -66,6 +66,8 @@ pub struct Snapshot {
     table: RouteTable,
     /// Behind those that requests are forwarded to, those that decide about them.
     services: Box<[Arc<Service>]>,
+    /// Where each of them is written.
+    service_places: Box<[Box<str>]>,
     deciders: usize,
     providers: HashMap<String, Arc<Provider>>,
     /// By the consumers' numbers.
@@ -179,6 +181,12 @@ impl Snapshot {
     /// The services that have backends, those that only decide included.
     pub fn services(&self) -> &[Arc<Service>] {
         &self.services
+    }
+
+    /// The same, each with the place where it is written.
+    pub fn placed_services(&self) -> impl Iterator<Item = (&Arc<Service>, &str)> {
+        let places = self.service_places.iter().map(|place| &**place);
+        std::iter::zip(&self.services, places)
     }
 
     /// The service of this number that decides about requests.

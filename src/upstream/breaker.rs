@@ -1,6 +1,8 @@
 //! A service that fails gets no requests until a few have shown that it is well again (circuit
 //! breaker: Nygard, *Release It!*), and never more at once than it bears.
 
+mod forced;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,6 +11,8 @@ use super::adaptive::Adaptive;
 use super::health::Outcome;
 use super::window::{Kind, Window};
 use crate::config::{self, Diagnostics, Toggle};
+pub use forced::CircuitMode;
+use forced::{CLOSED, FIRST_MOMENT, FORCED_CLOSED, FORCED_OPEN, LAST_MOMENT};
 
 /// The circuit is never open for longer at a time.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -35,7 +39,8 @@ pub struct CircuitBreaker {
 pub(super) struct Circuit {
     answers: Window,
     speeds: Window,
-    /// In milliseconds; 0 while it is closed. Past: half open.
+    /// In milliseconds. Past: half open. Closed, and what operators want, are values that no moment has:
+    /// see [`forced`].
     open_until: AtomicU64,
     /// Openings one after the other.
     openings: AtomicU32,
@@ -53,6 +58,8 @@ pub enum Admission {
     Granted(Permit),
     /// The circuit is open, at least for so long.
     Open(Duration),
+    /// Operators have it be open.
+    ForcedOpen,
     /// As many are under way as the service bears.
     Full,
 }
@@ -89,11 +96,12 @@ pub enum CircuitState {
 
 impl Circuit {
     pub(super) fn state(&self, now: Duration) -> CircuitState {
-        match self.open_until.load(Ordering::Relaxed) {
-            0 => CircuitState::Closed,
-            until if millis(now) < until => CircuitState::Open,
-            _ => CircuitState::HalfOpen,
-        }
+        state(self.open_until.load(Ordering::Relaxed), now)
+    }
+
+    /// Requests under way.
+    pub(super) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
     }
 
     /// How many requests may be under way.
@@ -117,10 +125,13 @@ impl Circuit {
             is_settled: AtomicBool::new(false),
             is_pending: AtomicBool::new(false),
         };
-        let state = rule.map_or(CircuitState::Closed, |_| self.state(now));
+        let until = self.open_until.load(Ordering::Relaxed);
+        if until == FORCED_OPEN {
+            return Admission::ForcedOpen;
+        }
+        let state = rule.map_or(CircuitState::Closed, |_| state(until, now));
         if state == CircuitState::Open {
-            let until = Duration::from_millis(self.open_until.load(Ordering::Relaxed));
-            return Admission::Open(until.saturating_sub(now));
+            return Admission::Open(Duration::from_millis(until).saturating_sub(now));
         }
         if self.in_flight.fetch_add(1, Ordering::Relaxed) >= most {
             self.in_flight.fetch_sub(1, Ordering::Relaxed);
@@ -157,15 +168,18 @@ impl Circuit {
             (Some(slow), Some(took)) => took > slow,
             _ => false,
         };
-        match self.state(now) {
+        let until = self.open_until.load(Ordering::Relaxed);
+        match state(until, now) {
             // What was under way when it opened says nothing new.
             CircuitState::Open => None,
             CircuitState::HalfOpen if !is_probe => None,
-            CircuitState::HalfOpen if is_failure || is_slow => Some(self.open(rule, now, random)),
+            CircuitState::HalfOpen if is_failure || is_slow => self.open(until, rule, now, random),
             CircuitState::HalfOpen => {
                 let passed = self.probes_passed.fetch_add(1, Ordering::Relaxed) + 1;
-                (passed >= rule.probes).then(|| self.close())
+                let is_well = passed >= rule.probes && self.close(until);
+                is_well.then_some(Turn::Closed)
             }
+            CircuitState::Closed if until == FORCED_CLOSED => None,
             CircuitState::Closed => {
                 self.answers.add(kind(is_failure), now);
                 if rule.slow_call.is_some() && took.is_some() {
@@ -175,38 +189,59 @@ impl Circuit {
                 let is_over = (is_failure
                     && rule.is_over(rule.failure_rate, self.answers.counts(now)))
                     || (is_slow && rule.is_over(rule.slow_call_rate, self.speeds.counts(now)));
-                is_over.then(|| self.open(rule, now, random))
+                if is_over {
+                    self.open(until, rule, now, random)
+                } else {
+                    None
+                }
             }
         }
     }
 
-    fn open(&self, rule: &CircuitBreaker, now: Duration, random: f64) -> Turn {
-        let openings = self.openings.fetch_add(1, Ordering::Relaxed);
+    /// Opens it, unless it is not where it was `seen` any more.
+    fn open(&self, seen: u64, rule: &CircuitBreaker, now: Duration, random: f64) -> Option<Turn> {
+        let openings = self.openings.load(Ordering::Relaxed);
         let length = rule
             .open_for
             .saturating_mul(1 << openings.min(16))
             .min(LONGEST.max(rule.open_for))
             .mul_f64(1.0 - JITTER + 2.0 * JITTER * random);
+        let until = millis(now + length).clamp(FIRST_MOMENT, LAST_MOMENT);
+        if !self.turn(seen, until) {
+            return None;
+        }
+        self.openings.store(openings + 1, Ordering::Relaxed);
         self.probes_sent.store(0, Ordering::Relaxed);
         self.probes_passed.store(0, Ordering::Relaxed);
         self.answers.clear();
         self.speeds.clear();
-        self.open_until
-            .store(millis(now + length).max(1), Ordering::Relaxed);
-        Turn::Opened(length)
+        Some(Turn::Opened(length))
     }
 
-    /// Closes it, whatever was seen.
+    /// Closes it, whatever was seen of the service, unless operators have said what it is.
     pub(super) fn reset(&self) {
-        self.close();
+        if self.mode() == CircuitMode::Automatic {
+            self.close(self.open_until.load(Ordering::Relaxed));
+        }
         self.answers.clear();
         self.speeds.clear();
     }
 
-    fn close(&self) -> Turn {
-        self.openings.store(0, Ordering::Relaxed);
-        self.open_until.store(0, Ordering::Relaxed);
-        Turn::Closed
+    /// Closes it, unless it is not where it was `seen` any more.
+    fn close(&self, seen: u64) -> bool {
+        let is_closed = self.turn(seen, CLOSED);
+        if is_closed {
+            self.openings.store(0, Ordering::Relaxed);
+        }
+        is_closed
+    }
+
+    fn turn(&self, seen: u64, next: u64) -> bool {
+        let (success, failure) = (Ordering::Relaxed, Ordering::Relaxed);
+        let turned = self
+            .open_until
+            .compare_exchange(seen, next, success, failure);
+        turned.is_ok()
     }
 }
 
@@ -329,6 +364,15 @@ impl CircuitBreaker {
 
     fn is_over(&self, rate: u64, (good, bad): (u64, u64)) -> bool {
         good + bad >= self.minimum && bad * 100 >= rate * (good + bad)
+    }
+}
+
+/// What the circuit's word means now.
+fn state(open_until: u64, now: Duration) -> CircuitState {
+    match open_until {
+        ..FIRST_MOMENT => CircuitState::Closed,
+        until if millis(now) < until => CircuitState::Open,
+        _ => CircuitState::HalfOpen,
     }
 }
 

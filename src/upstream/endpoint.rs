@@ -198,6 +198,13 @@ impl Endpoint {
         }
     }
 
+    /// Attempts at it, and those of them that it answered with 5xx or not at all; `None` if other endpoints
+    /// are counted with it.
+    pub fn attempts(&self) -> Option<(u64, u64)> {
+        let meter = self.meter.get().filter(|meter| meter.is_own())?;
+        Some(meter.attempts())
+    }
+
     /// Whether no other endpoint is counted with it.
     pub fn is_counted_alone(&self) -> bool {
         self.meter.get().is_some_and(EndpointMeter::is_own)

@@ -24,7 +24,7 @@ mod url;
 mod window;
 
 pub use balance::{Choice, HashKey, Law, Tried};
-pub use breaker::{Admission, CircuitBreaker, CircuitState, Permit};
+pub use breaker::{Admission, CircuitBreaker, CircuitMode, CircuitState, Permit};
 pub use discovery::{Discovery, Resolver, discover};
 pub use endpoint::{Endpoint, EndpointSettings};
 pub use exchange::{Answer, Backends, Failed, Question};

@@ -9,6 +9,8 @@ use super::{Admission, Outcome, Retry, Service};
 use crate::config::{self, Diagnostics, HedgeAfter, Spanned, Target, TargetFields, Toggle};
 use crate::telemetry::Meters;
 
+mod draining;
+
 fn choice(service: &Service, index: usize) -> Choice {
     Choice::new(service.endpoints()[index].clone(), index)
 }

@@ -22,6 +22,13 @@ impl EndpointMeter {
         self.series.counts.count(class_of(status));
     }
 
+    /// Attempts so far, and those of them that were answered with 5xx or not at all.
+    pub fn attempts(&self) -> (u64, u64) {
+        let sums = self.series.counts.sums();
+        let failed = sums[class_of(500)] + sums[class_of(0)];
+        (sums.iter().sum(), failed)
+    }
+
     /// Whether no other backend is counted with it.
     pub fn is_own(&self) -> bool {
         self.is_own

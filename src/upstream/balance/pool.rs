@@ -17,6 +17,8 @@ const DRAWS: usize = 4;
 #[derive(Debug)]
 pub(in crate::upstream) struct Pool {
     endpoints: Box<[Arc<Endpoint>]>,
+    /// Those that are not chosen, whatever becomes of the others.
+    drained: Box<[Arc<Endpoint>]>,
     weights: Box<[u32]>,
     /// Their indexes, each as often as its weight says.
     order: Box<[u16]>,
@@ -43,7 +45,16 @@ impl Pool {
             ring: matches!(law, Law::Hash(_)).then(|| Ring::new(members())),
             order: smooth_order(&weights),
             endpoints: endpoints.into(),
+            drained: Box::default(),
             weights: weights.into(),
+        }
+    }
+
+    /// The same, beside endpoints that get no requests.
+    pub(in crate::upstream) fn beside(self, drained: Vec<Arc<Endpoint>>) -> Self {
+        Self {
+            drained: drained.into(),
+            ..self
         }
     }
 
@@ -51,11 +62,27 @@ impl Pool {
         &self.endpoints
     }
 
+    /// Those that get no requests.
+    pub(in crate::upstream) fn drained(&self) -> &[Arc<Endpoint>] {
+        &self.drained
+    }
+
+    /// Whether there are only such.
+    pub(in crate::upstream) fn is_drained(&self) -> bool {
+        self.endpoints.is_empty() && !self.drained.is_empty()
+    }
+
+    /// All of them.
+    pub(in crate::upstream) fn with_drained(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints.iter().chain(&self.drained)
+    }
+
     /// Whether the endpoints are the same ones with the same weights.
     pub(in crate::upstream) fn is_same_as(&self, other: &Self) -> bool {
         self.weights == other.weights
             && self.endpoints.len() == other.endpoints.len()
-            && std::iter::zip(&self.endpoints, &other.endpoints)
+            && self.drained.len() == other.drained.len()
+            && std::iter::zip(self.with_drained(), other.with_drained())
                 .all(|(this, that)| Arc::ptr_eq(this, that))
     }
 

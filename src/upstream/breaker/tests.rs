@@ -1,6 +1,6 @@
 use super::*;
 
-const RULE: CircuitBreaker = CircuitBreaker {
+pub(super) const RULE: CircuitBreaker = CircuitBreaker {
     failure_rate: 50,
     slow_call: Some(Duration::from_secs(2)),
     slow_call_rate: 80,
@@ -17,11 +17,11 @@ fn at(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn observe(circuit: &Circuit, outcome: Outcome, now: Duration) -> Option<Turn> {
+pub(super) fn observe(circuit: &Circuit, outcome: Outcome, now: Duration) -> Option<Turn> {
     circuit.observe(&RULE, outcome, Some(Duration::ZERO), true, now, 0.5)
 }
 
-fn opened(now: Duration) -> Arc<Circuit> {
+pub(super) fn opened(now: Duration) -> Arc<Circuit> {
     let circuit = Arc::new(Circuit::default());
     for _ in 0..19 {
         assert_eq!(observe(&circuit, Outcome::Failure, now), None);

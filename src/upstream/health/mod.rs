@@ -63,6 +63,15 @@ impl Health {
         self.ejected_until.load(Ordering::Relaxed) > millis(now)
     }
 
+    /// An ejection ends now. `true` if there was one.
+    pub(super) fn forgive(&self, now: Duration) -> bool {
+        let is_ejected = self.is_ejected(now);
+        if is_ejected {
+            self.ejected_until.store(millis(now), Ordering::Relaxed);
+        }
+        is_ejected
+    }
+
     /// Its checks say that it is down or up. `true` if that is news.
     pub(super) fn checked(&self, is_down: bool, now: Duration) -> bool {
         let is_news = self.is_down.swap(is_down, Ordering::Relaxed) != is_down;

@@ -24,7 +24,7 @@ impl Service {
         let pool = self.pool.load();
         let is_due =
             |it: &&Arc<Endpoint>| it.is_resolved() && it.checks.is_due(rule, now, fastrand::f64());
-        pool.endpoints().iter().filter(is_due).cloned().collect()
+        pool.with_drained().filter(is_due).cloned().collect()
     }
 
     /// Learns how a check of one of its endpoints went.
@@ -79,7 +79,7 @@ impl Service {
 
     /// Without checks nobody would find out that an endpoint is up again.
     pub(super) fn forget_checks(&self) {
-        for endpoint in self.pool.load().endpoints() {
+        for endpoint in self.pool.load().with_drained() {
             endpoint.health.checked(false, Duration::ZERO);
         }
         self.record.has_down.store(false, Ordering::Relaxed);

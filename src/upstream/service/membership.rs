@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::Service;
+use super::draining::Names;
 use crate::telemetry::Meters;
 use crate::upstream::balance::{Law, Pool};
 use crate::upstream::discovery::Name;
@@ -33,11 +34,11 @@ impl Service {
         if is_same && self.rules == known.rules {
             return known.clone();
         }
+        self.record = known.record.clone();
         // Counted before it is read, so that no change is missed.
         self.followed = AtomicU64::new(self.changes());
-        let pool = self.gather();
+        let pool = self.gather(&self.record.drained.names());
         self.pool.store(Arc::new(pool));
-        self.record = known.record.clone();
         if self.rules.breaker.is_none() {
             self.record.circuit.reset();
         }
@@ -66,23 +67,35 @@ impl Service {
         })
     }
 
-    fn gather(&self) -> Pool {
-        pool(&self.targets, &self.rules.law, (&self.name, &self.meters))
+    /// All endpoints with their weights, in the order of the targets.
+    pub(super) fn members(&self) -> Vec<(Arc<Endpoint>, u32)> {
+        members(&self.targets)
+    }
+
+    fn gather(&self, drained: &Names) -> Pool {
+        let counted_as = (&*self.name, &self.meters);
+        pool(&self.targets, drained, &self.rules.law, counted_as)
     }
 
     fn changes(&self) -> u64 {
-        self.names().map(|name| name.changes()).sum()
+        let names = self.names().map(|name| name.changes());
+        // A service that a reload is about to put in force learns of these here, too.
+        names.sum::<u64>() + self.record.drained.changes()
     }
 
-    /// Takes over what was found by its names, if that is new. Endpoints that join others start
-    /// slowly.
+    /// Takes over what was found by its names, if that is new.
     pub(in crate::upstream) fn follow_names(&self) {
         let changes = self.changes();
-        if self.followed.swap(changes, Ordering::Relaxed) == changes {
-            return;
+        if self.followed.swap(changes, Ordering::Relaxed) != changes {
+            self.renew(&self.record.drained.names());
         }
+    }
+
+    /// Gathers its endpoints anew. Those that join others start slowly. The names of the drained ones are held
+    /// meanwhile, so that nobody puts an older pool in the place of this one.
+    pub(super) fn renew(&self, drained: &Names) {
         let known = self.pool.load();
-        let pool = self.gather();
+        let pool = self.gather(drained);
         if pool.is_same_as(&known) {
             return;
         }
@@ -135,12 +148,20 @@ impl Target {
 }
 
 /// The endpoints of targets, which are counted as those of the service of this name.
-pub(super) fn pool(targets: &[Target], law: &Law, (service, meters): (&str, &Meters)) -> Pool {
-    let pool = Pool::new(members(targets), law);
-    for endpoint in pool.endpoints() {
+pub(super) fn pool(
+    targets: &[Target],
+    drained: &Names,
+    law: &Law,
+    (service, meters): (&str, &Meters),
+) -> Pool {
+    let members = members(targets);
+    for (endpoint, _) in &members {
         endpoint.count_for(service, meters);
     }
-    pool
+    let is_drained = |(endpoint, _): &(Arc<Endpoint>, u32)| drained.contains(endpoint.as_str());
+    let (drained, members): (Vec<_>, _) = members.into_iter().partition(is_drained);
+    let drained = drained.into_iter().map(|(endpoint, _)| endpoint);
+    Pool::new(members, law).beside(drained.collect())
 }
 
 fn members(targets: &[Target]) -> Vec<(Arc<Endpoint>, u32)> {

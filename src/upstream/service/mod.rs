@@ -1,6 +1,8 @@
 //! A service: endpoints that do the same, and what is known of them together.
 
 mod checks;
+mod draining;
+mod forcing;
 mod hedging;
 mod measured;
 mod membership;
@@ -21,6 +23,7 @@ use crate::upstream::health::{HealthCheck, Outcome, OutlierDetection};
 use crate::upstream::latencies::Latencies;
 use crate::upstream::retry::Budget;
 use crate::upstream::window::Window;
+use draining::{Drained, Names};
 pub(super) use membership::Target;
 use membership::pool;
 pub use standing::{EndpointState, Standing};
@@ -52,6 +55,8 @@ pub(super) struct Rules {
 pub enum NoChoice {
     /// None has a known address.
     Unresolved,
+    /// Operators have taken all of them out of service.
+    Drained,
     /// All have as many connections as they bear.
     Full,
 }
@@ -85,6 +90,7 @@ struct Record {
     hedges: Window,
     latencies: Latencies,
     circuit: Arc<Circuit>,
+    drained: Drained,
     /// Until when there is something to know of the endpoints, in milliseconds: an ejection, or one
     /// that warms up. As long as all is well, this and the next are all that is looked at.
     watched_until: AtomicU64,
@@ -100,6 +106,7 @@ impl Record {
             hedges: Window::default(),
             latencies: Latencies::default(),
             circuit: Arc::default(),
+            drained: Drained::default(),
             watched_until: AtomicU64::new(0),
             has_down: AtomicBool::new(false),
         }
@@ -128,7 +135,7 @@ impl Service {
             name: name.into(),
             meter: meters.service(name),
             meters: meters.clone(),
-            pool: ArcSwap::from_pointee(pool(&targets, &rules.law, (name, meters))),
+            pool: ArcSwap::from_pointee(pool(&targets, &Names::new(), &rules.law, (name, meters))),
             rules,
             targets: targets.into(),
             followed: AtomicU64::new(0),
@@ -142,7 +149,7 @@ impl Service {
         &self.rules.host
     }
 
-    /// All endpoints.
+    /// All endpoints but those that operators have taken out of service.
     pub fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         self.pool.load().endpoints().to_vec()
     }
@@ -159,7 +166,7 @@ impl Service {
     /// well, or the best there is. `key` is what [`Service::hash_key`] asks for.
     ///
     /// # Errors
-    /// When none is resolved, or all have as many connections as they bear.
+    /// When none is resolved or in service, or all have as many connections as they bear.
     pub fn choose(
         &self,
         tried: Tried,
@@ -201,6 +208,7 @@ impl Service {
             // It counts itself.
             Some(choice) if is_full(&choice.endpoint, 1) => Err(NoChoice::Full),
             Some(choice) => Ok(choice),
+            None if pool.is_drained() => Err(NoChoice::Drained),
             None => Err(NoChoice::Unresolved),
         }
     }
@@ -246,14 +254,6 @@ impl Service {
             self.record.budget.request(now);
         }
         admission
-    }
-
-    /// Where the circuit stands.
-    pub fn circuit(&self, now: Instant) -> CircuitState {
-        match &self.rules.breaker {
-            Some(_) => self.record.circuit.state(self.record.at(now)),
-            None => CircuitState::Closed,
-        }
     }
 
     /// Takes one repetition from the budget; `false` if none is left, or while the circuit is not
@@ -327,6 +327,10 @@ impl Service {
         };
         let ejected = endpoints.iter().filter(|it| it.health.is_ejected(now));
         if health.is_ejected(now) || ejected.count() >= rule.most_of(endpoints.len()) {
+            return;
+        }
+        // Who was taken out of service gets no requests anyway.
+        if !endpoints.iter().any(|it| Arc::ptr_eq(it, &choice.endpoint)) {
             return;
         }
         let length = health.eject(rule, now, fastrand::f64());

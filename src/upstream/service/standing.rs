@@ -12,6 +12,8 @@ use crate::upstream::endpoint::Endpoint;
 pub struct Standing {
     /// The endpoint.
     pub endpoint: Arc<Endpoint>,
+    /// Its share of the requests, compared with those of the others.
+    pub weight: u32,
     /// Whether it gets requests.
     pub state: EndpointState,
     /// Requests under way to it.
@@ -29,15 +31,23 @@ pub enum EndpointState {
     Unhealthy,
     /// It failed requests, and gets none for a while.
     Ejected,
+    /// Operators have taken it out of service.
+    Drained,
 }
 
 impl EndpointState {
     /// All of them, with their words.
-    pub const ALL: [(Self, &'static str); 3] = [
+    pub const ALL: [(Self, &'static str); 4] = [
         (Self::Healthy, "healthy"),
         (Self::Unhealthy, "unhealthy"),
         (Self::Ejected, "ejected"),
+        (Self::Drained, "drained"),
     ];
+
+    /// The word of this one.
+    pub fn word(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 impl Service {
@@ -45,8 +55,11 @@ impl Service {
     pub fn standings(&self, now: Instant) -> Vec<Standing> {
         let now = self.record.at(now);
         let is_checked = self.rules.health_check.is_some();
-        let standing = |endpoint: Arc<Endpoint>| Standing {
+        let drained = self.record.drained.names();
+        let standing = |(endpoint, weight): (Arc<Endpoint>, u32)| Standing {
+            weight,
             state: match &endpoint.health {
+                _ if drained.contains(endpoint.as_str()) => EndpointState::Drained,
                 health if is_checked && health.is_down() => EndpointState::Unhealthy,
                 health if health.is_ejected(now) => EndpointState::Ejected,
                 _ => EndpointState::Healthy,
@@ -58,6 +71,6 @@ impl Service {
             },
             endpoint,
         };
-        self.endpoints().into_iter().map(standing).collect()
+        self.members().into_iter().map(standing).collect()
     }
 }
