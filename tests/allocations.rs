@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use allocation_counter::measure;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header};
@@ -20,7 +20,8 @@ use tollgate::config::{
 use tollgate::limits::{ConcurrencyLimits, Held, Holding, KeySource, Scope};
 use tollgate::telemetry::tracing::{Outgoing, SpanId, TraceId, Tracing};
 use tollgate::telemetry::{
-    Flag, Flags, LineRules, Measured, Meters, Phase, Record, ServiceEvent, Weight,
+    Flag, Flags, LineRules, Measured, Meters, Phase, RecentKind, RecentRequests, Record,
+    ServiceEvent, Weight,
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -195,18 +196,8 @@ fn counting_a_request_costs_no_allocation() {
     assert_eq!(measure(count).count_total, 0);
 }
 
-#[test]
-fn a_line_of_the_access_log_costs_no_allocation_in_any_format() {
-    let template = "{client} \"{target}\" {status} {flags} {request.headers.user-agent}";
-    let formats = [
-        AccessLogFormat::Json,
-        AccessLogFormat::Logfmt,
-        AccessLogFormat::Combined,
-        AccessLogFormat::Template(template.to_owned().into()),
-    ];
-    let agent = HeaderValue::from_bytes(b"curl \"\xff\"").unwrap();
-    let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
-    let record = Record {
+fn record(status: u16, headers: &HeaderMap) -> Record<'_> {
+    Record {
         time: SystemTime::UNIX_EPOCH,
         id: "1",
         trace: Some((TraceId::random(), SpanId::random())),
@@ -222,7 +213,7 @@ fn a_line_of_the_access_log_costs_no_allocation_in_any_format() {
         consumer: None,
         limit: None,
         cache: None,
-        status: 200,
+        status,
         request_bytes: 0,
         response_bytes: 0,
         total: Duration::ZERO,
@@ -232,8 +223,50 @@ fn a_line_of_the_access_log_costs_no_allocation_in_any_format() {
         first_byte: None,
         attempts: 0,
         flags: Flags::default(),
-        headers: &headers,
+        headers,
+    }
+}
+
+#[test]
+fn keeping_what_went_badly_costs_no_allocation_once_there_is_room() {
+    let recent = RecentRequests::default();
+    let headers = HeaderMap::new();
+    let now = Instant::now();
+    let tell = |status: u16, took: u64| {
+        let kind = RecentKind::of(status, Flags::default(), status >= 500);
+        let keep = recent.choose(kind, Duration::from_millis(took), now);
+        if let Some(keep) = keep {
+            recent.keep(keep, &record(status, &headers), None);
+        }
+        keep.is_some()
     };
+    for took in 1..=1000 {
+        assert!(tell(429, took) && tell(503, took));
+    }
+    // Most requests are neither slow nor anything else.
+    for (status, took, is_kept) in [(200, 5, false), (200, 2000, true), (429, 5, true)] {
+        let mut was_kept = false;
+        let counted = measure(|| was_kept = tell(status, took));
+        assert_eq!(
+            (counted.count_total, was_kept),
+            (0, is_kept),
+            "{status} {took}"
+        );
+    }
+}
+
+#[test]
+fn a_line_of_the_access_log_costs_no_allocation_in_any_format() {
+    let template = "{client} \"{target}\" {status} {flags} {request.headers.user-agent}";
+    let formats = [
+        AccessLogFormat::Json,
+        AccessLogFormat::Logfmt,
+        AccessLogFormat::Combined,
+        AccessLogFormat::Template(template.to_owned().into()),
+    ];
+    let agent = HeaderValue::from_bytes(b"curl \"\xff\"").unwrap();
+    let headers = HeaderMap::from_iter([(header::USER_AGENT, agent)]);
+    let record = record(200, &headers);
     for format in formats {
         let section = AccessLog {
             format,

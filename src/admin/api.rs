@@ -21,11 +21,12 @@ use super::limits::{self, LimitsReport, Unanswered};
 use super::log_level;
 use super::operations::{Ask, Unknown, find};
 use super::readiness::{Readiness, Unready};
+use super::recent;
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
 use crate::proxy::Pressure;
 use crate::snapshot::Store;
-use crate::telemetry::{Exposed, Format, ProcessLog};
+use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
@@ -54,6 +55,8 @@ pub struct Api {
     pub limits: Arc<crate::limits::Store>,
     /// How much presses.
     pub pressure: Arc<Pressure>,
+    /// The requests that are kept.
+    pub recent: Arc<RecentRequests>,
     /// What the process says about itself.
     pub process_log: Arc<ProcessLog>,
     /// What may be asked.
@@ -119,6 +122,8 @@ impl Api {
             Ask::Drain => backends::drain(&snapshot, query),
             Ask::Enable => backends::enable(&snapshot, query),
             Ask::Circuit => backends::force(&snapshot, query),
+            Ask::Errors => recent::errors(&self.recent, query),
+            Ask::Slow => recent::slow(&self.recent, query),
             Ask::LogLevel => log_level::show(&self.process_log),
             Ask::SetLogLevel => log_level::set(&self.process_log, query),
             Ask::Diff => reloaded(self.commands.compare().await),

@@ -16,6 +16,7 @@ mod log_level;
 mod operations;
 mod query;
 mod readiness;
+mod recent;
 mod services;
 mod status;
 

@@ -18,6 +18,8 @@ pub(super) enum Ask {
     Drain,
     Enable,
     Circuit,
+    Errors,
+    Slow,
     LogLevel,
     SetLogLevel,
     Diff,
@@ -61,7 +63,7 @@ const fn operation(method: Method, path: &'static str, access: Access, ask: Ask)
 }
 
 /// All of them; those of one path stand together.
-pub(super) static OPERATIONS: [Operation; 16] = [
+pub(super) static OPERATIONS: [Operation; 18] = [
     read("/healthz", Access::Anybody, Ask::Health),
     read("/startupz", Access::Anybody, Ask::Startup),
     read("/readyz", Access::Anybody, Ask::Readiness),
@@ -73,6 +75,8 @@ pub(super) static OPERATIONS: [Operation; 16] = [
     change(Method::POST, "/drain", Ask::Drain),
     change(Method::POST, "/enable", Ask::Enable),
     change(Method::POST, "/circuit", Ask::Circuit),
+    read("/errors", Access::Reader, Ask::Errors),
+    read("/slow", Access::Reader, Ask::Slow),
     read("/log-level", Access::Reader, Ask::LogLevel),
     change(Method::PUT, "/log-level", Ask::SetLogLevel),
     read("/diff", Access::Reader, Ask::Diff),

@@ -34,14 +34,32 @@ impl<'q> Query<'q> {
         Ok(Self(parameters))
     }
 
+    /// The value of a parameter, if it is there.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(it, _)| *it == name);
+        found.map(|(_, value)| &**value)
+    }
+
     /// The value of a parameter that has to be there.
     ///
     /// # Errors
     /// If it is not.
     pub(super) fn required(&self, name: &str) -> Result<&str, String> {
-        let found = self.0.iter().find(|(it, value)| *it == name && !value.is_empty());
-        let value = found.map(|(_, value)| &**value);
+        let value = self.get(name).filter(|value| !value.is_empty());
         value.ok_or_else(|| format!("`{name}` is missing: add `{name}=…`"))
+    }
+
+    /// A number of things to show, or this one.
+    ///
+    /// # Errors
+    /// If it is none.
+    pub(super) fn count(&self, name: &str, otherwise: usize) -> Result<usize, String> {
+        match self.get(name) {
+            None => Ok(otherwise),
+            Some(value) => value
+                .parse()
+                .map_err(|_| format!("`{name}={value}` is no number")),
+        }
     }
 }
 
@@ -51,15 +69,17 @@ mod tests {
 
     #[test]
     fn queries_are_read_as_they_are_meant() {
-        let known = ["service", "endpoint"];
-        let query = Query::read("service=a%20b&endpoint=3", &known).unwrap();
+        let known = ["service", "count"];
+        let query = Query::read("service=a%20b&count=3", &known).unwrap();
         assert_eq!(query.required("service"), Ok("a b"));
+        assert_eq!(query.count("count", 7), Ok(3));
         let nothing = Query::read("", &known).unwrap();
+        assert_eq!(nothing.count("count", 7), Ok(7));
         assert!(nothing.required("service").is_err());
         for wrong in ["services=a", "service=%ff", "service=a&service=b"] {
             assert!(Query::read(wrong, &known).is_err(), "{wrong}");
         }
-        let empty = Query::read("service=", &known).unwrap();
-        assert!(empty.required("service").is_err());
+        let wrong = Query::read("service=&count=many", &known).unwrap();
+        assert!(wrong.required("service").is_err() && wrong.count("count", 7).is_err());
     }
 }

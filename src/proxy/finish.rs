@@ -10,7 +10,7 @@ use super::Gateway;
 use super::context::Context;
 use super::{caching, charge, limit, meter, trace};
 use crate::auth::Identity;
-use crate::telemetry::Record;
+use crate::telemetry::{LineRules, RecentKind, Record};
 
 impl Gateway {
     /// The framework closes the client's connection after a failed attempt, whatever was answered. The
@@ -42,7 +42,8 @@ impl Gateway {
         }
     }
 
-    /// Counts the request and writes its line, if it is one of those that have one.
+    /// Counts the request, writes its line, if it is one of those that have one, and keeps it for operators if
+    /// it went badly.
     fn log(&self, session: &Session, context: &Context) {
         let written = session
             .response_written()
@@ -59,13 +60,17 @@ impl Gateway {
         if let (Some(outcome), Some(cache)) = (outcome, context.snapshot.cache) {
             cache.results.count(outcome.result);
         }
-        let Some(rules) = &context.snapshot.access_log else {
+        let (is_failure, took) = (
+            trace::is_failure(status, context),
+            trace::answered_in(total, context),
+        );
+        let rules = context.snapshot.access_log.as_ref();
+        let line = rules.and_then(|rules| Some((rules, rules.choose(is_failure, took)?)));
+        let kind = RecentKind::of(status, context.flags, is_failure);
+        let kept = self.recent.choose(kind, took, context.arrived + total);
+        if line.is_none() && kept.is_none() {
             return;
-        };
-        let is_failure = trace::is_failure(status, context);
-        let Some(weight) = rules.choose(is_failure, trace::answered_in(context)) else {
-            return;
-        };
+        }
         let request = session.req_header();
         let client = context.client_text();
         let route = context.route();
@@ -108,6 +113,13 @@ impl Gateway {
             flags: context.flags,
             headers: &request.headers,
         };
-        self.access_log.write(rules, weight, &record);
+        if let Some((rules, weight)) = line {
+            self.access_log.write(rules, weight, &record);
+        }
+        if let Some(keep) = kept {
+            let client = context.client;
+            let client = client.and_then(|client| LineRules::told(rules, client));
+            self.recent.keep(keep, &record, client);
+        }
     }
 }

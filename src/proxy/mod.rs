@@ -64,7 +64,7 @@ use self::caching::Told;
 use self::handshake::Handshake;
 use self::pipeline::Stop;
 use crate::snapshot::Store;
-use crate::telemetry::{AccessLog, Flag};
+use crate::telemetry::{AccessLog, Flag, RecentRequests};
 use crate::upstream::Backends;
 
 /// Parts of an answer that one request may ask for.
@@ -75,6 +75,7 @@ const MOST_RANGES: usize = 16;
 pub struct Gateway {
     snapshots: Arc<Store>,
     access_log: Arc<AccessLog>,
+    recent: Arc<RecentRequests>,
     is_draining: Arc<AtomicBool>,
     backends: Arc<Backends>,
     pressure: Arc<Pressure>,
@@ -83,10 +84,11 @@ pub struct Gateway {
 impl Gateway {
     /// A gateway that decides by the snapshot in force. While `is_draining`, clients are told to
     /// close their connections; by `pressure`, requests are shed. `backends` are for exchanges beside
-    /// the framework's own.
+    /// the framework's own. Requests are told of in the access log, and those that operators ask about
+    /// afterwards are kept.
     pub fn new(
         snapshots: Arc<Store>,
-        access_log: Arc<AccessLog>,
+        (access_log, recent): (Arc<AccessLog>, Arc<RecentRequests>),
         is_draining: Arc<AtomicBool>,
         pressure: Arc<Pressure>,
         backends: Arc<Backends>,
@@ -94,6 +96,7 @@ impl Gateway {
         Self {
             snapshots,
             access_log,
+            recent,
             is_draining,
             backends,
             pressure,

@@ -49,7 +49,7 @@ use crate::admin::{Api, Readiness, Status, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
-use crate::telemetry::{AccessLog, Metrics, Process, ProcessLog};
+use crate::telemetry::{AccessLog, Metrics, Process, ProcessLog, RecentRequests};
 use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 
 /// Bytes read from a client at once. Requests are small; each connection holds a buffer.
@@ -140,6 +140,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let traces = state.traces.clone();
     let access_log = Arc::new(start.access_log);
     let open = Arc::new(OpenConnections::default());
+    let recent = Arc::new(RecentRequests::default());
     let metrics = Metrics::default()
         .with(Process)
         .with(open.clone())
@@ -163,7 +164,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let (pressure, lateness) = (Arc::new(Pressure::default()), Arc::default());
     let gateway = Gateway::new(
         snapshots.clone(),
-        access_log.clone(),
+        (access_log.clone(), recent.clone()),
         is_draining.clone(),
         pressure.clone(),
         backends.clone(),
@@ -187,6 +188,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             snapshots: snapshots.clone(),
             limits: start.state.limits.clone(),
             pressure: pressure.clone(),
+            recent,
             process_log: start.process_log,
             commands: asked,
             is_loopback: address.ip().is_loopback(),

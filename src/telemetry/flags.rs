@@ -133,6 +133,22 @@ impl Flag {
 pub struct Flags(u64);
 
 impl Flags {
+    /// These flags.
+    pub(super) const fn of(flags: &[Flag]) -> Self {
+        let mut set = 0;
+        let mut rest = flags;
+        while let [first, others @ ..] = rest {
+            set |= *first as u64;
+            rest = others;
+        }
+        Self(set)
+    }
+
+    /// Whether any of these flags is set.
+    pub(super) fn has_any(self, flags: Self) -> bool {
+        self.0 & flags.0 != 0
+    }
+
     /// Adds a flag.
     pub fn insert(&mut self, flag: Flag) {
         self.0 |= flag as u64;

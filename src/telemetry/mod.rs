@@ -9,6 +9,7 @@ mod handshakes;
 mod json;
 mod metrics;
 mod process_log;
+mod recent;
 mod record;
 mod thread;
 pub mod tracing;
@@ -26,4 +27,5 @@ pub use metrics::{
     RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter,
 };
 pub use process_log::ProcessLog;
+pub use recent::{Keep, RecentKind, RecentRequest, RecentRequests};
 pub use record::Record;

@@ -44,7 +44,7 @@ pub(in crate::proxy) fn finish(session: &Session, status: u16, context: &Context
     }
     let took = context.arrived.elapsed();
     let failure = failure_of(status, context);
-    let answered = answered_in(context);
+    let answered = answered_in(took, context);
     if recording.decision.is_sampled() || tracing.is_notable(failure.is_some(), answered) {
         let trace = recording.trace(session.req_header(), context, took);
         tracing.export(Trace {
@@ -55,14 +55,12 @@ pub(in crate::proxy) fn finish(session: &Session, status: u16, context: &Context
     }
 }
 
-/// How long a request that is over took to be answered. A connection that was handed over to another protocol
-/// lasts as long as the client likes.
-pub(in crate::proxy) fn answered_in(context: &Context) -> Duration {
+/// How long a request that is over after `total` took to be answered. A connection that was handed over to another
+/// protocol lasts as long as the client likes.
+pub(in crate::proxy) fn answered_in(total: Duration, context: &Context) -> Duration {
     let opened = context.attempt.first_byte;
     let is_upgraded = context.flags.contains(Flag::Upgraded);
-    opened
-        .filter(|_| is_upgraded)
-        .unwrap_or_else(|| context.arrived.elapsed())
+    opened.filter(|_| is_upgraded).unwrap_or(total)
 }
 
 /// Whether a request failed: it was answered with 5xx, or its answer broke off.

@@ -101,18 +101,17 @@ impl Privacy {
         if self.client == LoggedClient::Full {
             return Value::Text(client);
         }
-        let network = client.parse().ok().and_then(|address: IpAddr| {
-            let address = address.to_canonical();
-            let prefix = if address.is_ipv4() {
-                IPV4_PREFIX
-            } else {
-                IPV6_PREFIX
-            };
-            IpNet::new(address, prefix).ok()
-        });
-        match network {
-            Some(network) => Value::Address(network.network()),
+        match client.parse().ok().and_then(truncated) {
+            Some(network) => Value::Address(network),
             None => Value::Text(REDACTED),
+        }
+    }
+
+    /// The same of an address.
+    pub(super) fn address(&self, client: IpAddr) -> Option<IpAddr> {
+        match self.client {
+            LoggedClient::Full => Some(client),
+            LoggedClient::Truncated => truncated(client),
         }
     }
 
@@ -131,6 +130,18 @@ impl Privacy {
             withheld: &self.withheld,
         }
     }
+}
+
+/// As much of a client's address as many have in common.
+pub(super) fn truncated(client: IpAddr) -> Option<IpAddr> {
+    let address = client.to_canonical();
+    let prefix = if address.is_ipv4() {
+        IPV4_PREFIX
+    } else {
+        IPV6_PREFIX
+    };
+    let network = IpNet::new(address, prefix).ok()?;
+    Some(network.network())
 }
 
 impl fmt::Display for Url<'_> {

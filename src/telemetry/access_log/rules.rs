@@ -1,11 +1,12 @@
 //! Which requests have a line, how it is written, and where it goes: the section of the configuration, resolved.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::destination::Destination;
 use super::field::Line;
 use super::format::Format;
-use super::privacy::Privacy;
+use super::privacy::{Privacy, truncated};
 use super::sampler::{Sampler, Weight};
 use crate::config::{self, Diagnostics};
 use crate::telemetry::record::Record;
@@ -42,6 +43,15 @@ impl LineRules {
     /// Where lines go.
     pub fn destination(&self) -> &Destination {
         &self.destination
+    }
+
+    /// As much of a client's address as the log tells, for whoever else tells of requests. Where nothing is
+    /// logged, that is what many clients have in common.
+    pub fn told(rules: Option<&Self>, client: IpAddr) -> Option<IpAddr> {
+        match rules {
+            Some(rules) => rules.privacy.address(client),
+            None => truncated(client),
+        }
     }
 
     /// Appends the line of a request, its end included.
