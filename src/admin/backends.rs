@@ -183,7 +183,7 @@ impl ServiceReport {
 impl From<Standing> for EndpointReport {
     fn from(standing: Standing) -> Self {
         let endpoint = &standing.endpoint;
-        let (requests, errors) = endpoint.attempts().unzip();
+        let attempts = endpoint.attempts();
         Self {
             endpoint: endpoint.as_str().to_owned(),
             state: standing.state.word().to_owned(),
@@ -193,8 +193,8 @@ impl From<Standing> for EndpointReport {
                 .latency
                 .map(|it| u64::try_from(it.as_micros()).unwrap_or(u64::MAX)),
             weight: standing.weight,
-            requests,
-            errors,
+            requests: attempts.map(|it| it.requests),
+            errors: attempts.map(|it| it.errors),
         }
     }
 }

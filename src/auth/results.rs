@@ -64,6 +64,24 @@ impl AuthResults {
         };
         self.0.count(mechanism as usize * RESULTS + result);
     }
+
+    /// Why requests were not let in so far: whose word that is, the reason, and how often. Without what never
+    /// happened.
+    pub fn refused(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let is_let_in = |word: &str| word == OTHERS[0] || word == OTHERS[2];
+        self.all()
+            .filter(move |(_, word, count)| *count > 0 && !is_let_in(word))
+    }
+
+    /// All words with their counts.
+    fn all(&self) -> impl Iterator<Item = (&'static str, &'static str, u64)> {
+        let words = || OTHERS.into_iter().chain(Refusal::ALL.map(Refusal::reason));
+        let names = MECHANISMS
+            .into_iter()
+            .flat_map(move |(_, mechanism)| words().map(move |word| (mechanism, word)));
+        std::iter::zip(names, self.0.sums())
+            .map(|((mechanism, word), count)| (mechanism, word, count))
+    }
 }
 
 impl Exposed for std::sync::Arc<AuthResults> {
@@ -72,14 +90,10 @@ impl Exposed for std::sync::Arc<AuthResults> {
             "tollgate_auth_results_total",
             "What became of requests by their credentials.",
         );
-        let counts = self.0.sums();
-        let words = || OTHERS.into_iter().chain(Refusal::ALL.map(Refusal::reason));
-        for ((_, mechanism), counts) in std::iter::zip(MECHANISMS, counts.chunks(RESULTS)) {
-            for (word, count) in std::iter::zip(words(), counts) {
-                // Most reasons are none of most mechanisms.
-                if *count > 0 || word == OTHERS[0] {
-                    results.sample(&[("mechanism", mechanism), ("result", word)], *count);
-                }
+        for (mechanism, word, count) in self.all() {
+            // Most reasons are none of most mechanisms.
+            if count > 0 || word == OTHERS[0] {
+                results.sample(&[("mechanism", mechanism), ("result", word)], count);
             }
         }
     }
@@ -105,6 +119,11 @@ mod tests {
         results.count(Mechanism::ApiKey, AuthResult::Forbidden);
         let mut page = Exposition::new(Format::Text, 0);
         results.expose(&mut page);
+        let refused: Vec<_> = results.refused().collect();
+        assert_eq!(
+            refused,
+            [("jwt", "undecided", 1), ("api_key", "forbidden", 1)]
+        );
         let text = page.finish();
         for line in [
             r#"{mechanism="jwt",result="undecided"} 1"#,

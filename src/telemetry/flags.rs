@@ -126,6 +126,12 @@ impl Flag {
         (Self::NotCached, "not_cached"),
         (Self::Misdirected, "misdirected"),
     ];
+
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        let place = (self as u64).trailing_zeros() as usize;
+        Self::ALL[place].1
+    }
 }
 
 /// A set of [`Flag`]s.
@@ -165,5 +171,17 @@ impl Flags {
             .into_iter()
             .filter(move |(flag, _)| self.contains(*flag))
             .map(|(_, word)| word)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_has_its_word() {
+        for (flag, word) in Flag::ALL {
+            assert_eq!(flag.word(), word);
+        }
     }
 }

@@ -23,8 +23,8 @@ pub use handshakes::{Handshakes, NoHandshake};
 pub use json::write_text;
 pub(crate) use metrics::Lines;
 pub use metrics::{
-    EndpointMeter, Exposed, Exposition, Family, Format, Measured, Meters, Metrics, Phase, Process,
-    RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter,
+    Durations, EndpointMeter, Exposed, Exposition, Family, Format, Measured, Meters, Metrics,
+    Outcomes, Phase, Process, RouteMeter, SeriesBounds, ServiceEvent, ServiceMeter, Tally,
 };
 pub use process_log::ProcessLog;
 pub use recent::{Keep, RecentKind, RecentRequest, RecentRequests};

@@ -14,7 +14,7 @@ use super::balance::Cost;
 use super::health::{Checks, Health};
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
-use crate::telemetry::{EndpointMeter, Meters};
+use crate::telemetry::{EndpointMeter, Meters, Outcomes};
 
 /// How long an idle connection to a backend is kept. Below the keep-alive of common servers
 /// (60 to 75 s), so that the gateway and not the server closes it.
@@ -198,11 +198,10 @@ impl Endpoint {
         }
     }
 
-    /// Attempts at it, and those of them that it answered with 5xx or not at all; `None` if other endpoints
-    /// are counted with it.
-    pub fn attempts(&self) -> Option<(u64, u64)> {
+    /// How the attempts at it went so far, as far as they are counted for it alone.
+    pub fn attempts(&self) -> Option<Outcomes> {
         let meter = self.meter.get().filter(|meter| meter.is_own())?;
-        Some(meter.attempts())
+        Some(meter.read())
     }
 
     /// Whether no other endpoint is counted with it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::class::{CLASSES, class_of};
 use super::exposition::Exposition;
 use super::series::{AllSeries, Series};
+use super::tally::Outcomes;
 
 pub(super) type EndpointSeries = Series<{ CLASSES.len() }>;
 pub(super) type Endpoints = AllSeries<{ CLASSES.len() }>;
@@ -22,11 +23,9 @@ impl EndpointMeter {
         self.series.counts.count(class_of(status));
     }
 
-    /// Attempts so far, and those of them that were answered with 5xx or not at all.
-    pub fn attempts(&self) -> (u64, u64) {
-        let sums = self.series.counts.sums();
-        let failed = sums[class_of(500)] + sums[class_of(0)];
-        (sums.iter().sum(), failed)
+    /// How the attempts went so far.
+    pub fn read(&self) -> Outcomes {
+        Outcomes::of(&self.series.counts.sums())
     }
 
     /// Whether no other backend is counted with it.

@@ -18,6 +18,11 @@ pub(super) fn count(counts: &FlagCounts, flags: Flags) {
     }
 }
 
+pub(super) fn read(counts: &FlagCounts) -> impl Iterator<Item = (Flag, u64)> {
+    let flags = Flag::ALL.into_iter().map(|(flag, _)| flag);
+    std::iter::zip(flags, counts.sums())
+}
+
 pub(super) fn expose(counts: &FlagCounts, page: &mut Exposition) {
     let mut family = page.counter(
         "tollgate_request_flags_total",

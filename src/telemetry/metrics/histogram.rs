@@ -32,8 +32,10 @@ const BOUNDS: [(u64, &str); 18] = [
 ];
 /// The bucket of what is longer than all of them.
 const LONGER: usize = BOUNDS.len();
+/// Buckets, that of longer ones included.
+pub(super) const BUCKETS: usize = LONGER + 1;
 /// Buckets, and behind them the sum in microseconds.
-pub(super) const COUNTS: usize = LONGER + 2;
+pub(super) const COUNTS: usize = BUCKETS + 1;
 
 /// For each place of the first one bit the first bound that such a number may be within.
 const FIRST: [u8; 64] = {
@@ -57,6 +59,16 @@ fn bucket(micros: u64) -> usize {
         None => LONGER,
     }
 }
+
+/// Between which microseconds a bucket lies; `None` for the last one, which has no end.
+pub(super) fn within(bucket: usize) -> Option<(u64, u64)> {
+    let (end, _) = BOUNDS.get(bucket)?;
+    let start = bucket.checked_sub(1).map_or(0, |before| BOUNDS[before].0);
+    Some((start, *end))
+}
+
+/// The microseconds from which on durations are no longer told apart.
+pub(super) const LONGEST: u64 = BOUNDS[LONGER - 1].0;
 
 /// Counts a duration in the histogram whose counts begin at `start`.
 pub(super) fn observe<const N: usize>(mine: Mine<'_, N>, start: usize, took: Duration) {

@@ -10,7 +10,7 @@ use super::route::{self, RouteMeter, Routes};
 use super::series::OTHERS;
 use super::service::{self, ServiceMeter, Services};
 use crate::config::{self, Diagnostics};
-use crate::telemetry::Flags;
+use crate::telemetry::{Flag, Flags};
 
 /// No more can be told apart, of whatever kind.
 const MOST: usize = 100_000;
@@ -85,7 +85,11 @@ impl Meters {
     pub fn route(&self, service: &str, route: &str) -> RouteMeter {
         let labels = [("service", service), ("route", route)];
         let others = [("service", OTHERS), ("route", OTHERS)];
-        RouteMeter(self.all.routes.of(&labels, &others, self.bounds.routes))
+        let series = self.all.routes.of(&labels, &others, self.bounds.routes);
+        RouteMeter {
+            is_own: series.labels == Labels::new(&labels),
+            series,
+        }
     }
 
     /// What counts for requests that no route takes.
@@ -121,6 +125,11 @@ impl Meters {
     /// Counts what was noted of a request.
     pub fn flags(&self, flags: Flags) {
         flags::count(&self.all.flags, flags);
+    }
+
+    /// How often each flag was noted so far.
+    pub fn flag_counts(&self) -> impl Iterator<Item = (Flag, u64)> {
+        flags::read(&self.all.flags)
     }
 }
 

@@ -15,6 +15,7 @@ mod process;
 mod route;
 mod series;
 mod service;
+mod tally;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -28,6 +29,7 @@ pub use process::Process;
 pub use route::{Measured, RouteMeter};
 pub(super) use series::{AllSeries, OTHERS, Series};
 pub use service::{Phase, ServiceEvent, ServiceMeter};
+pub use tally::{Durations, Outcomes, Tally};
 
 /// What can be read.
 pub trait Exposed: std::fmt::Debug + Send + Sync {
@@ -39,23 +41,23 @@ pub trait Exposed: std::fmt::Debug + Send + Sync {
 #[derive(Debug, Default)]
 pub struct Metrics {
     sources: Vec<Arc<dyn Exposed>>,
-    reloads: Outcomes,
+    reloads: Attempts,
     is_last_reload_refused: AtomicU64,
     /// Counted from 0.
     generation: AtomicU64,
-    upgrades: Outcomes,
+    upgrades: Attempts,
     /// Bytes of the last page.
     length: AtomicUsize,
 }
 
 /// How often something went well, and how often not.
 #[derive(Debug, Default)]
-struct Outcomes {
+struct Attempts {
     good: AtomicU64,
     bad: AtomicU64,
 }
 
-impl Outcomes {
+impl Attempts {
     fn count(&self, is_good: bool) {
         let count = if is_good { &self.good } else { &self.bad };
         count.fetch_add(1, Ordering::Relaxed);

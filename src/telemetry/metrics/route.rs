@@ -7,6 +7,7 @@ use super::class::{CLASSES, class_of};
 use super::exposition::Exposition;
 use super::histogram;
 use super::series::{AllSeries, Series};
+use super::tally::{Durations, Outcomes, Tally};
 
 /// Behind the classes of the statuses.
 const REQUEST_BYTES: usize = CLASSES.len();
@@ -20,7 +21,10 @@ pub(super) type Routes = AllSeries<COUNTS>;
 
 /// Counts the requests of a route.
 #[derive(Debug, Clone)]
-pub struct RouteMeter(pub(super) Arc<RouteSeries>);
+pub struct RouteMeter {
+    pub(super) series: Arc<RouteSeries>,
+    pub(super) is_own: bool,
+}
 
 /// How a request went.
 #[derive(Debug, Clone, Copy)]
@@ -38,17 +42,32 @@ pub struct Measured {
 impl RouteMeter {
     /// A request begins.
     pub fn begin(&self) {
-        self.0.counts.mine().add(IN_FLIGHT, 1);
+        self.series.counts.mine().add(IN_FLIGHT, 1);
     }
 
     /// A request that began is over.
     pub fn end(&self) {
-        self.0.counts.mine().take(IN_FLIGHT);
+        self.series.counts.mine().take(IN_FLIGHT);
+    }
+
+    /// Whether no other route is counted with it.
+    pub fn is_own(&self) -> bool {
+        self.is_own
+    }
+
+    /// What it has counted so far, and the requests that are under way.
+    pub fn read(&self) -> (Tally, u64) {
+        let sums = self.series.counts.sums();
+        let tally = Tally {
+            outcomes: Outcomes::of(&sums[..CLASSES.len()]),
+            durations: Durations::of(&sums[DURATION..]),
+        };
+        (tally, sums[IN_FLIGHT])
     }
 
     /// Counts a request.
     pub fn count(&self, measured: &Measured) {
-        let mine = self.0.counts.mine();
+        let mine = self.series.counts.mine();
         mine.add(class_of(measured.status), 1);
         mine.add(REQUEST_BYTES, measured.request_bytes);
         mine.add(RESPONSE_BYTES, measured.response_bytes);

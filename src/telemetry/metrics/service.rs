@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::exposition::Exposition;
 use super::histogram;
 use super::series::{AllSeries, Series};
+use super::tally::Durations;
 
 /// Durations that are observed, in the order of [`DURATIONS`].
 const HISTOGRAMS: usize = DURATIONS.len() * histogram::COUNTS;
@@ -145,6 +146,12 @@ impl ServiceMeter {
     /// Whether no other service is counted with it.
     pub fn is_own(&self) -> bool {
         self.is_own
+    }
+
+    /// How long something took so far.
+    pub fn durations(&self, phase: Phase) -> Durations {
+        let start = phase as usize * histogram::COUNTS;
+        Durations::of(&self.series.counts.sums()[start..])
     }
 
     /// Observes how long something took.
