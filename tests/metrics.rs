@@ -472,10 +472,7 @@ async fn a_scrape_gives_way_to_the_threads_that_serve() {
             fields.split(' ').nth(16).unwrap().parse().unwrap()
         })
         .collect();
-    niceness.sort_unstable();
-    let (most, others) = niceness.split_last().unwrap();
-    assert!(
-        *most > 0 && others.iter().all(|nice| nice < most),
-        "{niceness:?}"
-    );
+    niceness.retain(|it| *it > 0);
+    // That of the operators' address, and that which reads counts every second.
+    assert!((1..=2).contains(&niceness.len()), "{niceness:?}");
 }

@@ -1,12 +1,16 @@
 //! What the operators' address answers with.
 
+use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderValue, StatusCode};
 use pingora::http::ResponseHeader;
 use serde::Serialize;
 
+use super::traffic::Subscription;
+
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
 
 /// An answer to be.
 #[derive(Debug)]
@@ -14,13 +18,22 @@ pub(super) struct Answer {
     status: StatusCode,
     /// Header fields beside those that all answers have.
     headers: Vec<(HeaderName, HeaderValue)>,
-    body: Vec<u8>,
+    body: Body,
+}
+
+/// What comes behind the header.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// This.
+    Whole(Bytes),
+    /// What happens from now on.
+    Events(Subscription),
 }
 
 impl Answer {
     /// A sentence.
     pub(super) fn text(status: StatusCode, text: &str) -> Self {
-        Self::of(status, TEXT, format!("{text}\n").into_bytes())
+        Self::of(status, TEXT, format!("{text}\n"))
     }
 
     pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Self {
@@ -33,11 +46,20 @@ impl Answer {
         }
     }
 
-    pub(super) fn of(status: StatusCode, kind: HeaderValue, body: Vec<u8>) -> Self {
+    pub(super) fn of(status: StatusCode, kind: HeaderValue, body: impl Into<Bytes>) -> Self {
         Self {
             status,
             headers: vec![(header::CONTENT_TYPE, kind)],
-            body,
+            body: Body::Whole(body.into()),
+        }
+    }
+
+    /// Server-sent events, as they come.
+    pub(super) fn events(subscription: Subscription) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: vec![(header::CONTENT_TYPE, EVENTS)],
+            body: Body::Events(subscription),
         }
     }
 
@@ -50,9 +72,12 @@ impl Answer {
     ///
     /// # Errors
     /// Never: all that is in it is valid.
-    pub(super) fn into_parts(self) -> pingora::Result<(ResponseHeader, Vec<u8>)> {
+    pub(super) fn into_parts(self) -> pingora::Result<(ResponseHeader, Body)> {
         let mut response = ResponseHeader::build(self.status, Some(self.headers.len() + 3))?;
-        response.insert_header(header::CONTENT_LENGTH, self.body.len())?;
+        match &self.body {
+            Body::Whole(body) => response.insert_header(header::CONTENT_LENGTH, body.len())?,
+            Body::Events(_) => response.insert_header(header::TRANSFER_ENCODING, "chunked")?,
+        }
         response.insert_header(header::CACHE_CONTROL, "no-store")?;
         response.insert_header(header::X_CONTENT_TYPE_OPTIONS, "nosniff")?;
         for (name, value) in self.headers {

@@ -10,7 +10,7 @@ use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 
-use super::answer::Answer;
+use super::answer::{Answer, Body};
 use super::backends;
 use super::cache;
 use super::certificates;
@@ -18,12 +18,14 @@ use super::commands::Commands;
 use super::endpoints;
 use super::limit_store;
 use super::limits::{self, LimitsReport, Unanswered};
+use super::niceness::give_way;
 use super::log_level;
 use super::operations::{Ask, Unknown, find};
 use super::readiness::{Readiness, Unready};
 use super::recent;
 use super::services;
 use super::status::{Reload, ReloadOutcome, Status};
+use super::traffic::{self, Traffic};
 use crate::proxy::Pressure;
 use crate::snapshot::Store;
 use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
@@ -32,15 +34,6 @@ use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
 const LONGEST_BODY: usize = 64 * 1024;
 /// How long a connection may rest between requests, in seconds.
 const KEEP_ALIVE: u64 = 60;
-
-/// How far the thread that answers here gives way to those that serve clients, which a scrape of many
-/// metrics must not delay: of a processor that both want it gets a tenth.
-const NICENESS: i32 = 10;
-
-thread_local! {
-    /// Set with the first use on a thread.
-    static GIVES_WAY: bool = rustix::process::nice(NICENESS).is_ok();
-}
 
 /// What answers on the operators' address.
 #[derive(Debug)]
@@ -55,6 +48,8 @@ pub struct Api {
     pub limits: Arc<crate::limits::Store>,
     /// How much presses.
     pub pressure: Arc<Pressure>,
+    /// What requests came.
+    pub traffic: Arc<Traffic>,
     /// The requests that are kept.
     pub recent: Arc<RecentRequests>,
     /// What the process says about itself.
@@ -72,7 +67,7 @@ impl HttpServerApp for Api {
         mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        GIVES_WAY.with(|_| ());
+        give_way();
         if !session.read_request().await.ok()? {
             return None;
         }
@@ -83,8 +78,14 @@ impl HttpServerApp for Api {
         let (response, body) = answer.into_parts().ok()?;
         let response = Box::new(response);
         session.write_response_header(response).await.ok()?;
-        if !is_head {
-            session.write_response_body(body.into(), true).await.ok()?;
+        match body {
+            _ if is_head => {}
+            Body::Whole(body) => session.write_response_body(body, true).await.ok()?,
+            Body::Events(subscription) => {
+                let sent = subscription.send(&mut session, shutdown.clone());
+                sent.await.ok()?;
+                return None;
+            }
         }
         let settings = HttpPersistentSettings::for_session(&session);
         let stream = session.finish().await.ok()??;
@@ -116,6 +117,14 @@ impl Api {
             Ask::Readiness => self.is_ready().await,
             Ask::Status => self.status(),
             Ask::Metrics => self.metrics(&request.headers),
+            Ask::Traffic => self.traffic(query),
+            Ask::Events => match self.traffic.follow() {
+                Some(subscription) => Answer::events(subscription),
+                None => Answer::text(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "as many follow the events as may",
+                ),
+            },
             Ask::Limits => limits_answer(limits::show(&snapshot, &self.limits, query).await),
             Ask::ResetLimit => limits_answer(limits::reset(&snapshot, &self.limits, query).await),
             Ask::Services => backends::list(&snapshot),
@@ -154,6 +163,13 @@ impl Api {
         Answer::json(StatusCode::OK, &report)
     }
 
+    fn traffic(&self, query: &str) -> Answer {
+        match traffic::Question::read(query) {
+            Ok(question) => Answer::json(StatusCode::OK, &self.traffic.report(&question)),
+            Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong),
+        }
+    }
+
     fn metrics(&self, headers: &HeaderMap) -> Answer {
         let accept = headers.get(header::ACCEPT);
         let format = Format::wanted(accept.and_then(|accept| accept.to_str().ok()));
@@ -170,7 +186,7 @@ impl Api {
             }
         });
         let kind = HeaderValue::from_static(format.content_type());
-        Answer::of(StatusCode::OK, kind, text.into_bytes())
+        Answer::of(StatusCode::OK, kind, text)
     }
 }
 

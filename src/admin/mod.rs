@@ -12,6 +12,7 @@ mod commands;
 mod endpoints;
 mod limit_store;
 mod limits;
+mod niceness;
 mod log_level;
 mod operations;
 mod query;
@@ -19,14 +20,17 @@ mod readiness;
 mod recent;
 mod services;
 mod status;
+mod traffic;
 
 pub use api::Api;
 pub use backends::{EndpointReport, ServiceReport};
 pub use commands::{Command, Commands, commands};
 pub use limits::LimitsReport;
+pub use niceness::give_way;
 pub use log_level::LogLevelReport;
 pub use readiness::Readiness;
 pub use services::Impaired;
 pub use status::{
     Finding, Phase, Reload, ReloadOutcome, Report, Status, Trigger, Upgrade, UpgradeOutcome,
 };
+pub use traffic::{Live, Refused, RouteTraffic, Sample, ServiceTraffic, Traffic, TrafficReport};

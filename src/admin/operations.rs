@@ -12,6 +12,8 @@ pub(super) enum Ask {
     Readiness,
     Status,
     Metrics,
+    Traffic,
+    Events,
     Limits,
     ResetLimit,
     Services,
@@ -63,12 +65,14 @@ const fn operation(method: Method, path: &'static str, access: Access, ask: Ask)
 }
 
 /// All of them; those of one path stand together.
-pub(super) static OPERATIONS: [Operation; 18] = [
+pub(super) static OPERATIONS: [Operation; 20] = [
     read("/healthz", Access::Anybody, Ask::Health),
     read("/startupz", Access::Anybody, Ask::Startup),
     read("/readyz", Access::Anybody, Ask::Readiness),
     read("/status", Access::Reader, Ask::Status),
     read("/metrics", Access::Reader, Ask::Metrics),
+    read("/traffic", Access::Reader, Ask::Traffic),
+    read("/events", Access::Reader, Ask::Events),
     read("/limits", Access::Reader, Ask::Limits),
     change(Method::DELETE, "/limits", Ask::ResetLimit),
     read("/services", Access::Reader, Ask::Services),

@@ -1,12 +1,14 @@
 //! What happens beside requests: names are looked up again, and limit periods begin.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
+use tokio::time::MissedTickBehavior;
 
+use crate::admin::{Traffic, give_way};
 use crate::snapshot::{State, Store};
 use crate::upstream::{Discovery, Prober};
 
@@ -14,6 +16,8 @@ use crate::upstream::{Discovery, Prober};
 const LOOKUP_TICK: Duration = Duration::from_millis(100);
 /// How soon another store is used.
 const STORE_TICK: Duration = Duration::from_millis(20);
+/// How often it is read what is counted.
+const SECOND: Duration = Duration::from_secs(1);
 /// How exactly checks keep their time.
 const CHECK_TICK: Duration = Duration::from_millis(50);
 
@@ -31,6 +35,12 @@ pub(super) struct SharedLimits {
 
 /// Begins new periods of the limits' estimates.
 pub(super) struct LimitPeriods(pub(super) State);
+
+/// Reads once a second what is counted of requests.
+pub(super) struct TrafficReadings {
+    pub(super) snapshots: Arc<Store>,
+    pub(super) traffic: Arc<Traffic>,
+}
 
 #[async_trait]
 impl BackgroundService for NameLookups {
@@ -95,6 +105,23 @@ impl BackgroundService for LimitPeriods {
             }
             is_overflowing = overflowed > before;
             before = overflowed;
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for TrafficReadings {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        give_way();
+        // In the middle of seconds, so that one that is a little late or early is still within its own.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let into_second = Duration::from_nanos(now.unwrap_or_default().subsec_nanos().into());
+        let first = tokio::time::Instant::now() + SECOND * 3 / 2 - into_second;
+        let mut ticks = tokio::time::interval_at(first, SECOND);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            self.traffic.tick(&self.snapshots.load(), SystemTime::now());
         }
     }
 }

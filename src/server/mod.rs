@@ -30,7 +30,7 @@ use pingora_proxy::http_proxy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits};
+use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits, TrafficReadings};
 use self::certificates::Certificates;
 use self::clients::{Clients, OpenConnections};
 pub use self::handover::Predecessor;
@@ -45,7 +45,7 @@ use self::shutdown::Shutdown;
 use self::sockets::Sockets;
 use self::traces::SpanExports;
 use self::user::become_user;
-use crate::admin::{Api, Readiness, Status, commands};
+use crate::admin::{Api, Readiness, Status, Traffic, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
@@ -182,12 +182,19 @@ pub fn run(start: Start) -> Result<(), StartError> {
     server.add_service(service);
     let mut signs = vec![sign];
     if let Some(address) = settings.admin {
+        let traffic = Arc::new(Traffic::default());
+        let readings = TrafficReadings {
+            snapshots: snapshots.clone(),
+            traffic: traffic.clone(),
+        };
+        server.add_service(background_service("traffic readings", readings));
         let app = Api {
             readiness: Readiness::new(settings.listen, is_draining.clone()),
             status: status.clone(),
             snapshots: snapshots.clone(),
             limits: start.state.limits.clone(),
             pressure: pressure.clone(),
+            traffic,
             recent,
             process_log: start.process_log,
             commands: asked,
