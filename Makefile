@@ -1,6 +1,8 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
 	shared-bench observe-bench fleet fuzz tools clean
+.PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
+	shared-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -14,6 +16,7 @@ run: tools
 test: tools
 	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server
 	@scripts/promtool target/promtool
+	@scripts/browser target/dashboard
 	cargo test --all-targets
 
 # Two minutes under load while everything changes; see tests/soak.
@@ -25,6 +28,11 @@ soak: tools
 # Five times a backend's capacity, with and without a bound that finds itself; see tests/stampede.rs.
 stampede: tools
 	cargo test --release --test stampede -- --ignored --nocapture
+
+# The pictures of the dashboard in docs/images, after five minutes of traffic.
+screenshots: tools
+	@scripts/browser target/dashboard
+	cargo test --test dashboard -- --ignored
 
 # The service on a small machine of its own, booted in a container; needs root. Without, it says so.
 test-systemd: tools

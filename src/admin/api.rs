@@ -15,6 +15,7 @@ use super::backends;
 use super::cache;
 use super::certificates;
 use super::commands::Commands;
+use super::dashboard;
 use super::endpoints;
 use super::limit_store;
 use super::limits::{self, LimitsReport, Unanswered};
@@ -95,6 +96,9 @@ impl HttpServerApp for Api {
 
 impl Api {
     async fn answer(&self, request: &RequestHeader, body: &[u8]) -> Answer {
+        if let Some(file) = dashboard::file(&request.method, request.uri.path()) {
+            return file;
+        }
         let operation = match find(&request.method, request.uri.path()) {
             Ok(operation) => operation,
             Err(unknown) => return refused(&unknown),

@@ -1,4 +1,4 @@
-//! The address for operators: health, status, metrics, and what may be asked of the process.
+//! The address for operators: health, status, metrics, the dashboard, and what may be asked of the process.
 //!
 //! What is asked is only passed on here, as a [`Command`]; it is done by [`crate::server`].
 
@@ -9,6 +9,7 @@ mod backends;
 mod cache;
 mod certificates;
 mod commands;
+mod dashboard;
 mod endpoints;
 mod limit_store;
 mod limits;

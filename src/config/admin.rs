@@ -16,11 +16,11 @@ pub struct AdminSlot(pub Toggle<Admin>);
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/limits`, `/diff`,
-    /// `/reload` and `/purge` answer. Default `127.0.0.1:9900`.
+    /// Where the dashboard, `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/traffic`, `/events`,
+    /// `/limits`, `/diff`, `/reload` and `/purge` answer. Default `127.0.0.1:9900`.
     pub listen: Spanned<String>,
     /// The bearer token that is needed for anything that changes something, and, where `listen` is
-    /// not a loopback address, for all but `/healthz`, `/startupz` and `/readyz`. Without it,
+    /// not a loopback address, for all but `/healthz`, `/startupz`, `/readyz` and the empty dashboard. Without it,
     /// or with an empty one, those are refused.
     pub token: Option<Spanned<Secret>>,
     /// Whether `/limits` shows the keys that rate limits are asked about most. Default `true`. Keys may be
