@@ -266,6 +266,12 @@ async fn each_second_is_told_to_those_who_follow() {
     assert_eq!(endpoint["endpoint"], format!("http://{}", upstream.address));
     // Silence is told, too.
     events.next("traffic", |it| it["requests"] == 0).await;
+    gateway.get("/orders/503").send().await.assert_status(503);
+    let failure = events.next("failure", |it| it["status"] == 503).await;
+    assert_eq!(
+        [&failure["path"], &failure["route"]],
+        [&json!("/orders/503"), &json!("/orders")]
+    );
 }
 
 #[tokio::test]

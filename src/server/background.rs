@@ -10,6 +10,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::admin::{Traffic, give_way};
 use crate::snapshot::{State, Store};
+use crate::telemetry::RecentRequests;
 use crate::upstream::{Discovery, Prober};
 
 /// How soon what was found is used.
@@ -40,6 +41,7 @@ pub(super) struct LimitPeriods(pub(super) State);
 pub(super) struct TrafficReadings {
     pub(super) snapshots: Arc<Store>,
     pub(super) traffic: Arc<Traffic>,
+    pub(super) recent: Arc<RecentRequests>,
 }
 
 #[async_trait]
@@ -121,7 +123,8 @@ impl BackgroundService for TrafficReadings {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             ticks.tick().await;
-            self.traffic.tick(&self.snapshots.load(), SystemTime::now());
+            self.traffic
+                .tick(&self.snapshots.load(), &self.recent, SystemTime::now());
         }
     }
 }

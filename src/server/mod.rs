@@ -186,6 +186,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         let readings = TrafficReadings {
             snapshots: snapshots.clone(),
             traffic: traffic.clone(),
+            recent: recent.clone(),
         };
         server.add_service(background_service("traffic readings", readings));
         let app = Api {

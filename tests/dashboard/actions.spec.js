@@ -43,7 +43,6 @@ test("what is cancelled is not done", async ({ dashboard: page }) => {
 });
 
 test("an endpoint is drained and enabled, and a circuit opened by hand", async ({ dashboard: page }) => {
-  await needs(page, "/services");
   await isLive(page);
   const shop = section(page, "Services").getByRole("article", { name: "shop" });
   const endpoint = shop.locator("tbody tr").first();

@@ -78,7 +78,6 @@ test("refusals are told by their reason, and limits with their top keys", async 
 });
 
 test("failed requests come as they fail, with all that is known of them", async ({ dashboard: page }) => {
-  await needs(page, "/errors");
   await isLive(page);
   const errors = section(page, "Errors");
   const first = errors.locator(".tail li").first();

@@ -1,4 +1,4 @@
-const { test, expect, section, isLive, needs } = require("./support");
+const { test, expect, section, isLive } = require("./support");
 
 const nothingIsTaken = async (page) => {
   const found = await page.evaluate(() => [window.isTaken ?? null, document.querySelectorAll("img, iframe, object").length]);
@@ -14,7 +14,6 @@ test("what clients make up is text and nothing else", async ({ dashboard: page }
 });
 
 test("so is the path of a request that failed", async ({ dashboard: page }) => {
-  await needs(page, "/errors");
   await isLive(page);
   const request = section(page, "Errors").locator(".tail li", { hasText: "/payments/'%22%3E%3Cimg" }).first();
   await request.locator("summary").click();

@@ -2,6 +2,7 @@
 //! memory of bounded size. `GET /traffic` shows them, and `GET /events` what comes new.
 
 mod events;
+mod failures;
 mod history;
 mod past;
 mod query;
@@ -16,11 +17,13 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, broadcast};
 
 pub(super) use events::Subscription;
+use failures::Failures;
 use past::Past;
 pub(super) use query::Question;
 pub use report::{Live, Refused, RouteTraffic, Sample, ServiceTraffic, TrafficReport};
 
 use crate::snapshot::Snapshot;
+use crate::telemetry::{RecentKind, RecentRequests};
 
 /// Who may follow the events at a time.
 const MOST_FOLLOWERS: usize = 32;
@@ -31,6 +34,7 @@ const MOST_WAITING: usize = 64;
 #[derive(Debug)]
 pub struct Traffic {
     past: Mutex<Past>,
+    failures: Mutex<Failures>,
     events: broadcast::Sender<Bytes>,
     places: Arc<Semaphore>,
 }
@@ -39,6 +43,7 @@ impl Default for Traffic {
     fn default() -> Self {
         Self {
             past: Mutex::default(),
+            failures: Mutex::default(),
             events: broadcast::Sender::new(MOST_WAITING),
             places: Arc::new(Semaphore::new(MOST_FOLLOWERS)),
         }
@@ -46,20 +51,30 @@ impl Default for Traffic {
 }
 
 impl Traffic {
-    /// Reads what is counted, once a second.
-    pub fn tick(&self, snapshot: &Arc<Snapshot>, now: SystemTime) {
-        let live = self.lock().tick(snapshot, now);
-        if self.events.receiver_count() > 0
-            && let Some(event) = events::event("traffic", &live)
-        {
-            // Nobody follows any more if it can't be sent.
+    /// Reads what is counted, once a second, and tells those who follow.
+    pub fn tick(&self, snapshot: &Arc<Snapshot>, recent: &RecentRequests, now: SystemTime) {
+        let live = self.past().tick(snapshot, now);
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.events.receiver_count() == 0 {
+            failures.forget();
+            return;
+        }
+        self.tell(events::event("traffic", &live));
+        for failure in failures.next(recent.last(RecentKind::Failure, failures::MOST)) {
+            self.tell(events::event("failure", &failure));
+        }
+    }
+
+    fn tell(&self, event: Option<Bytes>) {
+        if let Some(event) = event {
+            // It can't be sent when nobody follows any more.
             let _ = self.events.send(event);
         }
     }
 
     /// What there is to tell.
     pub(super) fn report(&self, question: &Question) -> TrafficReport {
-        self.lock().report(question)
+        self.past().report(question)
     }
 
     /// A place among those who follow; `None` if there is none left.
@@ -68,7 +83,7 @@ impl Traffic {
         Some(Subscription::new(self.events.subscribe(), place))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Past> {
+    fn past(&self) -> MutexGuard<'_, Past> {
         self.past.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
