@@ -201,6 +201,9 @@ fn schema_completions_manual_and_version_are_printed() {
     let schema: serde_json::Value =
         serde_json::from_str(&said(&["schema"], directory.path())).unwrap();
     assert!(schema["properties"]["services"].is_object());
+    let limits = &schema["$defs"]["ServerLimits"]["properties"];
+    assert_eq!(limits["headers"]["default"], 100);
+    assert!(limits["requests"].get("default").is_none());
     for shell in ["bash", "zsh", "fish"] {
         assert!(
             said(&["completions", shell], directory.path()).contains("explain"),

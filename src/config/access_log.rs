@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::diagnostic::nearest;
 use super::shape::{FromMap, Toggle, text_or_map};
@@ -15,12 +15,12 @@ use super::source::Spanned;
 use super::units::{Period, Ratio};
 
 /// `access`, or `off`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AccessLogSlot(pub Toggle<AccessLog>);
 
 /// The access log: one line a request.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccessLog {
     /// How a line is written: `json` (the default), `logfmt`, `combined`, or `{ template: TEXT }` with the
@@ -47,7 +47,8 @@ pub struct AccessLog {
 }
 
 /// How an access-log line is written.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AccessLogFormat {
     /// One JSON object a line.
     #[default]
@@ -69,23 +70,25 @@ pub(super) struct FormatFields {
 }
 
 /// Where lines go.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum LogOutput {
     /// To standard output.
     #[default]
     Stdout,
     /// To standard error.
     Stderr,
-    /// To the end of a file.
-    File(PathBuf),
     /// To a syslog server.
     Syslog(Syslog),
     /// To systemd's journal.
     Journald(Journald),
+    /// To the end of a file.
+    #[serde(untagged)]
+    File(PathBuf),
 }
 
 /// A syslog server (RFC 5424).
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Syslog {
     /// Where it listens: `unix:/dev/log` (the default), `udp://HOST:514`, or `tcp://HOST:601`.
@@ -97,7 +100,7 @@ pub struct Syslog {
 }
 
 /// What kind of program a line comes from (RFC 5424 §6.2.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names are the standard's")]
 pub enum Facility {
@@ -117,7 +120,7 @@ pub enum Facility {
 }
 
 /// systemd's journal.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Journald {
     /// Its socket. Default `/run/systemd/journal/socket`; a journal namespace has its own.
@@ -135,11 +138,12 @@ struct OutputFields {
 }
 
 /// Of which requests there is a line.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(transparent)]
 pub struct LogSample(pub LogSampleFields);
 
 /// Of which requests there is a line, in full.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogSampleFields {
     /// The share of the requests. Default `100%`.
@@ -152,7 +156,7 @@ pub struct LogSampleFields {
 }
 
 /// How much of a client's address is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LoggedClient {
     /// All of it.

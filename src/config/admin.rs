@@ -1,23 +1,23 @@
 //! `admin`: the address for operators, and when it says that the gateway is ready.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 use super::shape::Toggle;
 use super::source::Spanned;
 
 /// `admin`, or `off`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AdminSlot(pub Toggle<Admin>);
 
 /// The address for operators.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Where the dashboard, `/healthz`, `/startupz`, `/readyz`, `/metrics`, `/status`, `/traffic`, `/events`,
-    /// `/limits`, `/diff`, `/reload` and `/purge` answer. Default `127.0.0.1:9900`.
+    /// Where operators are answered: the dashboard, `/healthz`, `/startupz`, `/readyz`, `/metrics`, and all that
+    /// `/openapi.json` describes. Default `127.0.0.1:9900`.
     pub listen: Spanned<String>,
     /// The bearer token that is needed for anything that changes something, and, where `listen` is
     /// not a loopback address, for all but `/healthz`, `/startupz`, `/readyz` and the empty dashboard. Without it,
@@ -39,7 +39,7 @@ impl Admin {
 }
 
 /// What the gateway depends on.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReadyWhen {
     /// Services that have an endpoint which gets requests. Default: none.

@@ -1,7 +1,7 @@
 //! Bandwidth limits as written: how many bytes a second, in which direction, counted by what.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::rate_limit::{LimitKey, network_of_a_customer};
 use super::shape::OneOrMany;
@@ -9,7 +9,7 @@ use super::source::Spanned;
 use super::units::{ByteRate, ByteSize};
 
 /// A limit on how fast bodies pass. It slows down, and refuses nobody.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BandwidthLimit {
     /// Bytes a second towards the client, `1KiB/s` to `1TiB/s`. Default: no limit.

@@ -1,14 +1,14 @@
 //! Caching as written: which answers are kept, for how long, and for whom.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::shape::Toggle;
 use super::source::Spanned;
 use super::units::{ByteSize, Period};
 
 /// Which answers are kept and given again (RFC 9111). Without any key: what backends say may be kept.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
     /// How long answers are fresh, whatever backends say of that; what they forbid to keep (`no-store`,
@@ -45,7 +45,7 @@ pub struct Cache {
 
 /// What of a request tells its answer from others. Backends see of the query and of the cookies what
 /// stands in the key, and nothing else.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheKey {
     /// Only these parameters of the query; `[]` for none. Default: all.
@@ -62,7 +62,7 @@ pub struct CacheKey {
 }
 
 /// What becomes of answers with `Set-Cookie`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SetCookie {
     /// They are not kept.
@@ -73,7 +73,7 @@ pub enum SetCookie {
 }
 
 /// What becomes of the `Cache-Control` of requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RequestDirectives {
     /// Nothing.
@@ -103,7 +103,7 @@ impl Default for Cache {
 }
 
 /// Where answers are kept.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CacheStore {
     /// Memory for answers that are kept, all routes together: `1MiB` to `1TiB`. Default `256MiB`; taken as

@@ -1,14 +1,14 @@
 //! Concurrency limits as written: how many requests under way, counted by what.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::rate_limit::{LimitKey, by_client_ip, network_of_a_customer};
 use super::shape::OneOrMany;
 use super::source::Spanned;
 
 /// A limit on how many requests of a client may be under way at once.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConcurrencyLimit {
     /// Requests under way, 1 to 1000000. A WebSocket is under way as long as it is open.

@@ -1,7 +1,7 @@
 //! Consumers as written: named identities, their groups and their limits.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::bandwidth_limit::BandwidthLimit;
 use super::concurrency_limit::ConcurrencyLimit;
@@ -10,7 +10,7 @@ use super::shape::{Dictionary, OneOrMany};
 use super::source::Spanned;
 
 /// Somebody who uses the services, by whichever credentials.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Consumer {
     /// What providers call this consumer, by the provider's name: the subject of tokens, the name of an
@@ -33,7 +33,7 @@ pub struct Consumer {
 }
 
 /// What consumers of a group have in common.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConsumerGroup {
     /// Limits on the traffic of each consumer in it that has none of its own.

@@ -1,7 +1,7 @@
 //! What clients get instead of an error.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::route::Respond;
 use super::shape::Dictionary;
@@ -9,7 +9,7 @@ use super::source::Spanned;
 
 /// What clients get when a service can't answer: an answer of the gateway's own, another service's, or the one
 /// that was kept.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fallback {
     /// When: `circuit_open`, `overloaded`, `no_endpoint`, `connect_failure`, `reset`, `timeout`, and

@@ -1,14 +1,14 @@
 //! How backends are asked whether they are well.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::Spanned;
 use super::units::Period;
 
 /// A question that is put to every target again and again. One that does not answer well gets no
 /// requests.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HealthCheck {
     /// How it is asked: `http` (the default), `tcp` (a connection is enough; with `https` a TLS
@@ -31,7 +31,7 @@ pub struct HealthCheck {
 }
 
 /// How a backend is asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HealthProtocol {
     /// `GET`, by the status.

@@ -5,18 +5,19 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::shape::OneOrMany;
 use super::source::Spanned;
 use super::units::Period;
 
 /// An address to accept clients on. A bare string is short for `{ address: … }`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct Listener(pub ListenerFields);
 
 /// An address to accept clients on.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerFields {
     /// `IP:PORT`.
@@ -33,7 +34,7 @@ pub struct ListenerFields {
 }
 
 /// How connections are encrypted.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerTls {
     /// Which of these a client gets is decided by the name that it asks for (SNI). Read again when a file
@@ -59,7 +60,7 @@ pub struct ListenerTls {
 }
 
 /// A certificate with its key.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CertificateFiles {
     /// A PEM file with the certificate, and behind it the chain up to an authority that clients know.
@@ -76,7 +77,7 @@ pub struct CertificateFiles {
 pub struct RedirectHttps(pub Option<u16>);
 
 /// What connections are encrypted with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum CipherSuite {
     #[serde(rename = "TLS_AES_256_GCM_SHA384")]
@@ -100,7 +101,7 @@ pub enum CipherSuite {
 }
 
 /// A version of TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 pub enum TlsVersion {
     /// RFC 5246, only with forward secrecy and authenticated encryption.
     #[default]
@@ -195,6 +196,15 @@ impl<'de> Deserialize<'de> for RedirectHttps {
             }
         }
         deserializer.deserialize_any(Port)
+    }
+}
+
+impl Serialize for RedirectHttps {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            Some(port) => serializer.serialize_u16(port),
+            None => serializer.serialize_bool(false),
+        }
     }
 }
 

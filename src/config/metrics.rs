@@ -1,13 +1,13 @@
 //! Metrics as written: how much is told apart.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::Spanned;
 
 /// How many routes, services and backends have metrics of their own. What is beyond shares one set, `other`,
 /// so that a configuration that grows does not overrun the server that keeps them.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Metrics {
     /// Routes, each with about 30 series. Default 1000, at most 100000; 0 tells none apart.

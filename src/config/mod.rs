@@ -13,11 +13,13 @@ mod consumer;
 mod country;
 mod de;
 mod diagnostic;
+mod effective;
 mod fallback;
 mod health;
 mod interpolate;
 mod listener;
 mod load;
+mod mask;
 mod metrics;
 mod node;
 mod policy;
@@ -39,6 +41,7 @@ mod template;
 mod text;
 mod tracing;
 mod units;
+mod word;
 mod yaml;
 
 pub use access_log::{
@@ -57,6 +60,7 @@ pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};
 pub use diagnostic::{Diagnostic, Diagnostics, Severity, nearest};
+pub use effective::{Effective, effective};
 pub use fallback::{Fallback, FallbackOn};
 pub use health::{HealthCheck, HealthProtocol};
 pub use interpolate::Environment;
@@ -87,7 +91,7 @@ pub use security::{
 };
 pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFields, UpstreamTls};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
-pub use source::{Source, Span, Spanned};
+pub use source::{LineIndex, Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};
 pub use template::{Piece, pieces};
 pub use tracing::{

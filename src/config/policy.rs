@@ -1,16 +1,17 @@
 //! The small policies that may stand at the top level, in a service or in a route.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::country::Country;
+use super::mask::{fields, is_credential};
 use super::root::Network;
 use super::shape::{Dictionary, OneOrMany, Toggle};
-use super::source::Spanned;
+use super::source::{Span, Spanned};
 use super::units::Period;
 
 /// How long an upstream may take. `timeouts: off` removes all of them but `connect`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Timeouts {
     /// To open a connection, TLS included. Default `1s`.
@@ -37,7 +38,7 @@ impl Default for Timeouts {
 }
 
 /// Header edits, on the request before it is forwarded and on the response before it is sent.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeaderEdits {
     /// What upstreams see.
@@ -47,19 +48,32 @@ pub struct HeaderEdits {
 }
 
 /// Edits in the order `remove`, `set`, `add`. Values may use the parameters of the route's path.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HeaderEdit {
     /// Fields to put in place of any of the same name.
+    #[serde(serialize_with = "fields")]
     pub set: Dictionary<Spanned<String>>,
     /// Fields to put beside any of the same name.
+    #[serde(serialize_with = "fields")]
     pub add: Dictionary<Spanned<String>>,
     /// Names of fields to take away.
     pub remove: Vec<Spanned<String>>,
 }
 
+impl HeaderEdits {
+    /// Where values stand that may let somebody in.
+    pub fn credentials(&self) -> impl Iterator<Item = Span> {
+        let edits = [&self.request, &self.response].into_iter();
+        let values = edits.flat_map(|edit| edit.set.iter().chain(&edit.add));
+        values
+            .filter(|(name, _)| is_credential(name))
+            .map(|(_, value)| value.span)
+    }
+}
+
 /// Cross-origin rules (Fetch Standard, CORS protocol).
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Cors {
     /// Origins that scripts may call from: `https://shop.example.com`, `https://*.example.com` for all
@@ -99,7 +113,7 @@ fn ten_minutes() -> Period {
 /// Which client addresses may come in. The longest matching network decides; where both lists hold
 /// it, `deny` does. An address that no network holds is asked for its country. With a list of either
 /// kind of what may come in, what none of them holds is denied.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Access {
     /// Networks that may come in. Empty: all that are not denied.

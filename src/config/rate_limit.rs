@@ -1,7 +1,7 @@
 //! Rate limits as written: how many, in which window, counted by what.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::shape::{Dictionary, OneOrMany};
 use super::source::Spanned;
@@ -9,7 +9,7 @@ use super::units::Period;
 use super::{LimitAmount, LimitCost, LimitWindow};
 
 /// A limit on how many requests a client may make, or on what they may cost.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
     /// Requests in one window, or units of what they cost: 1 to 1000000, and to 1000000000000 in a `day`
@@ -67,7 +67,7 @@ pub struct RateLimit {
 }
 
 /// How requests wait for a limit.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LimitQueue {
     /// The longest that a request waits, `1ms` to `1m`, and no longer than `server.shutdown.deadline`. One
@@ -80,7 +80,7 @@ pub struct LimitQueue {
 }
 
 /// What a client is answered whom a limit refuses.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LimitRefusal {
     /// The status, 400 to 599. Default 429.
@@ -92,7 +92,7 @@ pub struct LimitRefusal {
 }
 
 /// Where a limit is counted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitStore {
     /// In this gateway.
@@ -103,7 +103,7 @@ pub enum LimitStore {
 }
 
 /// How a shared limit is decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitMode {
     /// From what the gateway has taken ahead of the shared count, mostly without asking; all gateways
@@ -115,7 +115,7 @@ pub enum LimitMode {
 }
 
 /// How a shared limit is decided while the store can't be asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStoreFailure {
     /// By this gateway's share of the limit: one part for each gateway that was there.
@@ -128,7 +128,7 @@ pub enum OnStoreFailure {
 }
 
 /// How the window of a limit is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LimitAlgorithm {
     /// The window starts with a key's first request and is full after `limit` of them. Up to twice

@@ -1,7 +1,7 @@
 //! The store that gateways share, as written.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
 use super::source::Spanned;
@@ -9,7 +9,7 @@ use super::units::Period;
 
 /// A Redis or Valkey server, version 6 or newer, whose counts several gateways share. Exactly one of `url`,
 /// `sentinel` and `cluster` is given.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Redis {
     /// One server: `redis://HOST:PORT/DATABASE`, or `rediss://…` for TLS. Port 6379 and database 0 unless
@@ -39,7 +39,7 @@ pub struct Redis {
 }
 
 /// Sentinels.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RedisSentinel {
     /// Where they are: `redis://HOST:PORT`, or `rediss://…` for TLS, to the servers too. Port 26379 unless
@@ -57,7 +57,7 @@ pub struct RedisSentinel {
 }
 
 /// TLS to the store.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RedisTls {
     /// A PEM file of the authorities to trust instead of the system's.

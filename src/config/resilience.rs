@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::shape::Toggle;
 use super::source::Spanned;
 use super::units::{Period, Share};
 
 /// Which failed attempts are repeated, at another backend where there is one.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Retry {
     /// Attempts in all, 1 to 10, the first one included. Default 3.
@@ -62,7 +62,7 @@ pub enum RetryOn {
 }
 
 /// When a backend gets no requests for a while, because of how it answered others.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct OutlierDetection {
     /// Failures in a row: no connection, no answer, or 502, 503, 504. Default 5. Beside it, more than
@@ -75,7 +75,7 @@ pub struct OutlierDetection {
 }
 
 /// When a service that fails gets no requests at all for a while, and how many at once it ever gets.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct CircuitBreaker {
     /// The share of attempts of the last ten seconds that fail – no connection, no answer, or 502,
@@ -103,7 +103,7 @@ pub struct CircuitBreaker {
 }
 
 /// How the number of requests under way follows what the service bears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Adaptive {
     /// By how much longer answers take than they did (Gradient2 of Netflix's concurrency-limits).

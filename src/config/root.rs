@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::access_log::{AccessLogSlot, LogOutput};
 use super::admin::AdminSlot;
@@ -28,7 +28,7 @@ use super::tracing::Tracing;
 use super::units::{ByteSize, Period, Share};
 
 /// A Tollgate configuration: one entry point in front of many services.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The gateway's own listeners, threads and bounds.
@@ -101,7 +101,7 @@ pub struct Config {
 }
 
 /// The gateway's own listeners, threads and bounds.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Server {
     /// Where clients are accepted: an address, as `IP:PORT`, or more of them, with `tls` or without. Default
@@ -160,7 +160,7 @@ pub struct NameServer(pub std::net::SocketAddr);
 pub struct Network(pub ipnet::IpNet);
 
 /// How long clients may take.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerTimeouts {
     /// From the first to the last byte of a request's header. Default `10s`.
@@ -174,7 +174,7 @@ pub struct ServerTimeouts {
 }
 
 /// Bounds on what clients may send.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ServerLimits {
     /// All header fields of a request together, answered with 431 above it. Default `32KiB`.
@@ -199,7 +199,7 @@ pub struct ServerLimits {
 }
 
 /// When the gateway has more to do than it can, and answers the least important requests with 503.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Overload {
     /// How late worker threads may be all the time; five times as much is the second level. Default
@@ -222,7 +222,7 @@ impl Default for Overload {
 }
 
 /// How important requests are when not all can be answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Priority {
     /// Shed first.
@@ -235,7 +235,7 @@ pub enum Priority {
 }
 
 /// How the gateway stops.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Shutdown {
     /// How long readiness fails while requests are still accepted, so that load balancers notice.
@@ -246,7 +246,7 @@ pub struct Shutdown {
 }
 
 /// The process's log and the access log.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
     /// What the process says about itself, on standard error. The environment variable `RUST_LOG`
@@ -257,7 +257,7 @@ pub struct Log {
 }
 
 /// What the process's own log holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum LogLevel {

@@ -1,13 +1,14 @@
 //! A route: which requests it takes and what becomes of them.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::AuthRule;
 use super::bandwidth_limit::BandwidthLimit;
 use super::cache::Cache;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
+use super::mask::fields;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
 use super::resilience::Retry;
@@ -20,11 +21,12 @@ use super::split::{Mirror, SplitPart};
 use super::units::ByteSize;
 
 /// A route. A bare string is short for `{ path: … }`.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(transparent)]
 pub struct Route(pub RouteFields);
 
 /// Which requests a route takes and what becomes of them.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RouteFields {
     /// The path: exact (`/orders`), or with parameters: `{name}` stands for one segment and
@@ -39,8 +41,10 @@ pub struct RouteFields {
     /// Methods. Default: any. A path that matches with the wrong method is answered with 405.
     pub methods: Vec<Spanned<String>>,
     /// Headers that must be there with exactly this value.
+    #[serde(serialize_with = "fields")]
     pub headers_match: Dictionary<Spanned<String>>,
     /// Query parameters that must be there with exactly this value.
+    #[serde(serialize_with = "fields")]
     pub query_match: Dictionary<Spanned<String>>,
 
     /// The path that is forwarded instead; may use the parameters of `path`. On a `prefix` route it
@@ -98,7 +102,7 @@ pub struct RouteFields {
 }
 
 /// An answer that sends the client elsewhere.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Redirect {
     /// A path or a URL; may use the parameters of `path`. On a `prefix` route the rest of the path
@@ -114,7 +118,7 @@ fn permanent() -> Spanned<u16> {
 }
 
 /// An answer of the gateway's own.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Respond {
     /// The status, 200 to 599. Default 200.

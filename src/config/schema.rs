@@ -1,5 +1,6 @@
 //! The JSON Schema of the language, from the same types that read it.
 
+use super::effective::leave_out_nothing;
 use super::root::Config;
 
 /// The schema (draft 2020-12) that editors complete and check configurations by.
@@ -8,6 +9,8 @@ pub fn schema() -> serde_json::Value {
     if let Some(root) = schema.as_object_mut() {
         root.insert("title".into(), "Tollgate configuration".into());
     }
+    // A key that may be left out has no default that anybody would write.
+    leave_out_nothing(&mut schema);
     allow_variables(&mut schema);
     schema
 }

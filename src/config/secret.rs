@@ -4,8 +4,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::mask::Masked;
 use super::shape::{FromMap, text_or_map};
 use super::source::Spanned;
 
@@ -23,7 +24,7 @@ pub struct FileText {
 pub struct Secret(pub FileText);
 
 /// The long form: `{ file: path }`.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct InFile {
     file: Spanned<PathBuf>,
@@ -126,6 +127,22 @@ impl<'de> Deserialize<'de> for Secret {
         text_or_map(deserializer, "`${NAME}` or `{ file: path }`", |text| {
             Ok(Self::literal(text))
         })
+    }
+}
+
+/// Where it stands may be shown; the text may not, since there are private keys and hashes of passwords among them.
+impl Serialize for FileText {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.file.clone() {
+            Some(file) => InFile { file }.serialize(serializer),
+            None => Masked.serialize(serializer),
+        }
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
     }
 }
 

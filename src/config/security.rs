@@ -1,20 +1,21 @@
 //! What browsers are told to beware of.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::shape::{FromMap, Policy, text_or_map};
 use super::source::Spanned;
 use super::units::Period;
 
 /// Response headers that make browsers careful. A bare word is short for `{ preset: … }`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct SecurityHeaders(pub SecurityHeaderFields);
 
 /// Response headers that make browsers careful. A backend that sends one of them itself keeps its own,
 /// but for `X-Content-Type-Options: nosniff`, which is always sent. `Server` and `X-Powered-By` are
 /// removed.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SecurityHeaderFields {
     /// What the answers are: `api` for data, `web` for pages. It chooses what is not written here.
@@ -45,7 +46,7 @@ pub struct SecurityHeaderFields {
 }
 
 /// Which requests browsers make by TLS only from now on.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Hsts {
     /// How long browsers remember it. Default `365d`; `0s` makes them forget it.
@@ -70,7 +71,7 @@ impl Default for Hsts {
 macro_rules! words {
     ($($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
         pub enum $name {
             $($(#[$variant_doc])* #[serde(rename = $word)] $variant,)+
         }

@@ -1,7 +1,7 @@
 //! A service: the backends behind the gateway and the routes that lead to them.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::auth::AuthRule;
 use super::bandwidth_limit::BandwidthLimit;
@@ -20,7 +20,7 @@ use super::source::Spanned;
 use super::units::{ByteSize, Period};
 
 /// A service: where it lives and which requests go there.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
     /// The one backend, as `http://host:port/prefix` or `https://…`. Its path is put before the
@@ -83,8 +83,8 @@ pub struct Service {
 }
 
 /// One of several backends: a URL, or `{ url, weight }`, `{ dns, … }`, `{ srv, … }`.
-#[derive(Debug, Clone, PartialEq, JsonSchema)]
-#[schemars(untagged)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
 #[allow(clippy::large_enum_variant, reason = "built once, at load")]
 pub enum Target {
     /// `http://10.0.0.1:9001`, with weight 1.
@@ -94,7 +94,7 @@ pub enum Target {
 }
 
 /// A backend, or the backends behind a name. Exactly one of `url`, `dns` and `srv`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TargetFields {
     /// `http://10.0.0.1:9001`.
@@ -133,8 +133,8 @@ impl<'de> Deserialize<'de> for Target {
 }
 
 /// How targets share the traffic.
-#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
-#[schemars(rename_all = "snake_case")]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LoadBalancing {
     /// In turn, each as often as its weight says, evenly spread.
     RoundRobin,
@@ -185,7 +185,7 @@ impl<'de> Deserialize<'de> for LoadBalancing {
 }
 
 /// How `https` backends are verified.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamTls {
     /// A PEM file of the authorities to trust instead of the system's.

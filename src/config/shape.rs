@@ -7,6 +7,7 @@ use indexmap::IndexMap;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::{Serialize, Serializer};
 
 use super::source::Spanned;
 use super::text::decimal;
@@ -38,7 +39,8 @@ impl<T> Toggle<T> {
 }
 
 /// One value, or a list of them.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct OneOrMany<T>(pub Vec<T>);
 
 impl<T> OneOrMany<T> {
@@ -87,6 +89,15 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ToggleVisitor<T> {
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Toggle<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_newtype_struct(TOGGLE, ToggleVisitor(PhantomData))
+    }
+}
+
+impl<T: Serialize> Serialize for Toggle<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Off => serializer.serialize_str("off"),
+            Self::On(value) => value.serialize(serializer),
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
+use serde::{Serialize, Serializer};
 
 /// The text of one configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +45,32 @@ impl Source {
     pub fn locate(&self, span: Span) -> String {
         let (line, column) = self.position(span.start);
         format!("{}:{line}:{column}", self.path.display())
+    }
+}
+
+/// Finds places in a [`Source`] without reading all that stands before each.
+#[derive(Debug)]
+pub struct LineIndex<'s> {
+    source: &'s Source,
+    /// Where lines begin.
+    lines: Vec<usize>,
+}
+
+impl<'s> LineIndex<'s> {
+    /// Reads the text once.
+    pub fn of(source: &'s Source) -> Self {
+        let ends = source.text.match_indices('\n').map(|(end, _)| end + 1);
+        let lines = std::iter::once(0).chain(ends).collect();
+        Self { source, lines }
+    }
+
+    /// The same as [`Source::locate`].
+    pub fn locate(&self, span: Span) -> String {
+        let number = self.lines.partition_point(|begin| *begin <= span.start);
+        let begin = self.lines[number - 1];
+        let before = self.source.text.get(begin..span.start).unwrap_or_default();
+        let column = before.chars().count() + 1;
+        format!("{}:{number}:{column}", self.source.path.display())
     }
 }
 
@@ -170,6 +197,13 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Spanned<T> {
     }
 }
 
+/// Written without its place, which is nothing that an operator wrote.
+impl<T: Serialize> Serialize for Spanned<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.value.serialize(serializer)
+    }
+}
+
 impl<T: JsonSchema> JsonSchema for Spanned<T> {
     fn inline_schema() -> bool {
         T::inline_schema()
@@ -182,5 +216,20 @@ impl<T: JsonSchema> JsonSchema for Spanned<T> {
     }
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         T::json_schema(generator)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_found_alike_in_both_ways() {
+        let source = Source::new("t.yaml", "a: ü\n\n  bö: 1\nc");
+        let index = LineIndex::of(&source);
+        for start in (0..=source.text.len()).filter(|it| source.text.is_char_boundary(*it)) {
+            let span = Span::new(start, start);
+            assert_eq!(index.locate(span), source.locate(span));
+        }
     }
 }

@@ -1,13 +1,13 @@
 //! Requests that are shared out among services, and copies of them.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::source::Spanned;
 use super::units::Share;
 
 /// A service and its share of a route's requests.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitPart {
     /// Its name.
@@ -18,7 +18,7 @@ pub struct SplitPart {
 }
 
 /// A service that gets copies of a route's requests, whose answers nobody sees.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Mirror {
     /// Its name.

@@ -5,6 +5,7 @@ use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
 
 use super::auth::TokenPlace;
 use super::bandwidth_limit::BandwidthKey;
@@ -32,8 +33,8 @@ pub(super) fn decimal(number: f64) -> String {
     }
 }
 
-/// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`. What else it may be read from
-/// stands behind its schema.
+/// Reads a type from a scalar through its `parse(&str) -> Result<Self, String>`, and writes it as its `Display`.
+/// What else it may be read from stands behind its schema.
 macro_rules! read_from_text {
     ($type:ty, $noun:literal, $schema:tt $(, $($more:tt)+)?) => {
         impl<'de> Deserialize<'de> for $type {
@@ -53,6 +54,12 @@ macro_rules! read_from_text {
                     $($($more)+)?
                 }
                 deserializer.deserialize_any(Text)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                super::word::serialize(self, serializer)
             }
         }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::secret::Secret;
 use super::shape::{Dictionary, FromMap, OneOrMany, text_or_map};
@@ -12,7 +12,7 @@ use super::units::{Period, Ratio};
 
 /// Distributed tracing. Each request has a place in a trace, which backends and the access log are told;
 /// of some, spans are exported.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tracing {
     /// The collector that spans are sent to: a URL, or more. Default: spans are sent nowhere.
@@ -30,11 +30,12 @@ pub struct Tracing {
 }
 
 /// A collector that speaks the OpenTelemetry Protocol.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct Otlp(pub OtlpFields);
 
 /// A collector, in full.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OtlpFields {
     /// Its URL, such as `http://127.0.0.1:4318`. With `protocol: http`, `/v1/traces` is put behind it unless
@@ -58,7 +59,7 @@ pub struct OtlpFields {
 }
 
 /// How a collector is talked to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OtlpProtocol {
     /// Protobuf over HTTP; collectors listen on port 4318.
@@ -69,11 +70,12 @@ pub enum OtlpProtocol {
 }
 
 /// Of which requests spans are sent.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[serde(transparent)]
 pub struct Sample(pub SampleFields);
 
 /// Of which requests spans are sent, in full.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SampleFields {
     /// The share of the requests for which nobody decided before. Default `1%`.
@@ -88,7 +90,7 @@ pub struct SampleFields {
 }
 
 /// Whose decision counts about a request that comes with one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ParentRule {
     /// That of whoever sent it.
@@ -101,7 +103,7 @@ pub enum ParentRule {
 }
 
 /// The header fields by which the context of a trace travels.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Propagation {
     /// `traceparent` and `tracestate` (W3C Trace Context).

@@ -1,15 +1,16 @@
 //! API keys as written.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::super::mask::names;
 use super::super::secret::FileText;
 use super::super::shape::{Dictionary, OneOrMany};
 use super::super::source::Spanned;
 use super::TokenPlace;
 
 /// How API keys are found, and which there are.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
     /// Where keys are looked for, in this order. Default `header:X-Api-Key`. A request with keys in two
@@ -31,9 +32,11 @@ pub struct ApiKey {
 pub type ApiKeyDigests = Dictionary<OneOrMany<Spanned<String>>>;
 
 /// The digests of API keys.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(untagged)]
 pub enum ApiKeys {
     /// In place.
+    #[serde(serialize_with = "names")]
     Here(ApiKeyDigests),
     /// In a YAML file that holds such a map: `{ file: path }`.
     InFile(FileText),

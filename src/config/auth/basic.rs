@@ -1,7 +1,7 @@
 //! Names and passwords as written.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::secret::FileText;
 use super::super::shape::Toggle;
@@ -9,7 +9,7 @@ use super::super::source::Spanned;
 use super::super::units::Period;
 
 /// Names and passwords that clients send with each request (RFC 7617), and who has which.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
     /// A text, or a file, of lines `name:hash`, as `htpasswd -B -C 12` and `tollgate hash-key --password`

@@ -1,7 +1,7 @@
 //! Client certificates as written: whose are let in, and what of them is an identity.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::shape::{Dictionary, OneOrMany};
 use super::super::source::Spanned;
@@ -9,7 +9,7 @@ use super::super::source::Spanned;
 /// Certificates that clients show to a proxy in front, which passes them on in `Client-Cert` and
 /// `Client-Cert-Chain` (RFC 9440). They are read from `server.trusted_proxies` only. A certificate is let in
 /// if each list that is written has one of its names.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientCertificate {
     /// A PEM file with the authorities that must vouch for certificates. Default: what the proxy in front
@@ -35,7 +35,7 @@ pub struct ClientCertificate {
 }
 
 /// A name that a certificate has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CertificateName {
     /// Its distinguished name.

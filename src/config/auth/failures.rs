@@ -1,21 +1,21 @@
 //! How many bad credentials an address may send, as written.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::shape::Toggle;
 use super::super::source::Spanned;
 use super::super::units::Period;
 
 /// `auth_failures`, or `off`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(transparent)]
 pub struct AuthFailuresSlot(pub Toggle<AuthFailures>);
 
 /// Bad credentials of one address (or IPv6 network of 64 bits) after which its further ones are answered
 /// with 429, unverified. Those that are remembered as good still pass, and so does what costs next to
 /// nothing to verify.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthFailures {
     /// Bad signatures of public keys. Default 1000: what they cost is a thousandth of a processor.

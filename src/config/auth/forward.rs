@@ -1,14 +1,14 @@
 //! Forward authentication as written: another service decides.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::shape::OneOrMany;
 use super::super::source::Spanned;
 use super::super::units::Period;
 
 /// Another service that is asked about each request: it lets the request in by an answer of 200 to 299.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ForwardAuth {
     /// What it is asked for, such as `http://127.0.0.1:4180/auth`.
@@ -39,7 +39,7 @@ pub struct ForwardAuth {
 }
 
 /// What happens to requests that nobody decides about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// They are refused.

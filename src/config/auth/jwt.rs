@@ -1,7 +1,7 @@
 //! JSON Web Tokens as written: where they are found and how they are verified.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::secret::{FileText, Secret};
 use super::super::shape::{Dictionary, OneOrMany};
@@ -10,7 +10,7 @@ use super::super::units::Period;
 use super::TokenPlace;
 
 /// How tokens are found and verified.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Jwt {
     /// The `iss` that tokens must carry. Default: any.
@@ -51,7 +51,7 @@ pub struct Jwt {
 }
 
 /// Signature algorithms of RFC 7518 and RFC 8037. There is no `none`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names are the RFC's")]
 pub enum JwtAlgorithm {
     HS256,
@@ -70,7 +70,7 @@ pub enum JwtAlgorithm {
 
 /// Where the keys of a provider come from: one of `secret`, `public_key`, `jwks` and `jwks_url`, or none
 /// for those that `issuer` publishes. The rest is for keys that are fetched.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct JwtKeys {
     /// A shared secret, for HS256, HS384 and HS512: at least as long as the hash (32, 48, 64 bytes).

@@ -10,7 +10,7 @@ mod rule;
 mod signature;
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::api_key::{ApiKey, ApiKeyDigests, ApiKeys};
 pub use self::basic::Basic;
@@ -24,7 +24,7 @@ use super::secret::{FileText, Secret};
 use super::source::Spanned;
 
 /// A way in which requests prove who they are: exactly one of these.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthProvider {
     /// JSON Web Tokens (RFC 7519), signed (RFC 7515), verified as RFC 8725 advises.

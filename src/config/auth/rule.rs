@@ -1,17 +1,18 @@
 //! What a route asks of who comes: by which provider, and with which rights.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::shape::{Dictionary, FromMap, OneOrMany, text_or_map};
 use super::super::source::Spanned;
 
 /// Who may come in. A bare string is short for `{ provider: … }`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct AuthRule(pub AuthRuleFields);
 
 /// Who must vouch for a request, and with which rights.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct AuthRuleFields {
     /// A name under `auth_providers`. Either this or `any_of`.
@@ -26,11 +27,12 @@ pub struct AuthRuleFields {
 }
 
 /// One of several providers. A bare string is short for `{ provider: … }`.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(transparent)]
 pub struct AuthWay(pub AuthWayFields);
 
 /// A provider, and what is asked of those it vouches for.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AuthWayFields {
     /// A name under `auth_providers`.
@@ -40,7 +42,7 @@ pub struct AuthWayFields {
 }
 
 /// What is asked of an identity. All that is written must hold.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Requirement {
     /// Scopes (RFC 6749 §3.3) that it must all have, in `scope` or `scp`.

@@ -1,7 +1,7 @@
 //! Signed requests as written: whose secrets there are, and what signatures must cover.
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::secret::Secret;
 use super::super::shape::{Dictionary, OneOrMany};
@@ -9,7 +9,7 @@ use super::super::source::Spanned;
 use super::super::units::Period;
 
 /// How signed requests are verified: HTTP Message Signatures (RFC 9421) with `hmac-sha256`.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Signature {
     /// The secrets that are shared with signers, at least 32 bytes each, by the `keyid` of signatures.
@@ -35,7 +35,7 @@ pub struct Signature {
 }
 
 /// What is asked of the bodies of signed requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum SignedBody {
     /// A body must have a digest that the signature covers, and that it matches.
@@ -48,7 +48,7 @@ pub enum SignedBody {
 }
 
 /// What becomes of a signature that comes again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Replay {
     /// It is refused. Each gateway remembers signatures for itself, until they are too old.
