@@ -14,18 +14,24 @@ use super::answer::{Answer, Body};
 use super::backends;
 use super::cache;
 use super::certificates;
-use super::commands::Commands;
+use super::commands::{self, Commands};
+use super::config;
+use super::consumers;
 use super::dashboard;
 use super::endpoints;
+use super::explain;
+use super::in_force::{Configured, InForce};
 use super::limit_store;
-use super::limits::{self, LimitsReport, Unanswered};
+use super::limits;
 use super::log_level;
 use super::niceness::give_way;
+use super::openapi;
 use super::operations::{Ask, Unknown, find};
 use super::readiness::{Readiness, Unready};
 use super::recent;
+use super::routes;
 use super::services;
-use super::status::{Reload, ReloadOutcome, Status};
+use super::status::{Report, Status};
 use super::traffic::{self, Traffic};
 use crate::proxy::Pressure;
 use crate::snapshot::Store;
@@ -45,6 +51,8 @@ pub struct Api {
     pub status: Arc<Status>,
     /// Where the token is.
     pub snapshots: Arc<Store>,
+    /// What the configuration says.
+    pub in_force: Arc<InForce>,
     /// What rate limits have counted.
     pub limits: Arc<crate::limits::Store>,
     /// How much presses.
@@ -119,6 +127,7 @@ impl Api {
             }
             Ask::Startup => Answer::text(StatusCode::SERVICE_UNAVAILABLE, "starting"),
             Ask::Readiness => self.is_ready().await,
+            Ask::Document => Answer::json(StatusCode::OK, &openapi::document()),
             Ask::Status => self.status(),
             Ask::Metrics => self.metrics(&request.headers),
             Ask::Traffic => self.traffic(query),
@@ -129,8 +138,14 @@ impl Api {
                     "as many follow the events as may",
                 ),
             },
-            Ask::Limits => limits_answer(limits::show(&snapshot, &self.limits, query).await),
-            Ask::ResetLimit => limits_answer(limits::reset(&snapshot, &self.limits, query).await),
+            Ask::Config => self.about(|it, status| config::show(&it, &status)).await,
+            Ask::Routes => self.about(|it, _| routes::show(&it)).await,
+            Ask::Explain => explain::answer(&self.in_force.load_full(), query).await,
+            Ask::Consumers => consumers::show(&self.in_force.load_full(), &self.limits).await,
+            Ask::Cache => cache::show(&snapshot),
+            Ask::Certificates => Answer::json(StatusCode::OK, &certificates::list(&snapshot)),
+            Ask::Limits => limits::answer(&snapshot, &self.limits, query, false).await,
+            Ask::ResetLimit => limits::answer(&snapshot, &self.limits, query, true).await,
             Ask::Services => backends::list(&snapshot),
             Ask::Drain => backends::drain(&snapshot, query),
             Ask::Enable => backends::enable(&snapshot, query),
@@ -139,8 +154,8 @@ impl Api {
             Ask::Slow => recent::slow(&self.recent, query),
             Ask::LogLevel => log_level::show(&self.process_log),
             Ask::SetLogLevel => log_level::set(&self.process_log, query),
-            Ask::Diff => reloaded(self.commands.compare().await),
-            Ask::Reload => reloaded(self.commands.reload().await),
+            Ask::Diff => commands::answer(self.commands.compare().await),
+            Ask::Reload => commands::answer(self.commands.reload().await),
             Ask::Purge => cache::purge(snapshot.cache, body),
         }
     }
@@ -172,6 +187,18 @@ impl Api {
             Ok(question) => Answer::json(StatusCode::OK, &self.traffic.report(&question)),
             Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong),
         }
+    }
+
+    /// What there is to say of the configuration in force, which may take long where that is large.
+    async fn about(
+        &self,
+        say: impl FnOnce(Arc<Configured>, Report) -> Answer + Send + 'static,
+    ) -> Answer {
+        let (in_force, status) = (self.in_force.load_full(), self.status.report());
+        let said = tokio::task::spawn_blocking(move || say(in_force, status)).await;
+        said.unwrap_or_else(|error| {
+            Answer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+        })
     }
 
     fn metrics(&self, headers: &HeaderMap) -> Answer {
@@ -209,29 +236,6 @@ fn refused(unknown: &Unknown) -> Answer {
                 Err(_) => answer,
             }
         }
-    }
-}
-
-fn reloaded(result: Option<Reload>) -> Answer {
-    match result {
-        Some(reload) if reload.outcome == ReloadOutcome::Refused => {
-            Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &reload)
-        }
-        Some(reload) => Answer::json(StatusCode::OK, &reload),
-        None => Answer::text(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "not now: other changes wait, or the process ends",
-        ),
-    }
-}
-
-fn limits_answer(result: Result<LimitsReport, Unanswered>) -> Answer {
-    match result {
-        Ok(report) => Answer::json(StatusCode::OK, &report),
-        Err(unknown @ Unanswered::Unknown(_)) => {
-            Answer::text(StatusCode::NOT_FOUND, &unknown.to_string())
-        }
-        Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong.to_string()),
     }
 }
 

@@ -1,14 +1,52 @@
 //! What is kept: as metrics, and let go before its time.
 
+use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::answer::Answer;
 use crate::cache::{Cache, Purge};
+use crate::snapshot::Snapshot;
 use crate::telemetry::{CacheResult, Exposition};
 
 /// What is kept and what it did for requests.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+pub(super) struct CacheReport {
+    /// Bytes that kept answers take.
+    pub bytes: u64,
+    /// Bytes that they may take; 0 if no route keeps any.
+    pub max_bytes: u64,
+    /// Answers that are kept.
+    pub objects: u64,
+    /// Answers that went for lack of room, since the start of the process.
+    pub evictions: u64,
+    /// Requests of routes that keep answers, by what those did for them: `hit`, `miss`, `stale`, `revalidated`
+    /// and `bypass`.
+    pub results: BTreeMap<String, u64>,
+}
+
+/// The same for `GET /cache`.
+pub(super) fn show(snapshot: &Snapshot) -> Answer {
+    let report = snapshot.cache.map_or_else(CacheReport::default, |cache| {
+        let usage = cache.store.usage();
+        let results = CacheResult::ALL.into_iter();
+        CacheReport {
+            bytes: usage.bytes,
+            max_bytes: snapshot.settings.cache_memory,
+            objects: usage.objects,
+            evictions: usage.evicted,
+            results: results
+                .map(|it| (it.word().to_owned(), cache.results.sum(it)))
+                .collect(),
+        }
+    });
+    Answer::json(StatusCode::OK, &report)
+}
+
+/// The same as metrics.
 pub(super) fn expose(cache: &Cache, page: &mut Exposition) {
     let mut requests = page.counter(
         "tollgate_cache_requests_total",

@@ -1,15 +1,16 @@
 //! The certificates that clients are shown, and how long they are good.
 
-use std::time::UNIX_EPOCH;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::Exposition;
 
 /// A certificate that clients are shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ShownCertificate {
     /// Its file, as written in the configuration.
     pub file: String,
@@ -17,6 +18,9 @@ pub struct ShownCertificate {
     pub names: Vec<String>,
     /// The last moment at which clients accept it.
     pub expires: String,
+    /// Whole days until then; less than 0 once it has passed.
+    #[serde(default)]
+    pub days_left: i64,
 }
 
 /// All of them, those first that expire first.
@@ -30,8 +34,17 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<ShownCertificate> {
             names: certificate.names.iter().map(str::to_owned).collect(),
             expires: Timestamp::try_from(certificate.expires)
                 .map_or_else(|_| "?".to_owned(), |it| it.to_string()),
+            days_left: days_until(certificate.expires),
         });
     shown.collect()
+}
+
+fn days_until(expires: SystemTime) -> i64 {
+    let days = |time: Duration| i64::try_from(time.as_secs() / 86_400).unwrap_or(i64::MAX);
+    match expires.duration_since(SystemTime::now()) {
+        Ok(left) => days(left),
+        Err(passed) => -1 - days(passed.duration()),
+    }
 }
 
 /// When they expire.

@@ -1,8 +1,10 @@
 //! What may be asked of the process, on its way to where it is done.
 
+use http::StatusCode;
 use tokio::sync::{mpsc, oneshot};
 
-use super::status::{Reload, Trigger};
+use super::answer::Answer;
+use super::status::{Reload, ReloadOutcome, Trigger};
 
 /// Requests that may wait; more are turned away.
 const MOST_WAITING: usize = 16;
@@ -58,5 +60,19 @@ impl Commands {
         if let Err(error) = self.0.try_send(Command::Reload { by, reply: None }) {
             log::warn!("a reload was not begun, for others wait: {error}");
         }
+    }
+}
+
+/// What is said of a reload; `None` is one that was not done.
+pub(super) fn answer(result: Option<Reload>) -> Answer {
+    match result {
+        Some(reload) if reload.outcome == ReloadOutcome::Refused => {
+            Answer::json(StatusCode::UNPROCESSABLE_ENTITY, &reload)
+        }
+        Some(reload) => Answer::json(StatusCode::OK, &reload),
+        None => Answer::text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "not now: other changes wait, or the process ends",
+        ),
     }
 }

@@ -4,9 +4,12 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Instant;
 
-use percent_encoding::percent_decode_str;
+use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::answer::Answer;
+use super::query::{pairs, unknown};
 use crate::limits::{LimitReport, Store, TopKey};
 use crate::snapshot::Snapshot;
 
@@ -14,7 +17,7 @@ use crate::snapshot::Snapshot;
 const TOP_KEYS: usize = 10;
 
 /// What `/limits` shows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LimitsReport {
     /// Keys that can be counted exactly at a time, at least.
     pub room: usize,
@@ -35,7 +38,7 @@ struct Question<'q> {
 
 /// Why there is nothing to show.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unanswered {
+enum Unanswered {
     #[error("{0}")]
     Wrong(String),
     #[error("no limit is called `{0}`; `GET /limits` lists them")]
@@ -44,31 +47,31 @@ pub(super) enum Unanswered {
     NoKey(String),
 }
 
-/// What the query of `GET /limits` asks for.
-pub(super) async fn show(
+/// Shows what the query of `GET /limits` asks for, or resets what that of `DELETE /limits` names.
+pub(super) async fn answer(
     snapshot: &Arc<Snapshot>,
     store: &Arc<Store>,
     query: &str,
-) -> Result<LimitsReport, Unanswered> {
-    let question = Question::read(query)?;
-    answer(snapshot, store, &question, false).await
-}
-
-/// Resets what the query of `DELETE /limits` names.
-pub(super) async fn reset(
-    snapshot: &Arc<Snapshot>,
-    store: &Arc<Store>,
-    query: &str,
-) -> Result<LimitsReport, Unanswered> {
-    let question = Question::read(query)?;
-    if question.limit.is_none() {
-        let text = "name the limit: `DELETE /limits?limit=NAME&key=KEY`";
-        return Err(Unanswered::Wrong(text.to_owned()));
+    is_reset: bool,
+) -> Answer {
+    let report = match Question::read(query) {
+        Ok(question) if is_reset && question.limit.is_none() => {
+            let text = "name the limit: `DELETE /limits?limit=NAME&key=KEY`";
+            Err(Unanswered::Wrong(text.to_owned()))
+        }
+        Ok(question) => find(snapshot, store, &question, is_reset).await,
+        Err(wrong) => Err(wrong),
+    };
+    match report {
+        Ok(report) => Answer::json(StatusCode::OK, &report),
+        Err(unknown @ Unanswered::Unknown(_)) => {
+            Answer::text(StatusCode::NOT_FOUND, &unknown.to_string())
+        }
+        Err(wrong) => Answer::text(StatusCode::BAD_REQUEST, &wrong.to_string()),
     }
-    answer(snapshot, store, &question, true).await
 }
 
-async fn answer(
+async fn find(
     snapshot: &Arc<Snapshot>,
     store: &Arc<Store>,
     question: &Question<'_>,
@@ -141,10 +144,7 @@ impl<'q> Question<'q> {
             top: TOP_KEYS,
             ..Self::default()
         };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = percent_decode_str(value).decode_utf8();
-            let value = value.map_err(|_| Unanswered::Wrong(format!("`{name}` is no UTF-8")))?;
+        for (name, value) in pairs(query).map_err(Unanswered::Wrong)? {
             match name {
                 "limit" => question.limit = Some(value),
                 "key" => question.key.push(value),
@@ -154,7 +154,7 @@ impl<'q> Question<'q> {
                     })?;
                 }
                 _ => {
-                    let text = format!("`{name}` is nothing to ask for: `limit`, `key`, `top`");
+                    let text = unknown(name, &["limit", "key", "top"]);
                     return Err(Unanswered::Wrong(text));
                 }
             }

@@ -9,16 +9,23 @@ mod backends;
 mod cache;
 mod certificates;
 mod commands;
+mod config;
+mod consumers;
 mod dashboard;
 mod endpoints;
+mod explain;
+mod in_force;
 mod limit_store;
 mod limits;
 mod log_level;
 mod niceness;
+mod openapi;
+mod operation;
 mod operations;
 mod query;
 mod readiness;
 mod recent;
+mod routes;
 mod services;
 mod status;
 mod traffic;
@@ -26,10 +33,16 @@ mod traffic;
 pub use api::Api;
 pub use backends::{EndpointReport, ServiceReport};
 pub use commands::{Command, Commands, commands};
+pub use explain::{
+    Asked, Condition, Decided, Explained, Kept, NotTaken, Outcome, OwnAnswer, Part, PolicyLevel,
+    PolicyReport, ShownCredentials, Taken, explain,
+};
+pub use in_force::{Configured, InForce};
 pub use limits::LimitsReport;
 pub use log_level::LogLevelReport;
 pub use niceness::give_way;
 pub use readiness::Readiness;
+pub use routes::{RouteAction, RouteKind, RouteReport};
 pub use services::Impaired;
 pub use status::{
     Finding, Phase, Reload, ReloadOutcome, Report, Status, Trigger, Upgrade, UpgradeOutcome,

@@ -14,22 +14,14 @@ impl<'q> Query<'q> {
     /// # Errors
     /// What is wrong with it, as a sentence.
     pub(super) fn read(query: &'q str, known: &[&str]) -> Result<Self, String> {
-        let mut parameters = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if !known.contains(&name) {
-                let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
-                return Err(format!(
-                    "`{name}` is nothing to ask for: {}",
-                    known.join(", ")
-                ));
+        let parameters = pairs(query)?;
+        for (number, (name, _)) in parameters.iter().enumerate() {
+            if !known.contains(name) {
+                return Err(unknown(name, known));
             }
-            if parameters.iter().any(|(it, _)| *it == name) {
+            if parameters[..number].iter().any(|(it, _)| it == name) {
                 return Err(format!("`{name}` comes twice"));
             }
-            let value = percent_decode_str(value).decode_utf8();
-            let value = value.map_err(|_| format!("`{name}` is no UTF-8"))?;
-            parameters.push((name, value));
         }
         Ok(Self(parameters))
     }
@@ -61,6 +53,28 @@ impl<'q> Query<'q> {
                 .map_err(|_| format!("`{name}={value}` is no number")),
         }
     }
+}
+
+/// Names with their values, decoded, in the order in which they come.
+///
+/// # Errors
+/// A sentence about the first value that is no text.
+pub(super) fn pairs(query: &str) -> Result<Vec<(&str, Cow<'_, str>)>, String> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        match percent_decode_str(value).decode_utf8() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(format!("`{name}` is no UTF-8")),
+        }
+    });
+    pairs.collect()
+}
+
+/// What is said of a name that means nothing here.
+pub(super) fn unknown(name: &str, known: &[&str]) -> String {
+    let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+    format!("`{name}` is nothing to ask for: {}", known.join(", "))
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::Snapshot;
@@ -10,7 +11,7 @@ use crate::telemetry::Exposition;
 use crate::upstream::{CircuitMode, CircuitState, Endpoint};
 
 /// A service that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Impaired {
     /// Its name.
     pub service: String,

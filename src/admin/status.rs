@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::certificates::ShownCertificate;
@@ -21,7 +22,7 @@ pub struct Status {
 }
 
 /// All of it, as `GET /status` shows it.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// The version of the program.
     pub version: String,
@@ -64,7 +65,7 @@ pub struct Report {
 }
 
 /// Where in its life a process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It does not accept clients yet.
@@ -76,7 +77,7 @@ pub enum Phase {
 }
 
 /// Who asked for a reload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Trigger {
     /// SIGHUP.
@@ -88,7 +89,7 @@ pub enum Trigger {
 }
 
 /// How a reload went.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Reload {
     /// When.
     pub at: String,
@@ -108,7 +109,7 @@ pub struct Reload {
 }
 
 /// Whether a configuration is in force.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadOutcome {
     /// It is in force.
@@ -120,7 +121,7 @@ pub enum ReloadOutcome {
 }
 
 /// Something wrong or suspicious in a configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Finding {
     /// `error` or `warning`.
     pub severity: String,
@@ -133,7 +134,7 @@ pub struct Finding {
 }
 
 /// How an upgrade went.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Upgrade {
     /// When.
     pub at: String,
@@ -143,7 +144,7 @@ pub struct Upgrade {
 }
 
 /// What came of an upgrade.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "outcome", rename_all = "snake_case")]
 pub enum UpgradeOutcome {
     /// Another process serves.

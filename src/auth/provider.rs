@@ -146,6 +146,14 @@ impl Provider {
         }
     }
 
+    /// Whom a request would come from, if it came: a signature that may be used only once is not used up.
+    pub fn rehearse(&self, credentials: Credentials<'_>) -> Verdict {
+        match &self.mechanism {
+            Mechanism::Signature(requests) => requests.rehearse(credentials),
+            _ => self.authenticate(credentials),
+        }
+    }
+
     /// What is to be waited for before a request that was refused for this, after a look at `looked`, is
     /// asked once more.
     pub fn remedy(&self, refusal: Refusal, looked: Instant) -> Option<Awaited> {

@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Purges that are remembered. What was begun before the oldest of them is not kept.
 const REMEMBERED: usize = 1 << 16;
 
 /// What is to go.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Purge {
     /// Which answers.
     pub target: Target,
@@ -20,7 +21,7 @@ pub struct Purge {
 }
 
 /// Which answers are meant.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Target {
     /// All variants of one URL, by host and target; without a host, on all hosts.
@@ -34,7 +35,7 @@ pub enum Target {
 }
 
 /// What a purge came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Purged {
     /// How many answers it met, those on their way included.
     pub objects: usize,

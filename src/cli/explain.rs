@@ -1,17 +1,18 @@
 //! `tollgate explain`.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use clap::Args;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
+use http::{Method, Uri};
 
-use super::configuration::print;
-use super::credentials::{self, now};
-use super::{ConfigFile, Failure, caching};
-use crate::auth::Credentials;
-use crate::config::Source;
-use crate::routing::Reason;
-use crate::snapshot::{Action, Decision, Explanation, Level, PolicyLine, Route, explain as decide};
+use super::configuration::{Usable, print};
+use super::{ConfigFile, Failure};
+use crate::admin::{
+    Asked, Configured, Decided, Explained, Kept, NotTaken, Outcome, Part, PolicyLevel,
+    PolicyReport, ShownCredentials, Taken, explain as decide,
+};
+use crate::server::fetch_keys;
 
 /// Width of the names of policies, unless there is a longer one.
 const NAME_WIDTH: usize = 11;
@@ -37,225 +38,193 @@ pub(super) struct Arguments {
 
 /// Prints what would become of a request.
 pub(super) fn explain(arguments: &Arguments) -> Result<(), Failure> {
-    let usable = arguments.file.compile()?;
-    let headers = fields(arguments)?;
-    let (config, source) = (&usable.loaded.config, &usable.loaded.source);
-    let explanation = decide(
-        &usable.snapshot,
-        config,
-        source,
-        &arguments.method,
-        &arguments.url,
-        &headers,
-    )
-    .map_err(|error| Failure::Other(format!("400 Bad request: {error}")))?;
-    let mut text = describe(&explanation, arguments, source);
-    if let Decision::Route { route, .. } = &explanation.decision
-        && let (Some(policy), Some(_)) = (&route.policies.cache, route.forward())
-    {
-        let target = (&*explanation.path, arguments.url.query());
-        let method = &arguments.method;
-        text.push_str(&caching::describe(policy, method, target, &headers));
-    }
-    if let Decision::Route {
-        route, parameters, ..
-    } = &explanation.decision
-        && let Some(rule) = &route.policies.auth
-    {
-        let credentials = Credentials {
-            method: &arguments.method,
-            uri: &arguments.url,
-            headers: &headers,
-            is_from_trusted_proxy: false,
-            now: now(),
-        };
-        let parameter = |index| parameters.get(index, &explanation.path).unwrap_or_default();
-        text.push_str(&credentials::describe(
-            rule,
-            credentials,
-            &parameter,
-            &usable.state,
-        )?);
-    }
-    print(&text)
-}
-
-fn fields(arguments: &Arguments) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    if let Some(authority) = arguments.url.authority() {
-        let host = HeaderValue::from_str(authority.as_str())
-            .map_err(|error| Failure::Other(error.to_string()))?;
-        headers.insert(header::HOST, host);
-    }
-    for field in &arguments.headers {
-        let parsed = field.split_once(':').and_then(|(name, value)| {
-            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
-            Some((name, HeaderValue::from_str(value.trim()).ok()?))
-        });
-        let Some((name, value)) = parsed else {
-            return Err(Failure::Other(format!(
-                "`{field}` is not a header field: write `Name: value`"
-            )));
-        };
-        if name == header::HOST {
-            headers.insert(name, value);
-        } else {
-            headers.append(name, value);
+    let Usable {
+        loaded,
+        snapshot,
+        state,
+        ..
+    } = arguments.file.compile()?;
+    let (method, url) = (arguments.method.clone(), arguments.url.clone());
+    let asked = Asked::new(method, url, &arguments.headers).map_err(Failure::Other)?;
+    let configured = Configured {
+        snapshot: Arc::new(snapshot),
+        config: loaded.config,
+        source: loaded.source,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let explained = runtime.block_on(async {
+        let explained = decide(&configured, &asked).await?;
+        let credentials = explained
+            .taken
+            .as_ref()
+            .and_then(|it| it.credentials.as_ref());
+        match credentials.map(|it| it.outcome) {
+            // Unlike a gateway, this process has no keys but those it fetches now.
+            Some(Outcome::Unavailable) => {
+                fetch_keys(&state).await;
+                decide(&configured, &asked).await
+            }
+            _ => Ok(explained),
         }
-    }
-    Ok(headers)
+    });
+    let explained =
+        explained.map_err(|error| Failure::Other(format!("400 Bad request: {error}")))?;
+    print(&describe(&explained, arguments))
 }
 
-fn describe(explanation: &Explanation<'_>, arguments: &Arguments, source: &Source) -> String {
+fn describe(explained: &Explained, arguments: &Arguments) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{} {}", arguments.method, arguments.url);
-    if explanation.path != arguments.url.path() {
-        let _ = writeln!(out, "  path      {} (made canonical)", explanation.path);
+    if explained.path != arguments.url.path() {
+        let _ = writeln!(out, "  path      {} (made canonical)", explained.path);
     }
-    match &explanation.decision {
-        Decision::Route {
-            route,
-            policies,
-            urls,
-            ..
-        } => {
-            describe_route(route, policies, urls, source, &mut out);
-        }
-        Decision::MethodNotAllowed(allow) => {
-            let allow: Vec<&str> = allow.iter().map(Method::as_str).collect();
-            let _ = writeln!(
-                out,
-                "  answer    405 Method not allowed; the path takes {}",
-                allow.join(", ")
-            );
-        }
-        Decision::NotFound => {
-            let _ = writeln!(
-                out,
-                "  answer    404 Not found: no route takes this request"
-            );
-        }
-    }
-    let found = match &explanation.decision {
-        Decision::Route { route, .. } => Some(std::ptr::from_ref::<Route>(route)),
-        _ => None,
+    let _ = match (explained.decision, &explained.taken) {
+        (Decided::Route, Some(taken)) => describe_taken(taken, &mut out),
+        (Decided::MethodNotAllowed, _) => writeln!(
+            out,
+            "  answer    405 Method not allowed; the path takes {}",
+            explained.allow.join(", ")
+        ),
+        _ => writeln!(
+            out,
+            "  answer    404 Not found: no route takes this request"
+        ),
     };
-    let others: Vec<_> = explanation
-        .candidates
-        .iter()
-        .filter(|(route, _)| found != Some(std::ptr::from_ref::<Route>(route)))
-        .collect();
-    if !others.is_empty() {
+    if !explained.not_taken.is_empty() {
         let _ = writeln!(out, "\nnot taken");
     }
-    for (route, reasons) in others {
-        let _ = writeln!(
-            out,
-            "  {} of {}  {}\n    {}",
-            route.name,
-            route.service,
-            source.locate(route.span),
-            why_not(reasons)
-        );
+    for NotTaken {
+        route,
+        service,
+        place,
+        reasons,
+    } in &explained.not_taken
+    {
+        let reasons = reasons.join(", ");
+        let _ = writeln!(out, "  {route} of {service}  {place}\n    {reasons}");
+    }
+    let taken = explained.taken.as_ref();
+    if let Some(kept) = taken.and_then(|it| it.cache.as_ref()) {
+        let _ = describe_kept(kept, &mut out);
+    }
+    if let Some(credentials) = taken.and_then(|it| it.credentials.as_ref()) {
+        let _ = describe_credentials(credentials, &mut out);
     }
     out
 }
 
-fn describe_route(
-    route: &Route,
-    policies: &[PolicyLine],
-    urls: &[String],
-    source: &Source,
-    out: &mut String,
-) {
-    let _ = writeln!(
-        out,
-        "  route     {}  {}",
-        route.name,
-        source.locate(route.span)
-    );
-    let _ = writeln!(out, "  service   {}", services(route));
-    match &route.action {
-        Action::Forward(forward) => {
-            if let Some(mirror) = &forward.mirror {
-                let _ = writeln!(
-                    out,
-                    "  mirror    {}, {}%",
-                    mirror.service.name, mirror.share
-                );
-            }
-        }
-        Action::Redirect(redirect) => {
-            let _ = writeln!(out, "  answer    redirect with {}", redirect.status);
-        }
-        Action::Respond(respond) => {
-            let _ = writeln!(
-                out,
-                "  answer    {}, {} bytes",
-                respond.status,
-                respond.body.len()
-            );
+fn describe_taken(taken: &Taken, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "  route     {}  {}", taken.route, taken.place)?;
+    writeln!(out, "  service   {}", services(taken))?;
+    if let Some(Part { service, percent }) = &taken.mirror {
+        writeln!(out, "  mirror    {service}, {percent}%")?;
+    }
+    if let Some(answer) = &taken.answer {
+        match answer.bytes {
+            None => writeln!(out, "  answer    redirect with {}", status(answer.status))?,
+            Some(bytes) => writeln!(out, "  answer    {}, {bytes} bytes", status(answer.status))?,
         }
     }
-    for (index, url) in urls.iter().enumerate() {
-        let _ = writeln!(
-            out,
-            "  {} {url}",
-            if index == 0 { "upstream " } else { "       or" }
-        );
+    for (index, url) in taken.urls.iter().enumerate() {
+        let word = if index == 0 { "upstream " } else { "       or" };
+        writeln!(out, "  {word} {url}")?;
     }
-    let _ = writeln!(out, "\npolicies, in the order in which they run");
+    describe_policies(&taken.policies, out)
+}
+
+fn describe_policies(policies: &[PolicyReport], out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\npolicies, in the order in which they run")?;
     let longest = policies.iter().map(|policy| policy.name.len()).max();
     let width = longest.unwrap_or_default().max(NAME_WIDTH);
     for policy in policies {
         let level = match policy.level {
-            Some(Level::Top) => "top level",
-            Some(Level::Service) => "service",
-            Some(Level::Route) => "route",
-            None => "default",
+            PolicyLevel::Top => "top level",
+            PolicyLevel::Service => "service",
+            PolicyLevel::Route => "route",
+            PolicyLevel::Default => "default",
         };
-        let place = policy
-            .span
-            .map(|span| source.locate(span))
-            .unwrap_or_default();
-        let _ = writeln!(
+        let place = policy.place.as_deref().unwrap_or_default();
+        writeln!(
             out,
             "  {:<width$} {}\n  {:<width$} {level}  {place}",
             policy.name, policy.text, ""
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// The service of a route, or those that share its requests.
-fn services(route: &Route) -> String {
-    let Some(forward) = route.forward() else {
-        return route.service.to_string();
-    };
-    let services: Vec<_> = forward.split.services().collect();
-    match services[..] {
-        [(only, _)] => only.name.to_string(),
-        _ => {
-            let total = f64::from(forward.split.total());
-            let parts = services.iter().map(|(service, weight)| {
-                format!(
-                    "{} {:.1}%",
-                    service.name,
-                    f64::from(*weight) * 100.0 / total
-                )
-            });
+fn services(taken: &Taken) -> String {
+    match &taken.services[..] {
+        [] => taken.service.clone(),
+        [only] => only.service.clone(),
+        several => {
+            let parts = several.iter();
+            let parts = parts.map(|it| format!("{} {:.1}%", it.service, it.percent));
             parts.collect::<Vec<_>>().join(", ")
         }
     }
 }
 
-fn why_not(reasons: &[Reason]) -> String {
-    if reasons.is_empty() {
-        return "another route goes before it".to_owned();
+fn status(status: u16) -> String {
+    let known = http::StatusCode::from_u16(status);
+    known.map_or_else(|_| status.to_string(), |it| it.to_string())
+}
+
+fn describe_kept(kept: &Kept, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\nkept answers")?;
+    if let Some(why) = &kept.bypass {
+        return writeln!(out, "  none is looked for: {why}");
     }
-    reasons
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    writeln!(out, "  looked for  {}", text(&kept.location))?;
+    writeln!(out, "  apart by    {}", kept.apart_by.join(", "))?;
+    writeln!(out, "  fresh       {}", text(&kept.fresh))
+}
+
+fn describe_credentials(shown: &ShownCredentials, out: &mut String) -> std::fmt::Result {
+    writeln!(out, "\ncredentials")?;
+    let provider = shown.provider.as_deref().unwrap_or("none");
+    let reason = shown.reason.as_deref().unwrap_or_default();
+    match shown.outcome {
+        Outcome::Anonymous => return writeln!(out, "  {provider:<11} which this route admits"),
+        Outcome::Refused => {
+            return writeln!(out, "  {provider:<11} 401 Unauthorized: {reason}");
+        }
+        Outcome::Unavailable => {
+            return writeln!(out, "  {provider:<11} 503 Service unavailable: {reason}");
+        }
+        Outcome::Elsewhere => {
+            let target = shown.target.as_deref().unwrap_or_default();
+            return writeln!(
+                out,
+                "  {provider:<11} is asked about the request at {target}"
+            );
+        }
+        Outcome::Accepted | Outcome::Forbidden => {}
+    }
+    let subject = shown
+        .subject
+        .as_deref()
+        .unwrap_or("somebody without a name");
+    write!(out, "  {provider:<11} {subject}")?;
+    match &shown.consumer {
+        Some(consumer) => writeln!(out, ", the consumer {consumer}")?,
+        None => writeln!(out)?,
+    }
+    for condition in &shown.conditions {
+        let mark = if condition.holds { '✓' } else { '✗' };
+        let indent = condition.depth * 2;
+        writeln!(out, "    {mark} {:indent$}{}", "", condition.text)?;
+    }
+    if shown.outcome == Outcome::Forbidden {
+        writeln!(
+            out,
+            "              403 Forbidden: it lacks what is marked ✗"
+        )?;
+    }
+    Ok(())
 }

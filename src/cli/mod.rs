@@ -1,10 +1,8 @@
 //! The command line: one file a command.
 
-mod caching;
 mod changes;
 mod check;
 mod configuration;
-mod credentials;
 mod diff;
 mod explain;
 mod generate;
@@ -14,6 +12,7 @@ mod limits;
 mod operator;
 mod purge;
 mod reload;
+mod routes;
 mod run;
 mod services;
 mod status;
@@ -59,6 +58,8 @@ enum Command {
     Drain(services::Endpoint),
     /// Put an endpoint of a service in service again, also one that was ejected
     Enable(services::Endpoint),
+    /// List the routes of the running gateway
+    Routes(routes::Arguments),
     /// Put a new process, of the program and the configuration as they are now, in the place of the
     /// running one without dropping a request
     Upgrade(operator::Gateway),
@@ -119,6 +120,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Services(arguments) => services::services(&arguments),
         Command::Drain(arguments) => services::drain(&arguments),
         Command::Enable(arguments) => services::enable(&arguments),
+        Command::Routes(arguments) => routes::routes(&arguments),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Purge(arguments) => purge::purge(&arguments),
         Command::Init(arguments) => init::init(&arguments),

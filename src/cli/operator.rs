@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ConfigFile, Failure};
-use crate::admin::{LimitsReport, Reload, Report, ServiceReport};
+use crate::admin::{LimitsReport, Reload, Report, RouteReport, ServiceReport};
 use crate::cache::{Purge, Purged};
 use crate::config;
 
@@ -89,6 +89,11 @@ impl Operator {
     /// What a reload would change.
     pub(super) fn compare(&self) -> Result<Reload, Failure> {
         self.read(&self.get("/diff")?)
+    }
+
+    /// Its routes.
+    pub(super) fn routes(&self) -> Result<Vec<RouteReport>, Failure> {
+        self.read(&self.get("/routes")?)
     }
 
     /// Its rate limits, or what a key has spent of them.

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::algorithm::{Admitted, Algorithm, Refused};
@@ -16,7 +17,7 @@ use crate::config::LimitMode;
 use crate::telemetry::Decision;
 
 /// A limit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LimitReport {
     /// Its name, as in `RateLimit-Policy`.
     pub limit: String,
@@ -51,7 +52,7 @@ pub struct LimitReport {
 }
 
 /// What a limit decided so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs, reason = "the names say it")]
 pub struct Decisions {
     pub admitted: u64,
@@ -61,7 +62,7 @@ pub struct Decisions {
 }
 
 /// A key that is asked about much.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct TopKey {
     /// Its parts; none for one that requests lack.
     pub key: Vec<Option<String>>,
@@ -74,7 +75,7 @@ pub struct TopKey {
 }
 
 /// What a key has spent of its limit.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct KeyReport {
     /// Its parts, as in the list of top keys.
     pub key: Vec<Option<String>>,

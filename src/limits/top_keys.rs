@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::key::{KeyHash, KeySource};
@@ -41,7 +42,7 @@ struct Row {
 }
 
 /// How often a key came. Counts fade, with a half-life of a minute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Counted {
     /// Requests, about: of those that pass, one in 64 stands for all.
     pub requests: u64,

@@ -1,67 +1,25 @@
-//! Who comes: asks the providers of a route one after the other, waits for what they wait for, and has
-//! the identity's rights checked.
+//! Who comes: what becomes of a request by its credentials, and what its client is told.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderValue, header};
 use pingora::http::RequestHeader;
 
+use super::admission::{Admission, Origin, admission};
 use super::ask::{Asked, ask};
 use super::content::Bound;
 use super::context::Context;
 use super::reply::Reply;
 use super::trace;
-use crate::auth::{
-    Arrival, AuthResult, Content, Credentials, Decider, Identity, Labour, Mechanism, Provider,
-    Refusal, Rule, Verdict, Work,
-};
-use crate::snapshot::{AuthFailures, Route};
+use crate::auth::{AuthResult, Credentials, Identity, Mechanism, Refusal, Rule};
+use crate::snapshot::Route;
 use crate::telemetry::Flag;
 use crate::telemetry::tracing::Phase;
 use crate::upstream::Backends;
 
 /// When a client may come back whose credential could not be verified: seconds.
 const COME_BACK: HeaderValue = HeaderValue::from_static("5");
-/// How often keys are looked for that are not known yet.
-const MOST_LOOKS: usize = 2;
-
-/// What becomes of a request by its credentials.
-#[derive(Debug)]
-pub enum Admission {
-    /// It shows none, and needs none.
-    Anonymous,
-    /// It comes from this one, by the provider of this number, if its body is this.
-    Identified(usize, Arc<Identity>, Content),
-    /// It comes from this one, by the provider of this number, who lacks the rights.
-    Forbidden(usize, Arc<Identity>),
-    /// It does not prove whom it comes from, says the provider of this number; `None` if it shows
-    /// nothing at all.
-    Refused(Option<usize>, Refusal),
-    /// It may be asked again in so many seconds: too many bad credentials came from its address.
-    Throttled(u64),
-    /// This service decides, the provider of this number.
-    Elsewhere(usize, Arc<Decider>),
-}
-
-/// Why a provider does not vouch.
-enum Denied {
-    Refused(Refusal),
-    Throttled(u64),
-    Elsewhere(Arc<Decider>),
-}
-
-/// When and whom a request comes from as far as the network knows, and the bad credentials from there.
-#[derive(Debug, Clone, Copy)]
-pub struct Origin<'o> {
-    /// When it arrived.
-    pub arrived: Instant,
-    /// The client's address.
-    pub client: IpAddr,
-    /// What is counted of addresses, if anything is.
-    pub failures: Option<&'o AuthFailures>,
-}
 
 pub(super) async fn authenticate(
     route: &Route,
@@ -165,107 +123,6 @@ fn count(admission: &Admission, rule: &Rule, context: &Context) {
         rule.ways()[way].provider.counted_as()
     });
     context.snapshot.auth_results.count(mechanism, result);
-}
-
-/// What becomes of a request by its credentials under a rule. `parameter` is what the path has in place
-/// of one.
-pub async fn admission<'p>(
-    rule: &Rule,
-    credentials: Credentials<'_>,
-    origin: Origin<'_>,
-    parameter: &impl Fn(usize) -> &'p str,
-) -> Admission {
-    let mut refused = (None, Refusal::Missing);
-    // Where there are others, only what a credential says tells whose it is.
-    let is_only = rule.ways().len() == 1;
-    for (number, way) in rule.ways().iter().enumerate() {
-        match identity(&way.provider, is_only, credentials, origin).await {
-            Ok((identity, content)) if way.admits(&identity, parameter) => {
-                return Admission::Identified(number, identity, content);
-            }
-            Ok((identity, _)) => return Admission::Forbidden(number, identity),
-            Err(Denied::Elsewhere(decider)) => return Admission::Elsewhere(number, decider),
-            Err(Denied::Throttled(seconds)) => return Admission::Throttled(seconds),
-            Err(Denied::Refused(Refusal::Missing)) => {}
-            Err(Denied::Refused(refusal)) => {
-                if refused.0.is_none() {
-                    refused = (Some(number), refusal);
-                }
-                if !refusal.leaves_it_to_others() {
-                    refused = (Some(number), refusal);
-                    break;
-                }
-            }
-        }
-    }
-    match refused {
-        (None, _) if rule.is_open => Admission::Anonymous,
-        (way, refusal) => Admission::Refused(way, refusal),
-    }
-}
-
-async fn identity(
-    provider: &Provider,
-    is_only: bool,
-    credentials: Credentials<'_>,
-    origin: Origin<'_>,
-) -> Result<(Arc<Identity>, Content), Denied> {
-    let wait = |labour| origin.wait(labour).filter(|_| is_only);
-    let mut verdict = provider.authenticate_unless(credentials, wait);
-    let mut looked = origin.arrived;
-    for _ in 0..MOST_LOOKS {
-        let Verdict::Refused(refusal) = verdict else {
-            break;
-        };
-        let Some(awaited) = provider.remedy(refusal, looked) else {
-            break;
-        };
-        let arrival = awaited.come().await;
-        looked = Instant::now();
-        verdict = provider.authenticate_unless(credentials, wait);
-        match (arrival, &verdict) {
-            // The key may have been published since they were sent.
-            (Arrival::Older, _) => {}
-            // Nothing is known against the token yet.
-            (Arrival::Late, Verdict::Refused(Refusal::UnknownKey)) => {
-                return Err(Denied::Refused(Refusal::KeysUnavailable));
-            }
-            (Arrival::Over | Arrival::Late, _) => break,
-        }
-    }
-    match verdict {
-        Verdict::Known(identity) => Ok((identity, Content::Any)),
-        Verdict::Bound(identity, content) => Ok((identity, content)),
-        Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
-        Verdict::Costly(work) => Ok((origin.perform(work).await?, Content::Any)),
-        Verdict::Throttled(seconds) => Err(Denied::Throttled(seconds)),
-        Verdict::Elsewhere(decider) => Err(Denied::Elsewhere(decider)),
-    }
-}
-
-impl Origin<'_> {
-    /// For how many seconds nothing of the kind is worked out, if too much of it was in vain.
-    fn wait(self, labour: Labour) -> Option<u64> {
-        self.failures?.wait(labour, Instant::now(), self.client)
-    }
-
-    /// Has something worked out, unless too much of it was in vain.
-    async fn perform(self, work: Work) -> Result<Arc<Identity>, Denied> {
-        let labour = work.labour();
-        let Some(failures) = self.failures else {
-            return work.done().await.map_err(Denied::Refused);
-        };
-        if let Some(seconds) = self.wait(labour) {
-            return Err(Denied::Throttled(seconds));
-        }
-        let found = work.done().await;
-        found.map_err(|refusal| {
-            if !refusal.is_unavailability() {
-                failures.count(labour, Instant::now(), self.client);
-            }
-            Denied::Refused(refusal)
-        })
-    }
 }
 
 /// Whether a connection goes on to bring bad credentials. A proxy's is shared by many clients.

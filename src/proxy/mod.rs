@@ -3,6 +3,7 @@
 //! What may pass and what is answered here is decided in [`pipeline`]; which backend serves an
 //! attempt and what its failure means in [`attempt`].
 
+mod admission;
 mod affinity;
 mod arrival;
 mod ask;
@@ -54,7 +55,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, RangeType, Session, range_header_filter};
 
-pub use authenticate::{Admission, Origin, admission};
+pub use admission::{Admission, rehearsal};
 pub use connection::Connection;
 pub use context::Context;
 pub use pressure::{Level, Pressure};

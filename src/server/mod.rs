@@ -45,7 +45,7 @@ use self::shutdown::Shutdown;
 use self::sockets::Sockets;
 use self::traces::SpanExports;
 use self::user::become_user;
-use crate::admin::{Api, Readiness, Status, Traffic, commands};
+use crate::admin::{Api, Configured, InForce, Readiness, Status, Traffic, commands};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
@@ -157,6 +157,17 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let is_draining = Arc::new(AtomicBool::new(false));
     let succession = Arc::new(Notify::new());
     let (asked, commands) = commands();
+    let Loaded {
+        config,
+        source,
+        files,
+        ..
+    } = start.loaded;
+    let in_force = Arc::new(InForce::from_pointee(Configured {
+        snapshot: snapshots.load(),
+        config,
+        source,
+    }));
     let (gate, may_accept) = tokio::sync::watch::channel(false);
 
     let mut server = Server::new_with_opt_and_conf(None, configuration(&settings));
@@ -193,6 +204,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
             readiness: Readiness::new(settings.listen, is_draining.clone()),
             status: status.clone(),
             snapshots: snapshots.clone(),
+            in_force: in_force.clone(),
             limits: start.state.limits.clone(),
             pressure: pressure.clone(),
             traffic,
@@ -246,7 +258,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
         gate,
         predecessor: start.predecessor,
         reloader: Reloader::new(
-            start.loaded,
+            in_force,
+            files,
             start.state,
             snapshots.clone(),
             status.clone(),

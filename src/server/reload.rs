@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::key_sets::fetch_unknown;
 use super::watch::Watched;
-use crate::admin::{Finding, Reload, ReloadOutcome, Status, Trigger};
-use crate::config::{self, Config, Diagnostics, Loaded, Source, Span};
+use crate::admin::{Configured, Finding, InForce, Reload, ReloadOutcome, Status, Trigger};
+use crate::config::{self, Config, Diagnostics, Loaded, Span};
 use crate::snapshot::{Changes, Previous, Snapshot, State, Store, compile};
 use crate::telemetry::{AccessLog, LineRules};
 use crate::upstream::{Backends, discover};
@@ -21,8 +21,9 @@ pub(super) struct Reloader {
     /// What the process was started with, which rules what can't be changed.
     started: Config,
     /// What is in force.
-    config: Config,
-    source: Source,
+    configured: Arc<Configured>,
+    /// The same for operators.
+    in_force: Arc<InForce>,
     watched: Watched,
     /// Snapshots that requests may still hold. The last to let go of one would have to take it
     /// apart, which for many routes takes longer than a request; so that is done here.
@@ -39,7 +40,8 @@ struct Next {
 impl Reloader {
     /// For a process that was started with a configuration, whose snapshot is in the store.
     pub(super) fn new(
-        loaded: Loaded,
+        in_force: Arc<InForce>,
+        files: Vec<PathBuf>,
         state: State,
         snapshots: Arc<Store>,
         status: Arc<Status>,
@@ -52,10 +54,10 @@ impl Reloader {
             status,
             backends,
             access_log,
-            started: loaded.config.clone(),
-            config: loaded.config,
-            source: loaded.source,
-            watched: Watched::new(loaded.files),
+            started: in_force.load().config.clone(),
+            configured: in_force.load_full(),
+            in_force,
+            watched: Watched::new(files),
             retired: Vec::new(),
         }
     }
@@ -72,7 +74,8 @@ impl Reloader {
                 if snapshot.needs_exchanges() {
                     self.backends.prepare();
                 }
-                let before = self.snapshots.publish(Arc::new(next.snapshot));
+                let snapshot = Arc::new(next.snapshot);
+                let before = self.snapshots.publish(snapshot.clone());
                 self.retired.push(before);
                 if let Some(cache) = self.state.cache.get() {
                     let snapshot = self.snapshots.load();
@@ -80,8 +83,12 @@ impl Reloader {
                     let memory = snapshot.cache.map(|_| snapshot.settings.cache_memory);
                     cache.store.resize(memory.unwrap_or(0));
                 }
-                self.config = next.loaded.config;
-                self.source = next.loaded.source;
+                self.configured = Arc::new(Configured {
+                    snapshot,
+                    config: next.loaded.config,
+                    source: next.loaded.source,
+                });
+                self.in_force.store(self.configured.clone());
                 next.reload
             }
             Err(refused) => *refused,
@@ -118,7 +125,7 @@ impl Reloader {
     }
 
     fn load(&mut self, by: Option<Trigger>) -> Result<Next, Box<Reload>> {
-        let path = self.source.path.clone();
+        let path = self.configured.source.path.clone();
         // Looked at before they are read, so that no change between the two is missed. A mere
         // comparison leaves the change to be found.
         let known: Vec<PathBuf> = self.watched.files().to_vec();
@@ -135,7 +142,7 @@ impl Reloader {
         self.refuse_nothing(&loaded, &mut diagnostics);
         let previous = self.snapshots.load();
         let previous = Previous {
-            config: &self.config,
+            config: &self.configured.config,
             snapshot: &previous,
         };
         let snapshot = compile(
@@ -166,7 +173,7 @@ impl Reloader {
         };
         reload.outcome = ReloadOutcome::Applied;
         reload.changes = Changes::between(
-            (&self.config, &self.source),
+            (&self.configured.config, &self.configured.source),
             (&loaded.config, &loaded.source),
             &self.started,
         );
@@ -204,7 +211,7 @@ impl Reloader {
     /// A file that is being written anew is empty for a moment, and an empty file is a valid
     /// configuration without any route.
     fn refuse_nothing(&self, loaded: &Loaded, diagnostics: &mut Diagnostics) {
-        if loaded.source.text.trim().is_empty() && !self.config.services.is_empty() {
+        if loaded.source.text.trim().is_empty() && !self.configured.config.services.is_empty() {
             diagnostics
                 .error(
                     Span::default(),

@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::explain::written;
+use super::explain::{written, written_edits};
 use super::own::{needs_upgrade, settings};
 use super::policies::Written;
 use crate::config::{Config, RouteFields, Service, Source, Span, Spanned};
@@ -13,7 +14,7 @@ use crate::config::{Config, RouteFields, Service, Source, Span, Spanned};
 const MOST_LISTED: usize = 1000;
 
 /// What is different between two configurations.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Changes {
     /// Routes that are new.
     pub added: Vec<RouteName>,
@@ -32,7 +33,7 @@ pub struct Changes {
 }
 
 /// A route, as people know it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RouteName {
     /// Its service.
     pub service: String,
@@ -41,7 +42,7 @@ pub struct RouteName {
 }
 
 /// A route that is different.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ChangedRoute {
     /// Which.
     #[serde(flatten)]
@@ -51,7 +52,7 @@ pub struct ChangedRoute {
 }
 
 /// One key that is different.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Change {
     /// The key.
     pub key: String,
@@ -355,13 +356,22 @@ fn compare_route(
         "cors": it => it.nearest(|place| place.cors),
         "auth": it => it.nearest(|place| place.auth),
         "security_headers": it => it.nearest(|place| place.security_headers),
-        "headers": it => it.nearest(|place| place.headers),
         "cache": it => it.nearest(|place| place.cache),
         "timeouts": it => it.nearest(|place| place.timeouts),
         "retry": it => it.nearest(|place| place.retry),
         "fallback": it => it.nearest(|place| place.fallback),
         "priority": it => it.nearest(|place| place.priority),
         "body_limit": it => it.nearest(|place| place.body_limit),
+    }
+    let edits = [before, after].map(|it| it.nearest(|place| place.headers));
+    if let [from, to] = edits.map(|it| it.map(|it| &it.value))
+        && from != to
+    {
+        changes.push(Change {
+            key: "headers".to_owned(),
+            from: edits[0].map(|it| written_edits(old, it)),
+            to: edits[1].map(|it| written_edits(new, it)),
+        });
     }
     let short = |it: &Found<'_>| {
         let is_inherited = it.nearest(|place| place.rate_limit).is_none();

@@ -50,8 +50,6 @@ fn counts(limits: Option<&RateLimits>) -> bool {
 }
 
 fn is_written_in(route: &Route, config: &Config) -> bool {
-    let (service, number) = route.place;
-    let service = config.services.get_index(service as usize);
-    let route = service.and_then(|(_, service)| service.routes.get(number as usize));
-    route.is_some_and(|route| route.value.0.rate_limit_cost.is_some())
+    let written = route.written(config);
+    written.is_some_and(|(_, route)| route.rate_limit_cost.is_some())
 }

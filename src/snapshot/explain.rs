@@ -6,7 +6,7 @@ use http::{HeaderMap, Method, Uri};
 use super::policies::{Level, Written};
 use super::route::{Action, Route};
 use super::{Snapshot, policies};
-use crate::config::{Config, Source, Span, Spanned};
+use crate::config::{Config, HeaderEdits, Source, Span, Spanned, Toggle};
 use crate::routing::{Outcome, Parameters, PathError, Reason, Request, canonical_path};
 
 /// What would become of a request.
@@ -121,20 +121,13 @@ fn urls(route: &Route, path: &str, query: Option<&str>, parameters: &Parameters)
 /// The places in which a policy of a route may be written, nearest first.
 struct Places<'c>([(Level, Written<'c>); 3]);
 
-fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLine> {
-    let (service, number) = route.place;
-    let Some(section) = config
-        .services
-        .get_index(service as usize)
-        .map(|(_, it)| &it.value)
-    else {
-        return Vec::new();
-    };
-    let Some(fields) = section.routes.get(number as usize) else {
+/// The policies of a route, in the order in which they run. Credentials are not shown.
+pub fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLine> {
+    let Some((section, fields)) = route.written(config) else {
         return Vec::new();
     };
     let places = Places([
-        (Level::Route, Written::from(&fields.value.0)),
+        (Level::Route, Written::from(fields)),
         (Level::Service, Written::from(section)),
         (Level::Top, Written::from(config)),
     ]);
@@ -149,7 +142,7 @@ fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<PolicyLi
         places.line("concurrency_limit", source, |it| it.concurrency_limit),
         places.line("bandwidth_limit", source, |it| it.bandwidth_limit),
         places.line("security_headers", source, |it| it.security_headers),
-        places.line("headers", source, |it| it.headers),
+        places.header_edits(source),
     ];
     let cache = places.line("cache", source, |it| it.cache);
     let timeouts = places.line("timeouts", source, |it| it.timeouts);
@@ -220,6 +213,18 @@ fn retry_text(policies: &policies::Policies) -> String {
 }
 
 impl<'c> Places<'c> {
+    fn header_edits(&self, source: &Source) -> Option<PolicyLine> {
+        let line = self.line("headers", source, |it| it.headers)?;
+        let edits = self
+            .0
+            .iter()
+            .find_map(|(_, place)| place.headers.as_ref())?;
+        Some(PolicyLine {
+            text: written_edits(source, edits),
+            ..line
+        })
+    }
+
     fn line<T: 'c>(
         &self,
         name: &'static str,
@@ -240,16 +245,42 @@ impl<'c> Places<'c> {
 
 /// The text at a place, on one line. Variables are shown as written, never with their value.
 pub(super) fn written(source: &Source, span: Span) -> String {
-    let text = &source.text;
-    let value = if text
+    let Span { start, end } = extent(&source.text, span);
+    on_one_line(source.text.get(start..end).unwrap_or_default())
+}
+
+/// The same of header edits, whose values may be credentials, which are not shown.
+pub(super) fn written_edits(source: &Source, edits: &Spanned<Toggle<HeaderEdits>>) -> String {
+    let whole = extent(&source.text, edits.span);
+    let secrets = edits.on().into_iter().flat_map(HeaderEdits::credentials);
+    let mut secrets: Vec<Span> = secrets
+        .filter(|it| whole.start <= it.start && it.end <= whole.end)
+        .collect();
+    secrets.sort_by_key(|it| it.start);
+    let mut shown = String::new();
+    let mut at = whole.start;
+    for secret in secrets {
+        shown.push_str(source.text.get(at..secret.start).unwrap_or_default());
+        shown.push_str("***");
+        at = secret.end;
+    }
+    shown.push_str(source.text.get(at..whole.end).unwrap_or_default());
+    on_one_line(&shown)
+}
+
+/// Where the text of a value stands.
+fn extent(text: &str, span: Span) -> Span {
+    let is_key = text
         .get(span.end..)
-        .is_some_and(|rest| rest.starts_with(':'))
-    {
+        .is_some_and(|rest| rest.starts_with(':'));
+    match is_key {
         // The place of a block is its key: what it holds is indented below.
-        block_below(text, span)
-    } else {
-        text.get(span.start..span.end).unwrap_or_default()
-    };
+        true => block_below(text, span),
+        false => span,
+    }
+}
+
+fn on_one_line(value: &str) -> String {
     let lines: Vec<&str> = value
         .lines()
         .map(|line| line.split(" #").next().unwrap_or(line).trim())
@@ -259,7 +290,7 @@ pub(super) fn written(source: &Source, span: Span) -> String {
 }
 
 /// The lines below a key that are indented deeper than it.
-fn block_below(text: &str, key: Span) -> &str {
+fn block_below(text: &str, key: Span) -> Span {
     let line_start = text[..key.start].rfind('\n').map_or(0, |end| end + 1);
     let column = key.start - line_start;
     let start = text[key.end..]
@@ -273,5 +304,5 @@ fn block_below(text: &str, key: Span) -> &str {
         }
         end += line.len();
     }
-    &text[start..end]
+    Span::new(start, end)
 }

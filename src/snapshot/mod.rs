@@ -37,7 +37,7 @@ use http::HeaderName;
 pub use changes::{Change, ChangedRoute, Changes, RouteName};
 pub use compile::{Previous, compile};
 pub use consumers::ConsumerPolicy;
-pub use explain::{Decision, Explanation, PolicyLine, explain};
+pub use explain::{Decision, Explanation, PolicyLine, explain, policy_lines};
 pub use failures::AuthFailures;
 pub use fallback::{Fallback, Instead};
 pub use limits::Limits;
@@ -204,6 +204,11 @@ impl Snapshot {
                 || forward.is_some_and(|it| it.mirror.is_some())
         };
         self.deciders > 0 || self.routes.iter().any(is_needed)
+    }
+
+    /// What is particular to consumers, in the order of the file.
+    pub fn consumers(&self) -> &[ConsumerPolicy] {
+        &self.consumers
     }
 
     /// What is particular to who comes, if it is a consumer.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::policies::Policies;
-use crate::config::Span;
+use crate::config::{Config, RouteFields, Service as ServiceSection, Span};
 use crate::telemetry::RouteMeter;
 use crate::traffic::{Redirect, Respond, Template};
 use crate::upstream::{Service, Split};
@@ -80,6 +80,14 @@ impl Route {
             Action::Forward(forward) => Some(forward),
             Action::Redirect(_) | Action::Respond(_) => None,
         }
+    }
+
+    /// How it is written, and the service that it stands in.
+    pub fn written<'c>(&self, config: &'c Config) -> Option<(&'c ServiceSection, &'c RouteFields)> {
+        let (service, number) = self.place;
+        let (_, service) = config.services.get_index(service as usize)?;
+        let route = service.value.routes.get(number as usize)?;
+        Some((&service.value, &route.value.0))
     }
 }
 

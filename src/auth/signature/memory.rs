@@ -49,44 +49,81 @@ impl Memory {
         created: u64,
         oldest: u64,
     ) -> Result<(), Refusal> {
-        let hash = self.seed.hash_one(signature);
-        let fingerprint = hash & HALF;
-        let [created, oldest] = [created, oldest].map(|time| time.min(HALF));
-        let is_same = |place: u64| place & HALF == fingerprint;
-        let is_free = |place: u64| place == 0 || place >> 32 < oldest;
-        let start = (hash >> 32) as usize;
-        let reach = || {
-            let reach = start..start + REACH.min(self.places.len());
-            reach.map(|index| &self.places[index % self.places.len()])
-        };
+        let around = self.around(signature, oldest);
+        let new = created.min(HALF) << 32 | around.fingerprint;
         loop {
-            let mut free = None;
-            for place in reach() {
-                let held = place.load(Ordering::SeqCst);
-                if is_free(held) {
-                    free = free.or(Some((place, held)));
-                } else if is_same(held) {
-                    return Err(Refusal::Replayed);
-                }
-            }
-            let Some((place, held)) = free else {
-                return Err(Refusal::MemoryFull);
-            };
-            let new = created << 32 | fingerprint;
+            let (place, held) = around.find()?;
             let taken = place.compare_exchange(held, new, Ordering::SeqCst, Ordering::SeqCst);
             if taken.is_ok() {
                 break;
             }
         }
         // Another thread, for which another place became free in this moment, may have brought the same.
-        let held = reach().map(|place| place.load(Ordering::SeqCst));
+        let held = around.places().map(|place| place.load(Ordering::SeqCst));
         match held
-            .filter(|held| !is_free(*held) && is_same(*held))
+            .filter(|held| !around.is_free(*held) && around.is_same(*held))
             .count()
         {
             0 | 1 => Ok(()),
             _ => Err(Refusal::Replayed),
         }
+    }
+
+    /// Whether a signature could be used now; afterwards it still can.
+    ///
+    /// # Errors
+    /// As [`Memory::remember`].
+    pub(super) fn check(&self, signature: &[u8], oldest: u64) -> Result<(), Refusal> {
+        self.around(signature, oldest).find().map(|_| ())
+    }
+
+    fn around(&self, signature: &[u8], oldest: u64) -> Around<'_> {
+        let hash = self.seed.hash_one(signature);
+        Around {
+            places: &self.places,
+            start: (hash >> 32) as usize,
+            fingerprint: hash & HALF,
+            oldest: oldest.min(HALF),
+        }
+    }
+}
+
+/// The places that a signature may be in.
+struct Around<'m> {
+    places: &'m [AtomicU64],
+    start: usize,
+    fingerprint: u64,
+    /// What is from before this is too old to count.
+    oldest: u64,
+}
+
+impl<'m> Around<'m> {
+    fn places(&self) -> impl Iterator<Item = &'m AtomicU64> {
+        let reach = self.start..self.start + REACH.min(self.places.len());
+        let places = self.places;
+        reach.map(|index| &places[index % places.len()])
+    }
+
+    fn is_same(&self, held: u64) -> bool {
+        held & HALF == self.fingerprint
+    }
+
+    fn is_free(&self, held: u64) -> bool {
+        held == 0 || held >> 32 < self.oldest
+    }
+
+    /// A place that is free, and what is in it.
+    fn find(&self) -> Result<(&'m AtomicU64, u64), Refusal> {
+        let mut free = None;
+        for place in self.places() {
+            let held = place.load(Ordering::SeqCst);
+            if self.is_free(held) {
+                free = free.or(Some((place, held)));
+            } else if self.is_same(held) {
+                return Err(Refusal::Replayed);
+            }
+        }
+        free.ok_or(Refusal::MemoryFull)
     }
 }
 
@@ -102,7 +139,9 @@ mod tests {
     #[test]
     fn a_signature_is_used_once_until_it_is_too_old() {
         let memory = Memory::default();
+        assert_eq!(memory.check(b"a", 50), Ok(()));
         assert_eq!(memory.remember(b"a", 100, 50), Ok(()));
+        assert_eq!(memory.check(b"a", 50), Err(Refusal::Replayed));
         for oldest in [50, 99, 100] {
             assert_eq!(memory.remember(b"a", 100, oldest), Err(Refusal::Replayed));
         }

@@ -114,13 +114,22 @@ impl SignedRequests {
 
     /// Who has signed a request, and with which body.
     pub(super) fn authenticate(&self, request: Credentials<'_>) -> Verdict {
-        match self.verify(request) {
-            Ok((identity, content)) => Verdict::Bound(identity, content),
-            Err(refusal) => Verdict::Refused(refusal),
-        }
+        verdict(self.verify(request, Memory::remember))
     }
 
-    fn verify(&self, request: Credentials<'_>) -> Result<(Arc<Identity>, Content), Refusal> {
+    /// The same, of a request that does not really come: its signature can still be used.
+    pub(super) fn rehearse(&self, request: Credentials<'_>) -> Verdict {
+        verdict(self.verify(request, |memory, signature, _, oldest| {
+            memory.check(signature, oldest)
+        }))
+    }
+
+    /// `remember` is what is done about a signature that may be used only once.
+    fn verify(
+        &self,
+        request: Credentials<'_>,
+        remember: impl Fn(&Memory, &[u8], u64, u64) -> Result<(), Refusal>,
+    ) -> Result<(Arc<Identity>, Content), Refusal> {
         let offered = Offered::all(request.headers)?;
         let (offered, key) = self.choose(&offered)?;
         let times = offered.times()?;
@@ -139,7 +148,7 @@ impl SignedRequests {
             false => Content::Any,
         };
         if let Some(memory) = &self.memory {
-            memory.remember(&offered.value, times.created.unsigned_abs(), oldest)?;
+            remember(memory, &offered.value, times.created.unsigned_abs(), oldest)?;
         }
         Ok((key.identity.clone(), content))
     }
@@ -186,6 +195,13 @@ impl Key {
             }
             _ => Err(Refusal::BadSignature),
         }
+    }
+}
+
+fn verdict(verified: Result<(Arc<Identity>, Content), Refusal>) -> Verdict {
+    match verified {
+        Ok((identity, content)) => Verdict::Bound(identity, content),
+        Err(refusal) => Verdict::Refused(refusal),
     }
 }
 
