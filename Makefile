@@ -1,8 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
-.PHONY: run test soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
-	shared-bench observe-bench fleet fuzz tools clean
-.PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench flood-bench \
-	shared-bench fleet fuzz tools clean
+.PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
+	flood-bench shared-bench observe-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:

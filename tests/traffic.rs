@@ -3,6 +3,9 @@
 
 mod support;
 
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -325,4 +328,75 @@ async fn events_end_with_the_gateway_while_its_last_request_goes_on() {
     release.send(true).unwrap();
     request.await.unwrap().assert_status(200);
     assert!(gateway.wait().await.success());
+}
+
+#[tokio::test]
+async fn the_traffic_is_shown_in_a_terminal() {
+    let upstream = statuses().await;
+    let gateway = Gateway::start(&shop(&upstream)).await;
+    for path in ["/orders/200", "/orders/200", "/orders/503"] {
+        gateway.get(path).send().await;
+    }
+    traffic_of(&gateway, 3).await;
+    // Where there is no terminal, it is printed once.
+    let (code, said, error) = gateway.command(&["top"]).await;
+    assert_eq!(code, 0, "{error}");
+    for expected in [
+        format!("process {}, configuration 1", gateway.pid()),
+        "failed 33 %".to_owned(),
+        "routes by requests".to_owned(),
+        format!("http://{}", upstream.address),
+        "healthy".to_owned(),
+    ] {
+        assert!(said.contains(&expected), "{expected}: {said}");
+    }
+    let route = said.lines().find(|line| line.starts_with("/orders"));
+    assert!(route.is_some_and(|it| it.contains("33 %")), "{said}");
+    // A terminal is given back as it was, once `q` is pressed.
+    let directory = gateway.config_path().parent().unwrap().to_owned();
+    let shown = tokio::task::spawn_blocking(move || press_q(&directory))
+        .await
+        .unwrap();
+    assert!(shown.contains("\u{1b}[?1049h"), "{shown:?}");
+    assert!(shown.contains("\u{1b}[?1049l"), "{shown:?}");
+    assert!(shown.ends_with("ended 0\r\n"), "{shown:?}");
+}
+
+/// All that a terminal is sent by `tollgate top`, which is told to end when it has drawn its last line.
+fn press_q(directory: &Path) -> String {
+    let command = format!(
+        "stty rows 40 cols 120; {} top -c gateway.yaml; echo ended $?",
+        env!("CARGO_BIN_EXE_tollgate")
+    );
+    let mut terminal = Command::new("timeout")
+        .args([
+            &PATIENCE.as_secs().to_string(),
+            "script",
+            "-qec",
+            &command,
+            "/dev/null",
+        ])
+        .env("TERM", "xterm")
+        .current_dir(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut screen = terminal.stdout.take().unwrap();
+    let mut keys = terminal.stdin.take();
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    loop {
+        let read = screen.read(&mut bytes).unwrap();
+        if read == 0 {
+            break;
+        }
+        shown += &String::from_utf8_lossy(&bytes[..read]);
+        if shown.contains("scroll")
+            && let Some(mut keys) = keys.take()
+        {
+            keys.write_all(b"q").unwrap();
+        }
+    }
+    terminal.wait().unwrap();
+    shown
 }

@@ -47,4 +47,6 @@ pub use services::Impaired;
 pub use status::{
     Finding, Phase, Reload, ReloadOutcome, Report, Status, Trigger, Upgrade, UpgradeOutcome,
 };
-pub use traffic::{Live, Refused, RouteTraffic, Sample, ServiceTraffic, Traffic, TrafficReport};
+pub use traffic::{
+    Figures, Live, Refused, RouteTraffic, Sample, ServiceTraffic, Traffic, TrafficReport,
+};

@@ -18,6 +18,7 @@ mod services;
 mod status;
 mod table;
 mod token;
+mod top;
 mod upgrade;
 
 use std::path::PathBuf;
@@ -46,6 +47,8 @@ enum Command {
     Explain(explain::Arguments),
     /// Show how the running gateway is
     Status(status::Arguments),
+    /// Show the running gateway's traffic, live in the terminal
+    Top(top::Arguments),
     /// Make the running gateway load its configuration again, and say what changed
     Reload(operator::Gateway),
     /// Say what a reload would change, or what is different from another configuration
@@ -114,6 +117,7 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Check(file) => check::check(&file),
         Command::Explain(arguments) => explain::explain(&arguments),
         Command::Status(arguments) => status::status(&arguments),
+        Command::Top(arguments) => top::top(&arguments),
         Command::Reload(arguments) => reload::reload(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Limits(arguments) => limits::limits(&arguments),

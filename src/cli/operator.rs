@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{ConfigFile, Failure};
-use crate::admin::{LimitsReport, Reload, Report, RouteReport, ServiceReport};
+use crate::admin::{LimitsReport, Reload, Report, RouteReport, ServiceReport, TrafficReport};
 use crate::cache::{Purge, Purged};
 use crate::config;
 
@@ -84,6 +84,11 @@ impl Operator {
     /// What it says of itself.
     pub(super) fn status(&self) -> Result<Report, Failure> {
         self.read(&self.get("/status")?)
+    }
+
+    /// The traffic of the last hour.
+    pub(super) fn traffic(&self) -> Result<TrafficReport, Failure> {
+        self.read(&self.get("/traffic")?)
     }
 
     /// What a reload would change.

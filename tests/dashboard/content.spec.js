@@ -1,4 +1,4 @@
-const { test, expect, section, isLive, needs } = require("./support");
+const { test, expect, section, isLive } = require("./support");
 
 test("the traffic of now is told and drawn", async ({ dashboard: page }) => {
   await isLive(page);
@@ -96,7 +96,6 @@ test("failed requests come as they fail, with all that is known of them", async 
 });
 
 test("a request is explained", async ({ dashboard: page }) => {
-  await needs(page, "/explain?url=/");
   await isLive(page);
   const explain = section(page, "Explain a request");
   await explain.getByLabel("URL or path").fill("http://shop.example/orders/7");
@@ -107,7 +106,6 @@ test("a request is explained", async ({ dashboard: page }) => {
 });
 
 test("the configuration is shown with the place of each line, and without secrets", async ({ dashboard: page }) => {
-  await needs(page, "/config");
   await isLive(page);
   const configuration = section(page, "Configuration");
   const row = configuration.locator("tr", { hasText: "base_url:" });

@@ -10,7 +10,7 @@ const test = base.test.extend({
     const wrong = [];
     page.on("console", (message) => {
       const text = `${message.text()} ${message.location().url}`;
-      if (message.type() === "error" && ![...allowed, "404 (Not Found)"].some((it) => text.includes(it))) wrong.push(text);
+      if (message.type() === "error" && !allowed.some((it) => text.includes(it))) wrong.push(text);
     });
     page.on("pageerror", (error) => wrong.push(error.stack));
     page.on("request", (request) => {
@@ -32,11 +32,6 @@ async function isLive(page) {
   await base.expect(page.locator("#connection")).toHaveText("Live");
 }
 
-/** Skips a test where the gateway does not tell what it needs. */
-async function needs(page, path) {
-  base.test.skip((await page.request.get(path)).status() === 404, `${path} is not there`);
-}
-
 /** Confirms what the dialog asks, with the token if it asks for that. */
 async function confirm(page, button, token = TOKEN) {
   const dialog = page.getByRole("dialog");
@@ -46,4 +41,4 @@ async function confirm(page, button, token = TOKEN) {
   await dialog.getByRole("button", { name: button }).click();
 }
 
-module.exports = { test, expect: base.expect, section, isLive, needs, confirm, TOKEN };
+module.exports = { test, expect: base.expect, section, isLive, confirm, TOKEN };

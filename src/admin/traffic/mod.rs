@@ -20,7 +20,7 @@ pub(super) use events::Subscription;
 use failures::Failures;
 use past::Past;
 pub(super) use query::Question;
-pub use report::{Live, Refused, RouteTraffic, Sample, ServiceTraffic, TrafficReport};
+pub use report::{Figures, Live, Refused, RouteTraffic, Sample, ServiceTraffic, TrafficReport};
 
 use crate::snapshot::Snapshot;
 use crate::telemetry::{RecentKind, RecentRequests};
