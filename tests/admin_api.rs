@@ -98,6 +98,13 @@ async fn nothing_secret_is_told_to_anybody() {
     let changes = json(&gateway, "/diff").await["changes"]["changed"].clone();
     assert_eq!(changes[0]["changes"][0]["key"], "headers", "{changes}");
     assert!(!changes.to_string().contains(KEY), "{changes}");
+    // Its findings quote the file, in which secrets are written plainly.
+    let report = json(&gateway, "/diff").await["report"].to_string();
+    assert!(
+        report.contains("token: *") && report.contains("acme: *"),
+        "{report}"
+    );
+    assert!(!report.contains(TOKEN) && !report.contains(KEY), "{report}");
     for path in [
         "/config",
         "/routes",

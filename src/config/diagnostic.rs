@@ -26,6 +26,8 @@ pub struct Diagnostic {
     pub related: Vec<(Span, String)>,
     /// What would be right.
     pub help: Option<String>,
+    /// Whether what stands there is not to be shown, by this finding or another.
+    pub is_secret: bool,
 }
 
 impl Diagnostic {
@@ -38,6 +40,7 @@ impl Diagnostic {
             label: None,
             related: Vec::new(),
             help: None,
+            is_secret: false,
         }
     }
 
@@ -50,6 +53,12 @@ impl Diagnostic {
     /// Points at another place.
     pub fn related(&mut self, span: Span, text: impl Into<String>) -> &mut Self {
         self.related.push((span, text.into()));
+        self
+    }
+
+    /// Keeps what stands there from being shown.
+    pub fn secret(&mut self) -> &mut Self {
+        self.is_secret = true;
         self
     }
 

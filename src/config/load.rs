@@ -197,6 +197,7 @@ fn warn_if_written_plainly(source: &Source, span: Span, harm: &str, diagnostics:
     if !is_interpolated {
         diagnostics
             .warning(span, "a secret is written in plain text")
+            .secret()
             .label(harm)
             .help("write `${NAME}` and set that variable, or `{ file: /path }`");
     }

@@ -9,7 +9,8 @@ use super::source::{Source, Span};
 const LONGEST_LINE: usize = 400;
 const WIDTH: usize = 120;
 
-/// Renders findings about one file, with a summary at the end. Empty for none.
+/// Renders findings about one file, with a summary at the end. Empty for none. Secrets that are written there are
+/// not shown: a report may go to a log, or to operators elsewhere.
 pub fn render(diagnostics: &[Diagnostic], source: &Source, is_coloured: bool) -> String {
     let renderer = if is_coloured {
         Renderer::styled()
@@ -17,6 +18,8 @@ pub fn render(diagnostics: &[Diagnostic], source: &Source, is_coloured: bool) ->
         Renderer::plain()
     };
     let renderer = renderer.term_width(WIDTH);
+    let secrets = diagnostics.iter().filter(|it| it.is_secret);
+    let source = &masked(source, secrets.map(|it| it.span));
     let mut out = String::new();
     for diagnostic in diagnostics {
         out.push_str(&render_one(diagnostic, source, &renderer));
@@ -24,6 +27,25 @@ pub fn render(diagnostics: &[Diagnostic], source: &Source, is_coloured: bool) ->
     }
     out.push_str(&summary(diagnostics));
     out
+}
+
+/// The same file with asterisks, byte by byte, in the place of what is secret.
+fn masked(source: &Source, secrets: impl Iterator<Item = Span>) -> Source {
+    let mut text = source.text.to_string();
+    for secret in secrets {
+        let [start, end] =
+            [secret.start, secret.end].map(|offset| floor(&text, offset.min(text.len())));
+        let hidden: String = text
+            .get(start..end)
+            .unwrap_or_default()
+            .bytes()
+            .map(|byte| if byte == b'\n' { '\n' } else { '*' })
+            .collect();
+        if start < end {
+            text.replace_range(start..end, &hidden);
+        }
+    }
+    Source::new(&source.path, text)
 }
 
 fn summary(diagnostics: &[Diagnostic]) -> String {
@@ -159,11 +181,28 @@ mod tests {
         assert!(shown.ends_with("1 error\n"), "{shown}");
     }
 
+    #[test]
+    fn no_finding_shows_a_secret() {
+        let source = Source::new("t.yaml", "{ secret: hünter2, typo: 5 }\n");
+        let mut warning = Diagnostic::new(Severity::Warning, Span::new(10, 18), "plain");
+        warning.secret();
+        let beside = Diagnostic::new(Severity::Error, Span::new(20, 24), "unknown key");
+        let shown = render(&[warning, beside], &source, false);
+        assert!(!shown.contains("nter2"), "{shown}");
+        assert_eq!(
+            shown.matches("secret: ********, typo: 5").count(),
+            2,
+            "{shown}"
+        );
+    }
+
     proptest! {
         #[test]
         fn no_text_and_no_span_panics(text in "[a-z:\n\r\t\u{0}äあ\u{feff}\u{202e}]{0,60}", start in 0..80usize, end in 0..80usize) {
             let source = Source::new("t.yaml", text);
-            render(&[finding(Span::new(start, end))], &source, true);
+            let mut secret = finding(Span::new(start, end));
+            secret.secret();
+            render(&[finding(Span::new(start, end)), secret], &source, true);
         }
     }
 
