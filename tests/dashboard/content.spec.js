@@ -108,7 +108,7 @@ test("a request is explained", async ({ dashboard: page }) => {
 test("the configuration is shown with the place of each line, and without secrets", async ({ dashboard: page }) => {
   await isLive(page);
   const configuration = section(page, "Configuration");
-  const row = configuration.locator("tr", { hasText: "base_url:" });
+  const row = configuration.locator("tr", { hasText: "base_url:" }).first();
   await expect(row).toContainText(/\.yaml:\d+:\d+/);
   await expect(configuration).not.toContainText(process.env.DASHBOARD_TOKEN);
   await configuration.getByRole("searchbox").fill("no such key");
