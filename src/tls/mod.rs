@@ -2,8 +2,8 @@
 //! again.
 //!
 //! The framework's own TLS is fixed when the process starts, and its tickets end with it (docs/tls.md); so the
-//! gateway encrypts itself, and hands the framework a stream like any other. Which listener a connection came in at, and what is spoken on
-//! it, is for [`crate::server`] to know.
+//! gateway encrypts itself, and hands the framework a stream like any other. Which listener a connection came in
+//! at, and what is spoken on it, is for [`crate::server`] to know.
 
 mod certificate;
 mod certificates;

@@ -2,7 +2,8 @@
 //! slowest of the last minutes.
 //!
 //! Each thread keeps its own, in memory that it uses again and again, so that no flood takes more. Workers wait
-//! neither for each other nor for who reads: a place that is in use is passed over for the next. Whoever is turned away, which costs a client nothing, can't push out what failed.
+//! neither for each other nor for who reads: a place that is in use is passed over for the next. Whoever is turned
+//! away, which costs a client nothing, can't push out what failed.
 
 mod kept;
 mod report;
