@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::RequestHeader;
@@ -40,8 +39,6 @@ use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
-/// Bytes of an answer that are written at a time.
-const PIECE: usize = 256 * 1024;
 /// How long a connection may rest between requests, in seconds.
 const KEEP_ALIVE: u64 = 60;
 
@@ -92,7 +89,7 @@ impl HttpServerApp for Api {
         session.write_response_header(response).await.ok()?;
         match body {
             _ if is_head => {}
-            Body::Whole(body) => write_in_turns(&mut session, body).await.ok()?,
+            Body::Whole(body) => session.write_response_body(body, true).await.ok()?,
             Body::Events(subscription) => {
                 let sent = subscription.send(&mut session, shutdown.clone());
                 sent.await.ok()?;
@@ -240,16 +237,6 @@ fn refused(unknown: &Unknown) -> Answer {
             }
         }
     }
-}
-
-/// Writes a body piece by piece: the system copies a piece in one go, and others wait for the processor.
-async fn write_in_turns(session: &mut ServerSession, mut body: Bytes) -> pingora::Result<()> {
-    while body.len() > PIECE {
-        let piece = body.split_to(PIECE);
-        session.write_response_body(piece, false).await?;
-        std::thread::yield_now();
-    }
-    session.write_response_body(body, true).await
 }
 
 /// What was sent, as far as it is no longer than anything can be that is asked for.

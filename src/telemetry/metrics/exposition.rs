@@ -41,9 +41,6 @@ impl Format {
     }
 }
 
-/// After so many bytes other threads have their turn, so that a long page holds up nobody who shares the processor.
-const TURN: usize = 64 * 1024;
-
 /// A page of samples.
 #[derive(Debug)]
 pub struct Exposition {
@@ -56,8 +53,6 @@ pub struct Exposition {
 pub struct Family<'e> {
     text: &'e mut String,
     name: &'static str,
-    /// Where the text ended when others last had their turn.
-    turn: usize,
 }
 
 /// Labels as they are written, without braces.
@@ -125,8 +120,7 @@ impl Exposition {
         if let (true, Some(unit)) = (is_open, unit) {
             push(text, &["# UNIT ", family, " ", unit, "\n"]);
         }
-        let turn = text.len();
-        Family { text, name, turn }
+        Family { text, name }
     }
 }
 
@@ -194,7 +188,6 @@ impl Family<'_> {
                 writeln!(self.text, " {whole}.{}", digits.trim_end_matches('0'))
             }
         };
-        self.end();
     }
 
     fn begin(&mut self, ending: &str, labels: &str) {
@@ -207,14 +200,6 @@ impl Family<'_> {
     fn value(&mut self, value: u64) {
         let mut digits = itoa::Buffer::new();
         push(self.text, &[" ", digits.format(value), "\n"]);
-        self.end();
-    }
-
-    fn end(&mut self) {
-        if self.text.len() - self.turn >= TURN {
-            self.turn = self.text.len();
-            std::thread::yield_now();
-        }
     }
 }
 
