@@ -7,8 +7,6 @@ module.exports = defineConfig({
   workers: 2,
   fullyParallel: true,
   timeout: 30_000,
-  // A machine that others use may leave a browser without its turn; what is wrong is wrong twice.
-  retries: 1,
   expect: { timeout: 15_000 },
   reporter: "list",
   forbidOnly: true,
