@@ -26,6 +26,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use self::operator::Question;
+
 /// The exit code of a configuration that can't be used (`EX_CONFIG` of sysexits.h).
 const EX_CONFIG: u8 = 78;
 
@@ -46,7 +48,7 @@ enum Command {
     /// Tell what would become of a request, and why
     Explain(explain::Arguments),
     /// Show how the running gateway is
-    Status(status::Arguments),
+    Status(Question),
     /// Show the running gateway's traffic, live in the terminal
     Top(top::Arguments),
     /// Make the running gateway load its configuration again, and say what changed
@@ -56,13 +58,13 @@ enum Command {
     /// Show rate limits, what a key has spent of them, or have a key begin anew
     Limits(limits::Arguments),
     /// Show the services and their endpoints: which get requests, and how they fare
-    Services(services::Arguments),
+    Services(Question),
     /// Take an endpoint of a service out of service: it gets no more requests, and ends those it has
     Drain(services::Endpoint),
     /// Put an endpoint of a service in service again, also one that was ejected
     Enable(services::Endpoint),
     /// List the routes of the running gateway
-    Routes(routes::Arguments),
+    Routes(Question),
     /// Put a new process, of the program and the configuration as they are now, in the place of the
     /// running one without dropping a request
     Upgrade(operator::Gateway),
@@ -116,15 +118,15 @@ pub fn run(line: CommandLine) -> ExitCode {
         Command::Run(file) => run::run(&file),
         Command::Check(file) => check::check(&file),
         Command::Explain(arguments) => explain::explain(&arguments),
-        Command::Status(arguments) => status::status(&arguments),
+        Command::Status(question) => status::status(&question),
         Command::Top(arguments) => top::top(&arguments),
         Command::Reload(arguments) => reload::reload(&arguments),
         Command::Diff(arguments) => diff::diff(&arguments),
         Command::Limits(arguments) => limits::limits(&arguments),
-        Command::Services(arguments) => services::services(&arguments),
+        Command::Services(question) => services::services(&question),
         Command::Drain(arguments) => services::drain(&arguments),
         Command::Enable(arguments) => services::enable(&arguments),
-        Command::Routes(arguments) => routes::routes(&arguments),
+        Command::Routes(question) => routes::routes(&question),
         Command::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Command::Purge(arguments) => purge::purge(&arguments),
         Command::Init(arguments) => init::init(&arguments),

@@ -11,7 +11,10 @@ use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use ureq::RequestBuilder;
 
+use super::configuration::print;
 use super::{ConfigFile, Failure};
 use crate::admin::{LimitsReport, Reload, Report, RouteReport, ServiceReport, TrafficReport};
 use crate::cache::{Purge, Purged};
@@ -32,6 +35,16 @@ pub(super) struct Gateway {
     admin: Option<SocketAddr>,
 }
 
+/// What is asked of a gateway, and how its answer is printed.
+#[derive(Debug, Args)]
+pub(super) struct Question {
+    #[command(flatten)]
+    gateway: Gateway,
+    /// Print all that is known, as JSON
+    #[arg(long)]
+    json: bool,
+}
+
 /// A running gateway.
 pub(super) struct Operator {
     agent: ureq::Agent,
@@ -41,6 +54,23 @@ pub(super) struct Operator {
     token: Option<String>,
     /// How long each step of an upgrade may take.
     pub(super) upgrade_timeout: Duration,
+}
+
+impl Question {
+    /// Asks, and prints the answer.
+    pub(super) fn ask<T: Serialize>(
+        &self,
+        ask: impl FnOnce(&Operator) -> Result<T, Failure>,
+        describe: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        let answer = ask(&Operator::find(&self.gateway)?)?;
+        if !self.json {
+            return print(&describe(&answer));
+        }
+        let json = serde_json::to_string_pretty(&answer);
+        let json = json.map_err(|error| Failure::Other(error.to_string()))?;
+        print(&(json + "\n"))
+    }
 }
 
 impl Operator {
@@ -110,11 +140,10 @@ impl Operator {
     pub(super) fn reset_limits(&self, query: &[(&str, &str)]) -> Result<LimitsReport, Failure> {
         let path = path("/limits", query);
         let request = self.agent.delete(format!("http://{}{path}", self.address));
-        let request = match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let answer = request.call().map_err(|error| self.unreachable(&error))?;
+        let answer = self
+            .with_token(request)
+            .call()
+            .map_err(|error| self.unreachable(&error))?;
         self.read(&self.text(answer)?)
     }
 
@@ -140,11 +169,8 @@ impl Operator {
 
     fn post<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         let request = self.agent.post(format!("http://{}{path}", self.address));
-        let request = match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let answer = request
+        let answer = self
+            .with_token(request)
             .send_empty()
             .map_err(|error| self.unreachable(&error))?;
         self.read(&self.text(answer)?)
@@ -153,11 +179,8 @@ impl Operator {
     /// Lets kept answers go.
     pub(super) fn purge(&self, purge: &Purge) -> Result<Purged, Failure> {
         let request = self.agent.post(format!("http://{}/purge", self.address));
-        let request = match &self.token {
-            Some(token) => request.header("Authorization", format!("Bearer {token}")),
-            None => request,
-        };
-        let answer = request
+        let answer = self
+            .with_token(request)
             .send_json(purge)
             .map_err(|error| self.unreachable(&error))?;
         self.read(&self.text(answer)?)
@@ -206,12 +229,15 @@ impl Operator {
 
     fn get(&self, path: &str) -> Result<String, Failure> {
         let request = self.agent.get(format!("http://{}{path}", self.address));
-        let request = match &self.token {
+        let answer = self.with_token(request).call();
+        self.text(answer.map_err(|error| self.unreachable(&error))?)
+    }
+
+    fn with_token<B>(&self, request: RequestBuilder<B>) -> RequestBuilder<B> {
+        match &self.token {
             Some(token) => request.header("Authorization", format!("Bearer {token}")),
             None => request,
-        };
-        let answer = request.call().map_err(|error| self.unreachable(&error))?;
-        self.text(answer)
+        }
     }
 
     fn text(&self, mut answer: ureq::http::Response<ureq::Body>) -> Result<String, Failure> {

@@ -1,10 +1,7 @@
 //! `tollgate routes`.
 
-use clap::Args;
-
 use super::Failure;
-use super::configuration::print;
-use super::operator::{self, Operator};
+use super::operator::{Operator, Question};
 use super::table::table;
 use crate::admin::{PolicyLevel, RouteAction, RouteReport};
 
@@ -12,28 +9,13 @@ const HEAD: [&str; 8] = [
     "route", "kind", "methods", "hosts", "to", "policies", "requests", "errors",
 ];
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    gateway: operator::Gateway,
-    /// Print them as JSON, with the places and texts of their policies
-    #[arg(long)]
-    json: bool,
-}
-
 /// Prints the routes of the running gateway.
-pub(super) fn routes(arguments: &Arguments) -> Result<(), Failure> {
-    let routes = Operator::find(&arguments.gateway)?.routes()?;
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&routes);
-        let json = json.map_err(|error| Failure::Other(error.to_string()))?;
-        return print(&format!("{json}\n"));
-    }
-    let head = HEAD.map(str::to_owned);
-    let rows: Vec<_> = std::iter::once(head)
-        .chain(routes.iter().map(row))
-        .collect();
-    print(&table(&rows))
+pub(super) fn routes(question: &Question) -> Result<(), Failure> {
+    question.ask(Operator::routes, |routes| {
+        let head = std::iter::once(HEAD.map(str::to_owned));
+        let rows: Vec<_> = head.chain(routes.iter().map(row)).collect();
+        table(&rows)
+    })
 }
 
 fn row(route: &RouteReport) -> [String; HEAD.len()] {

@@ -4,18 +4,9 @@ use clap::Args;
 
 use super::Failure;
 use super::configuration::print;
-use super::operator::{self, Operator};
+use super::operator::{self, Operator, Question};
 use super::table::table;
 use crate::admin::{EndpointReport, ServiceReport};
-
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    gateway: operator::Gateway,
-    /// Print all that is known, as JSON
-    #[arg(long)]
-    json: bool,
-}
 
 #[derive(Debug, Args)]
 pub(super) struct Endpoint {
@@ -28,17 +19,11 @@ pub(super) struct Endpoint {
 }
 
 /// Prints the services of the running gateway.
-pub(super) fn services(arguments: &Arguments) -> Result<(), Failure> {
-    let services = Operator::find(&arguments.gateway)?.services()?;
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&services);
-        let json = json.map_err(|error| Failure::Other(error.to_string()))?;
-        return print(&(json + "\n"));
-    }
-    if services.is_empty() {
-        return print("no service has an endpoint\n");
-    }
-    print(&describe(&services))
+pub(super) fn services(question: &Question) -> Result<(), Failure> {
+    question.ask(Operator::services, |services| match &services[..] {
+        [] => "no service has an endpoint\n".to_owned(),
+        services => describe(services),
+    })
 }
 
 /// Takes an endpoint of the running gateway out of service.

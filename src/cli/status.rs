@@ -2,34 +2,15 @@
 
 use std::fmt::Write;
 
-use clap::Args;
-
 use super::Failure;
-use super::configuration::print;
-use super::operator::{self, Operator};
+use super::operator::{Operator, Question};
 use crate::admin::{
     Finding, Impaired, Phase, Reload, ReloadOutcome, Report, Trigger, UpgradeOutcome,
 };
 
-#[derive(Debug, Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    gateway: operator::Gateway,
-    /// As JSON, with all that is known
-    #[arg(long)]
-    json: bool,
-}
-
 /// Prints how the running gateway is.
-pub(super) fn status(arguments: &Arguments) -> Result<(), Failure> {
-    let operator = Operator::find(&arguments.gateway)?;
-    let report = operator.status()?;
-    if arguments.json {
-        let json = serde_json::to_string_pretty(&report)
-            .map_err(|error| Failure::Other(error.to_string()))?;
-        return print(&format!("{json}\n"));
-    }
-    print(&describe(&report))
+pub(super) fn status(question: &Question) -> Result<(), Failure> {
+    question.ask(Operator::status, describe)
 }
 
 fn describe(report: &Report) -> String {

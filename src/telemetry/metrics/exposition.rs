@@ -3,8 +3,6 @@
 //! Both are lines of text that differ in a few words. Libraries for it know one of the two, or build every
 //! sample as an object first, which takes longer than a scrape of ten thousand routes may.
 
-use std::fmt::Write;
-
 /// In which words samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -180,14 +178,11 @@ impl Family<'_> {
     pub(super) fn seconds(&mut self, ending: &str, labels: &str, micros: u64) {
         self.begin(ending, labels);
         let (whole, part) = (micros / 1_000_000, micros % 1_000_000);
-        // Writing to a String can't fail.
-        let _ = match part {
-            0 => writeln!(self.text, " {whole}.0"),
-            _ => {
-                let digits = format!("{part:06}");
-                writeln!(self.text, " {whole}.{}", digits.trim_end_matches('0'))
-            }
-        };
+        let (mut before, mut after) = (itoa::Buffer::new(), itoa::Buffer::new());
+        // The one in front keeps the zeros behind the point.
+        let digits = after.format(1_000_000 + part)[1..].trim_end_matches('0');
+        let digits = if digits.is_empty() { "0" } else { digits };
+        push(self.text, &[" ", before.format(whole), ".", digits, "\n"]);
     }
 
     fn begin(&mut self, ending: &str, labels: &str) {
@@ -237,8 +232,10 @@ mod tests {
         bytes.sample(&[("name", "x\"y\\z\n")], 7);
         bytes.with(&Labels::new(&[("name", "b")]), ("kind", "c"), 8);
         page.gauge("b", "Things.").sample(&[], 1);
-        page.gauge("c_seconds", "Time.")
-            .sample_micros(&[], 1_500_000);
+        let mut seconds = page.gauge("c_seconds", "Time.");
+        for micros in [1_500_000, 2_000_000, 7] {
+            seconds.sample_micros(&[], micros);
+        }
         page.finish()
     }
 
@@ -249,7 +246,8 @@ mod tests {
             "# HELP a_bytes_total Bytes.\n# TYPE a_bytes_total counter\n\
              a_bytes_total{name=\"x\\\"y\\\\z\\n\"} 7\na_bytes_total{name=\"b\",kind=\"c\"} 8\n\
              # HELP b Things.\n# TYPE b gauge\nb 1\n\
-             # HELP c_seconds Time.\n# TYPE c_seconds gauge\nc_seconds 1.5\n"
+             # HELP c_seconds Time.\n# TYPE c_seconds gauge\n\
+             c_seconds 1.5\nc_seconds 2.0\nc_seconds 0.000007\n"
         );
     }
 
@@ -260,7 +258,8 @@ mod tests {
             "# HELP a_bytes Bytes.\n# TYPE a_bytes counter\n# UNIT a_bytes bytes\n\
              a_bytes_total{name=\"x\\\"y\\\\z\\n\"} 7\na_bytes_total{name=\"b\",kind=\"c\"} 8\n\
              # HELP b Things.\n# TYPE b gauge\nb 1\n\
-             # HELP c_seconds Time.\n# TYPE c_seconds gauge\n# UNIT c_seconds seconds\nc_seconds 1.5\n\
+             # HELP c_seconds Time.\n# TYPE c_seconds gauge\n# UNIT c_seconds seconds\n\
+             c_seconds 1.5\nc_seconds 2.0\nc_seconds 0.000007\n\
              # EOF\n"
         );
     }
