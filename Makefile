@@ -12,7 +12,7 @@ run: tools
 	@scripts/quickstart target/debug/tollgate
 
 test: tools
-	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server
+	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server pebble:pebble
 	@scripts/promtool target/promtool
 	@scripts/browser target/dashboard
 	cargo test --all-targets

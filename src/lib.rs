@@ -8,6 +8,7 @@
 //! 6  admin      health, status, metrics and commands for operators
 //! 5  proxy      a request's way, phase by phase: start at proxy/mod.rs and proxy/pipeline.rs
 //! 4  snapshot   a configuration compiled: routes with their policies, immutable
+//! 3  acme       certificates that the gateway gets by itself
 //! 2  routing    which route takes a request
 //!    limits     how many requests may come
 //!    auth       who may come in
@@ -23,6 +24,7 @@
 //! on across reloads ([`snapshot::State`]) are three different things and never mix.
 #![cfg_attr(test, allow(clippy::unwrap_used, reason = "a test may panic"))]
 
+pub mod acme;
 pub mod admin;
 pub mod auth;
 pub mod cache;

@@ -12,11 +12,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Response;
 use serde_json::json;
-use support::{Authority, Database, Gateway, Redis, Seen, Signer, Upstream, free_port};
+use support::{Authority, Database, Gateway, Pebble, Redis, Seen, Signer, Upstream, free_port};
 
 #[derive(Debug)]
 enum Block {
@@ -167,6 +168,8 @@ struct Stage {
     gateway: Gateway,
     upstreams: [Upstream; 2],
     _redis: Redis,
+    /// The authority that the gateway gets certificates from, if it does.
+    _pebble: Option<Pebble>,
     /// By whoever is at `127.0.0.1:9002`.
     token: String,
     /// What stands for port 8443.
@@ -197,7 +200,11 @@ async fn stage(config: &str) -> Stage {
     std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
     authority.write(directory.path(), "shop", &["shop.example.com"]);
     authority.write(directory.path(), "api", &["*.api.example.com"]);
-    let secure = free_port();
+    let pebble = match config.contains("acme:") {
+        true => Some(Pebble::start().await),
+        false => None,
+    };
+    let secure = pebble.as_ref().map_or_else(free_port, |it| it.tls);
     let mut config = config
         .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
         .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
@@ -208,6 +215,20 @@ async fn stage(config: &str) -> Stage {
         .replace("/var/lib/GeoIP/", "")
         .replace("0.0.0.0:8443", &secure.to_string())
         .replace("/etc/tollgate/tls/", "");
+    if let Some(pebble) = &pebble {
+        for name in ["shop.example.com", "api.example.com", "eu.api.example.com"] {
+            pebble.names.set(name, &["127.0.0.1"]);
+        }
+        pebble.write_own(directory.path());
+        let more = format!(
+            "directory: \"{}\"\n  ca: ca.pem\n  storage: acme",
+            pebble.directory
+        );
+        config = config.replace(
+            "accept_terms: true",
+            &format!("accept_terms: true\n  {more}"),
+        );
+    }
     if !config.contains("$LISTEN") {
         assert!(
             !config.contains("server:"),
@@ -219,6 +240,16 @@ async fn stage(config: &str) -> Stage {
         config = format!("admin: {{ listen: $ADMIN }}\n{config}");
     }
     let gateway = Gateway::start_in(directory, &config, &VARIABLES).await;
+    let awaited = "\"is_there\": false";
+    while pebble.is_some()
+        && gateway
+            .admin("/certificates")
+            .await
+            .text()
+            .contains(awaited)
+    {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // One file by two names, so that examples can change it.
     let name = gateway.directory.path().join("tollgate.yaml");
     std::fs::rename(gateway.config_path(), &name).unwrap();
@@ -227,6 +258,7 @@ async fn stage(config: &str) -> Stage {
         gateway,
         upstreams,
         _redis: redis,
+        _pebble: pebble,
         token,
         secure,
     }

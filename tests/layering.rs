@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-const FLOORS: [(&str, u8); 14] = [
+const FLOORS: [(&str, u8); 15] = [
     ("config", 0),
     ("telemetry", 1),
     ("auth", 2),
@@ -13,6 +13,7 @@ const FLOORS: [(&str, u8); 14] = [
     ("tls", 2),
     ("traffic", 2),
     ("upstream", 2),
+    ("acme", 3),
     ("snapshot", 4),
     ("proxy", 5),
     ("admin", 6),

@@ -70,10 +70,17 @@ fn describe(report: &Report) -> String {
     }
     for certificate in &report.certificates {
         let names = certificate.names.join(", ");
-        let text = format!(
-            "{names} until {} ({})",
-            certificate.expires, certificate.file
-        );
+        let awaited = certificate.acme.as_ref().filter(|it| !it.is_there);
+        let text = match awaited {
+            None => format!(
+                "{names} until {} ({})",
+                certificate.expires, certificate.file
+            ),
+            Some(awaited) => match &awaited.error {
+                None => format!("{names} is being asked for"),
+                Some(error) => format!("{names} is not issued: {error}; again at {}", awaited.due),
+            },
+        };
         line("certificate", &text);
     }
     out

@@ -39,7 +39,12 @@ pub struct ListenerFields {
 pub struct ListenerTls {
     /// Which of these a client gets is decided by the name that it asks for (SNI). Read again when a file
     /// changes. The first one is for clients that ask for no name, or for an unknown one.
+    #[serde(default)]
     pub certificates: OneOrMany<Spanned<CertificateFiles>>,
+    /// Names for which the gateway gets certificates by itself, as the section `acme` says: one for each name
+    /// or, where names stand in a list of their own, one for all of these.
+    #[serde(default)]
+    pub acme: OneOrMany<Spanned<OneOrMany<Spanned<String>>>>,
     /// The oldest version: `1.2` (the default) or `1.3`.
     #[serde(default)]
     pub min_version: Spanned<TlsVersion>,

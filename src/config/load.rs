@@ -129,6 +129,14 @@ fn read_files(
         }
         files.extend(redis.files().map(|file| base.join(file)));
     }
+    if let Some(acme) = &mut config.acme {
+        for secret in acme.value.secrets() {
+            let harm = "everyone who can read this file can get certificates for your account";
+            warn_if_exposed(secret, (source, base), harm, diagnostics);
+            read_file(&mut secret.value.0, base, files, diagnostics);
+        }
+        files.extend(acme.file().map(|file| base.join(file)));
+    }
     if let Some(Spanned {
         value: Toggle::On(tracing),
         ..

@@ -4,6 +4,7 @@
 //! [`crate::snapshot`]. No I/O but reading the files that the configuration names.
 
 mod access_log;
+mod acme;
 mod admin;
 mod auth;
 mod bandwidth_limit;
@@ -48,6 +49,7 @@ pub use access_log::{
     AccessLog, AccessLogFormat, AccessLogSlot, Facility, Journald, LogOutput, LogSample,
     LogSampleFields, LoggedClient, Syslog,
 };
+pub use acme::{Acme, AcmeChallenge, ExternalAccount};
 pub use admin::{Admin, AdminSlot, ReadyWhen};
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::access_log::{AccessLogSlot, LogOutput};
+use super::acme::Acme;
 use super::admin::AdminSlot;
 use super::auth::{AuthFailuresSlot, AuthProvider, AuthRule};
 use super::bandwidth_limit::BandwidthLimit;
@@ -42,6 +43,8 @@ pub struct Config {
     /// Traces: how their context travels, and which spans are sent where. Default: fields about traces pass
     /// as they come.
     pub tracing: Policy<Tracing>,
+    /// Where the certificates of listeners with `tls.acme` come from.
+    pub acme: Option<Spanned<Acme>>,
     /// How requests may prove who they are, by name.
     pub auth_providers: Dictionary<AuthProvider>,
     /// How many bad credentials an address may send; `off` for any number.

@@ -1,17 +1,33 @@
 //! What of a request must be encrypted, and on a connection for which host.
 
+use bytes::Bytes;
 use http::header;
 use http::uri::Authority;
 use http::{HeaderValue, StatusCode};
 use pingora::http::RequestHeader;
 
 use super::context::Context;
-use super::reply::Reply;
+use super::reply::{Body, Reply};
 use crate::telemetry::Flag;
 
 /// What authorities ask for in clear before there is a certificate (RFC 8555 §8.3).
 const CHALLENGES: &str = "/.well-known/acme-challenge/";
 const HTTPS_PORT: u16 = 443;
+
+/// Answers an authority that looks whether this gateway is reached by a name (RFC 8555 §8.3).
+pub(super) fn answer_challenge(
+    request: &RequestHeader,
+    context: &Context,
+) -> Result<(), Box<Reply>> {
+    let acme = context.snapshot.acme.as_ref();
+    let Some(answer) = acme.and_then(|acme| acme.answer(request.uri.path())) else {
+        return Ok(());
+    };
+    let mut reply = Reply::bare(StatusCode::OK, Flag::DirectResponse);
+    reply.body = Body::Fixed(Bytes::copy_from_slice(answer.as_bytes()));
+    let kind = HeaderValue::from_static("application/octet-stream");
+    Err(reply.with(header::CONTENT_TYPE, kind).into())
+}
 
 /// Sends requests elsewhere that come in clear to a listener that only says where to go.
 pub(super) fn redirect(request: &RequestHeader, context: &Context) -> Result<(), Box<Reply>> {

@@ -45,6 +45,7 @@ pub(super) async fn admit(
     arrival::identify(request, context);
     trace::begin(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
+    encryption::answer_challenge(request, context)?;
     encryption::redirect(request, context)?;
     let preflight = arrival::find_route(request, context)?;
     meter::begin(context);

@@ -59,9 +59,22 @@ impl BackgroundService for Certificates {
 
 /// Says what there is to say of a certificate; returns what was said last.
 fn look(certificate: &Certificate, said: Option<Said>, now: SystemTime) -> Said {
+    let names: Vec<_> = certificate.names.iter().collect();
+    if certificate.is_awaited {
+        if said.is_none() {
+            log::warn!(
+                "certificate awaited, clients trust none before: file={} names={}",
+                certificate.file,
+                names.join(",")
+            );
+        }
+        return said.unwrap_or(Said {
+            stage: Stage::Good,
+            at: now,
+        });
+    }
     let left = certificate.expires.duration_since(now).ok();
     if said.is_none() {
-        let names: Vec<_> = certificate.names.iter().collect();
         log::info!(
             "certificate in force: file={} names={} expires={}",
             certificate.file,

@@ -150,6 +150,7 @@ impl Clients {
             Err(refused) => {
                 log::debug!("no handshake with {peer}: {refused}");
                 self.handshakes.failed(match refused {
+                    Refused::Proved => return None,
                     Refused::Slow => NoHandshake::Slow,
                     Refused::Gone(_) => NoHandshake::Gone,
                     Refused::NotTls => NoHandshake::NotTls,

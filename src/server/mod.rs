@@ -1,5 +1,6 @@
 //! From a snapshot to a running gateway: listeners, connections, background work, and the end.
 
+mod acme;
 mod background;
 mod certificates;
 mod clients;
@@ -30,6 +31,7 @@ use pingora_proxy::http_proxy;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use self::acme::CertificateOrders;
 use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits, TrafficReadings};
 use self::certificates::Certificates;
 use self::clients::{Clients, OpenConnections};
@@ -151,6 +153,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         .with(state.limit_decisions.clone())
         .with(traces.clone())
         .with(state.handshakes.clone())
+        .with(state.renewals.clone())
         .with(access_log.clone());
     let status = Status::new(&start.loaded.source.path, upgraded_from, metrics);
     let status = Arc::new(status);
@@ -251,6 +254,8 @@ pub fn run(start: Start) -> Result<(), StartError> {
         "certificates",
         Certificates(snapshots.clone()),
     ));
+    let orders = CertificateOrders::new(snapshots.clone(), state, &backends, is_draining.clone());
+    server.add_service(background_service("certificate orders", orders));
     let operations = Operations::new(Parts {
         ticket_keys: start.state.ticket_keys.clone(),
         clients,

@@ -30,6 +30,11 @@ pub(super) struct Reloader {
     retired: Vec<Arc<Snapshot>>,
 }
 
+/// The files of certificates that the gateway gets by itself, which are there sooner or later.
+fn certificates(snapshot: &Snapshot) -> impl Iterator<Item = PathBuf> {
+    snapshot.listeners.automatic().map(|it| it.file.clone())
+}
+
 /// A configuration that could be put in force.
 struct Next {
     snapshot: Snapshot,
@@ -48,6 +53,9 @@ impl Reloader {
         backends: Arc<Backends>,
         access_log: Arc<AccessLog>,
     ) -> Self {
+        let snapshot = snapshots.load();
+        let files = files.into_iter().chain(certificates(&snapshot));
+        let watched = Watched::new(files.collect());
         Self {
             state,
             snapshots,
@@ -57,7 +65,7 @@ impl Reloader {
             started: in_force.load().config.clone(),
             configured: in_force.load_full(),
             in_force,
-            watched: Watched::new(files),
+            watched,
             retired: Vec::new(),
         }
     }
@@ -156,8 +164,9 @@ impl Reloader {
             by.is_none() || self.is_log_followed(&loaded, snapshot, &mut diagnostics)
         });
         let mut files = loaded.files.clone();
-        if snapshot.is_none() {
-            files.extend(known);
+        match &snapshot {
+            Some(snapshot) => files.extend(certificates(snapshot)),
+            None => files.extend(known),
         }
         watched.replace(files);
         self.watch(by, watched);

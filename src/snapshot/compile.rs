@@ -16,6 +16,7 @@ use super::readiness::Dependencies;
 use super::route::Route;
 use super::settings::Settings;
 use super::{Snapshot, State, consumers, cost, fallback, geoip, matching, providers};
+use crate::acme::Acme;
 use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::cache::Cache;
 use crate::config::{
@@ -26,6 +27,7 @@ use crate::limits::{Counters, Shared, stable_id};
 use crate::routing::{Entry, RouteTable};
 use crate::telemetry::tracing::Tracing;
 use crate::telemetry::{LineRules, Meters, SeriesBounds};
+use crate::tls;
 use crate::traffic::TrustedProxies;
 use crate::upstream::Service;
 
@@ -49,7 +51,21 @@ pub fn compile(
 ) -> Option<Snapshot> {
     let settings = Settings::compile(config, diagnostics);
     let base = base_of(&source.path);
-    let listeners = Listeners::compile(config, base, &state.ticket_keys, diagnostics);
+    let acme = config.acme.as_ref();
+    let acme = acme.and_then(|it| {
+        let shown = (&state.challenges, &state.renewals);
+        Acme::compile(it, &config.server, base, shown, diagnostics)
+    });
+    let encryption = tls::Surroundings {
+        base,
+        automatic: config
+            .acme
+            .as_ref()
+            .map(|_| acme.as_ref().map_or(base, Acme::certificates)),
+        ticket_keys: &state.ticket_keys,
+        challenges: &state.challenges.tls,
+    };
+    let listeners = Listeners::compile(config, encryption, diagnostics);
     let counters = counters(config, source, (state, previous), diagnostics);
     let consumers = Consumers::compile(config, diagnostics);
     let meters = SeriesBounds::compile(&config.metrics, diagnostics);
@@ -146,6 +162,7 @@ pub fn compile(
         identity_headers,
         trusted_proxies: TrustedProxies::new(&config.server.trusted_proxies),
         dependencies,
+        acme: acme.map(Arc::new),
         listeners,
         settings,
     })

@@ -1,11 +1,10 @@
 //! Where clients come in, and how their connections are encrypted.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::config::{self, Config, Diagnostics};
-use crate::tls::{Certificate, TicketKeys, Tls};
+use crate::tls::{Automatic, Certificate, Surroundings, Tls};
 
 /// All listeners for clients.
 #[derive(Debug, Clone)]
@@ -25,12 +24,11 @@ impl Listeners {
     /// Compiles what is beside the addresses, which are checked with all others of the gateway.
     pub(super) fn compile(
         config: &Config,
-        base: &Path,
-        keys: &Arc<TicketKeys>,
+        surroundings: Surroundings<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Self {
         let listeners = config.server.listen.iter().filter_map(|section| {
-            let tls = tls(section, base, keys, diagnostics);
+            let tls = tls(section, surroundings, diagnostics);
             let address = section.address.parse().ok()?;
             Some(Listener {
                 address,
@@ -58,6 +56,11 @@ impl Listeners {
         let tls = self.0.iter().filter_map(|it| it.tls.as_ref());
         tls.flat_map(Tls::certificates)
     }
+
+    /// Those that the gateway gets by itself.
+    pub fn automatic(&self) -> impl Iterator<Item = &Arc<Automatic>> {
+        self.certificates().filter_map(|it| it.automatic.as_ref())
+    }
 }
 
 impl Listener {
@@ -72,8 +75,7 @@ impl Listener {
 
 fn tls(
     section: &config::Listener,
-    base: &Path,
-    keys: &Arc<TicketKeys>,
+    surroundings: Surroundings<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Tls> {
     let Some(tls) = &section.tls else {
@@ -93,7 +95,7 @@ fn tls(
             .help("`redirect_https` belongs to the listener without `tls`");
     }
     let is_http2 = section.http2.as_deref().is_none_or(|it| *it);
-    Tls::compile(tls, is_http2, base, keys, diagnostics)
+    Tls::compile(tls, is_http2, surroundings, diagnostics)
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub use route::{Action, Forward, Rewrite, Route};
 pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
+use crate::acme::{Acme, Challenges, Renewals};
 use crate::auth::{AuthResults, Identity, KeySets, Provider, Workbenches};
 use crate::cache::Cache;
 use crate::limits::{Buckets, InFlight, Shared};
@@ -96,6 +97,8 @@ pub struct Snapshot {
     /// Whose word about the client is believed.
     pub trusted_proxies: TrustedProxies,
     dependencies: readiness::Dependencies,
+    /// From whom certificates come that the gateway gets by itself, if any do.
+    pub acme: Option<Arc<Acme>>,
     /// Where clients come in.
     pub listeners: Listeners,
     /// The gateway's own listeners, threads and bounds.
@@ -138,6 +141,10 @@ pub struct State {
     pub ticket_keys: Arc<TicketKeys>,
     /// What is counted of handshakes.
     pub handshakes: Handshakes,
+    /// What authorities look for before they issue a certificate.
+    pub challenges: Challenges,
+    /// How it stands with the certificates that the gateway gets by itself.
+    pub renewals: Renewals,
 }
 
 impl State {
@@ -158,6 +165,8 @@ impl State {
             traces: Arc::default(),
             ticket_keys: Arc::default(),
             handshakes: Handshakes::default(),
+            challenges: Challenges::default(),
+            renewals: Renewals::default(),
         }
     }
 }

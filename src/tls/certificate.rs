@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use rustls::{Error, InconsistentKeys, SignatureAlgorithm};
 
+use super::automatic::Automatic;
 use super::names::Names;
 use super::staple::Staple;
 use crate::config::{CertificateFiles, Diagnostics, Spanned};
@@ -22,6 +23,10 @@ use crate::config::{CertificateFiles, Diagnostics, Spanned};
 pub struct Certificate {
     /// Its file, as written.
     pub file: Box<str>,
+    /// If the gateway gets it by itself: what it is to be for.
+    pub automatic: Option<Arc<Automatic>>,
+    /// Whether this one only stands in its place until it is there.
+    pub is_awaited: bool,
     /// What it is for.
     pub names: Names,
     /// From then on nobody accepts it.
@@ -93,14 +98,24 @@ impl Certificate {
         });
         let certificate = Self {
             stapled,
-            file: section.cert.as_str().into(),
-            names: Names::of(&leaf),
-            expires: time(leaf.not_after()),
-            fingerprint: sha256(key.cert[0].as_ref()),
-            key: Arc::new(key),
+            ..Self::new(section.cert.as_str().into(), &leaf, key)
         };
         certificate.warn(&leaf, section, diagnostics);
         Some(certificate)
+    }
+
+    /// One from a file, with nothing said of it.
+    pub(super) fn new(file: Box<str>, leaf: &X509, key: CertifiedKey) -> Self {
+        Self {
+            file,
+            automatic: None,
+            is_awaited: false,
+            names: Names::of(leaf),
+            expires: time(leaf.not_after()),
+            fingerprint: sha256(key.cert[0].as_ref()),
+            key: Arc::new(key),
+            stapled: None,
+        }
     }
 
     /// What clients are shown.
@@ -245,15 +260,7 @@ impl Certificate {
         let leaf = X509::from_der(issued.der()).unwrap();
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        Self {
-            file: "test.pem".into(),
-            names: Names::of(&leaf),
-            expires: time(leaf.not_after()),
-            stapled: None,
-            fingerprint: sha256(issued.der()),
-            key: CertifiedKey::from_der(vec![issued.der().clone()], key, &provider)
-                .unwrap()
-                .into(),
-        }
+        let key = CertifiedKey::from_der(vec![issued.der().clone()], key, &provider).unwrap();
+        Self::new("test.pem".into(), &leaf, key)
     }
 }

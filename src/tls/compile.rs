@@ -4,31 +4,45 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::Tls;
+use super::automatic::Automatic;
 use super::certificate::Certificate;
 use super::certificates::Certificates;
+use super::challenge::TlsChallenges;
 use super::channel::HTTP2;
 use super::tickets::{TicketKeys, Tickets};
-use crate::config::{CipherSuite, Diagnostics, ListenerTls, Spanned, TlsVersion};
+use crate::config::{CipherSuite, Diagnostics, ListenerTls, Span, Spanned, TlsVersion};
 
 /// Longest time for a handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
 /// The digest of how clients are verified, where they are not.
 const NOBODY: [u8; 32] = [0; 32];
 
+/// What a listener's encryption shares with others.
+#[derive(Debug, Clone, Copy)]
+pub struct Surroundings<'s> {
+    /// Where relative paths start from.
+    pub base: &'s Path,
+    /// Where certificates are kept that the gateway gets by itself, if it gets any.
+    pub automatic: Option<&'s Path>,
+    /// What clients take up earlier sessions by.
+    pub ticket_keys: &'s Arc<TicketKeys>,
+    /// What authorities are shown.
+    pub challenges: &'s Arc<TlsChallenges>,
+}
+
 impl Tls {
-    /// Compiles a listener's `tls` section, or reports everything that is wrong with it. Relative paths start
-    /// from `base`.
+    /// Compiles a listener's `tls` section, or reports everything that is wrong with it.
     pub fn compile(
         section: &Spanned<ListenerTls>,
         is_http2: bool,
-        base: &Path,
-        keys: &Arc<TicketKeys>,
+        surroundings: Surroundings<'_>,
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let handshake_timeout = section.handshake_timeout.value.0;
@@ -43,10 +57,11 @@ impl Tls {
                 )
                 .help("1ms to 1m; 10s is usual");
         }
-        if section.certificates.0.is_empty() && !diagnostics.has_error_within(section.span) {
+        let wanted = section.certificates.0.len() + section.acme.0.len();
+        if wanted == 0 && !diagnostics.has_error_within(section.span) {
             diagnostics
-                .error(section.span, "`certificates` is an empty list")
-                .help("add `{ cert: FILE, key: FILE }`");
+                .error(section.span, "`tls` has no certificate")
+                .help("add `certificates: { cert: FILE, key: FILE }`, or `acme: NAME`");
         }
         let mut provider = default_provider();
         // Whoever records a connection today must not read it once there are quantum computers.
@@ -54,11 +69,17 @@ impl Tls {
             .kx_groups
             .sort_by_key(|group| group.name() != kx_group::X25519MLKEM768.name());
         let certificates = section.certificates.iter().filter_map(|files| {
-            let certificate = Certificate::read(files, base, &provider, diagnostics);
+            let certificate = Certificate::read(files, surroundings.base, &provider, diagnostics);
             certificate.map(|certificate| (certificate, files.span))
         });
-        let certificates: Vec<_> = certificates.collect();
-        if certificates.len() < section.certificates.0.len() || certificates.is_empty() {
+        let mut certificates: Vec<_> = certificates.collect();
+        certificates.extend(automatic(
+            section,
+            surroundings.automatic,
+            &provider,
+            diagnostics,
+        ));
+        if certificates.len() < wanted || certificates.is_empty() {
             return None;
         }
         let certificates = Certificates::new(certificates, section.strict_sni, diagnostics);
@@ -89,7 +110,7 @@ impl Tls {
         // What there is to remember is in tickets.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         if section.session_tickets {
-            config.ticketer = Arc::new(Tickets::new(keys.clone(), NOBODY));
+            config.ticketer = Arc::new(Tickets::new(surroundings.ticket_keys.clone(), NOBODY));
         } else {
             config.send_tls13_tickets = 0;
         }
@@ -98,9 +119,36 @@ impl Tls {
         Some(Self {
             config: config.into(),
             certificates,
+            challenges: surroundings.challenges.clone(),
             handshake_timeout,
         })
     }
+}
+
+/// The certificates that the gateway gets by itself, or what stands in their place; each with where it is
+/// written.
+fn automatic(
+    section: &ListenerTls,
+    folder: Option<&Path>,
+    provider: &CryptoProvider,
+    diagnostics: &mut Diagnostics,
+) -> Vec<(Certificate, Span)> {
+    let Some(folder) = folder else {
+        if let Some(first) = section.acme.0.first() {
+            diagnostics
+                .error(
+                    first.span,
+                    "`acme` here without an `acme` section that says from where",
+                )
+                .help("add `acme: { accept_terms: true, contact: MAIL }` at the top");
+        }
+        return Vec::new();
+    };
+    let certificates = section.acme.iter().filter_map(|names| {
+        let automatic = Automatic::compile(names, folder, diagnostics)?;
+        Some((automatic.read(provider)?, names.span))
+    });
+    certificates.collect()
 }
 
 fn suite(written: CipherSuite) -> rustls::CipherSuite {

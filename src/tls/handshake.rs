@@ -39,6 +39,9 @@ pub enum Refused {
     /// What it sent was no beginning of a handshake.
     #[error("the client does not speak TLS")]
     NotTls,
+    /// It was an authority's look for a proof that a name is the gateway's, which it got.
+    #[error("it was a look for a proof")]
+    Proved,
     /// They have no version, cipher or name in common, or what the client sent was wrong.
     #[error("{0}")]
     Failed(io::Error),
@@ -82,6 +85,11 @@ impl Tls {
                 return Err(refusal(error));
             }
         };
+        if let Some(config) = self.challenges.answer(&hello.client_hello()) {
+            let mut proved = hello.into_stream(config).await.map_err(refusal)?;
+            proved.shutdown().await.map_err(Refused::Gone)?;
+            return Err(Refused::Proved);
+        }
         let mut rest = std::pin::pin!(hello.into_stream(self.config.clone()).into_fallible());
         let signed = {
             let _turn = turns.acquire().await;

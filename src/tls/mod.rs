@@ -5,8 +5,10 @@
 //! gateway encrypts itself, and hands the framework a stream like any other. Which listener a connection came in
 //! at, and what is spoken on it, is for [`crate::server`] to know.
 
+mod automatic;
 mod certificate;
 mod certificates;
+mod challenge;
 mod channel;
 mod compile;
 mod handshake;
@@ -20,9 +22,12 @@ use std::time::Duration;
 
 use rustls::ServerConfig;
 
+pub use self::automatic::Automatic;
 pub use self::certificate::Certificate;
 use self::certificates::Certificates;
+pub use self::challenge::{TlsChallenges, proof};
 pub use self::channel::Channel;
+pub use self::compile::Surroundings;
 pub use self::handshake::Refused;
 pub use self::names::Names;
 pub use self::tickets::{SealedKeys, TicketKeys};
@@ -32,6 +37,7 @@ pub use self::tickets::{SealedKeys, TicketKeys};
 pub struct Tls {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    challenges: Arc<TlsChallenges>,
     handshake_timeout: Duration,
 }
 

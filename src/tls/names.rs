@@ -9,7 +9,7 @@ pub struct Names(Box<[Box<str>]>);
 impl Names {
     /// The subject alternative names of a certificate. Its common name counts for nothing, as with all
     /// clients of today (RFC 9525 §2).
-    pub(super) fn of(certificate: &X509Ref) -> Self {
+    pub fn of(certificate: &X509Ref) -> Self {
         let names = certificate.subject_alt_names();
         let names = names.iter().flatten().filter_map(|name| {
             if let Some(name) = name.dnsname() {

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use pingora::http::RequestHeader;
 use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
@@ -38,10 +39,27 @@ impl Backends {
         authorities: Option<&str>,
         within: Duration,
     ) -> Result<Document, String> {
+        let request = question(uri)?;
+        let answer = self.send(&request, authorities, within).await?;
+        document(answer)
+    }
+
+    /// Sends a request and reads the whole answer, whatever it says; connecting may take about so long.
+    /// `authorities` are trusted instead of the system's: PEM certificates.
+    ///
+    /// # Errors
+    /// Why there is no answer, as a part of a sentence.
+    pub async fn send(
+        &self,
+        request: &Request<Bytes>,
+        authorities: Option<&str>,
+        within: Duration,
+    ) -> Result<Response<Bytes>, String> {
+        let uri = request.uri();
         let mut problem = "its name has no address".to_owned();
         for address in addresses(uri).await? {
             let peer = peer(uri, address, authorities, within)?;
-            match self.ask(Box::new(peer), question(uri)?, None).await {
+            match self.ask(Box::new(peer), asked(request)?, None).await {
                 Ok(answer) => return read(answer).await,
                 Err(failed) => problem = failed.error().to_string(),
             }
@@ -86,39 +104,49 @@ pub(super) fn peer(
     Ok(peer)
 }
 
-fn question(uri: &Uri) -> Result<Question, String> {
-    let path = uri.path_and_query().map_or("/", |it| it.as_str());
-    let mut header = RequestHeader::build(Method::GET, path.as_bytes(), None)
-        .map_err(|error| error.to_string())?;
-    let host = uri.authority().map_or("", |it| it.as_str());
+fn question(uri: &Uri) -> Result<Request<Bytes>, String> {
     let agent = concat!("tollgate/", env!("CARGO_PKG_VERSION"));
-    for (name, value) in [
-        (header::HOST, host),
-        (header::ACCEPT, "application/json"),
-        (header::USER_AGENT, agent),
-        (header::CONNECTION, "close"),
-    ] {
+    let request = Request::get(uri)
+        .header(header::ACCEPT, "application/json")
+        .header(header::USER_AGENT, agent);
+    request
+        .body(Bytes::new())
+        .map_err(|error| error.to_string())
+}
+
+fn asked(request: &Request<Bytes>) -> Result<Question, String> {
+    let uri = request.uri();
+    let path = uri.path_and_query().map_or("/", |it| it.as_str());
+    let method = request.method().clone();
+    let mut header =
+        RequestHeader::build(method, path.as_bytes(), None).map_err(|error| error.to_string())?;
+    let host = uri.authority().map_or("", |it| it.as_str());
+    let length = request.body().len().to_string();
+    let has_body = !request.body().is_empty();
+    let fields = [(header::HOST, host), (header::CONNECTION, "close")].into_iter();
+    let fields = fields.chain(has_body.then_some((header::CONTENT_LENGTH, &*length)));
+    for (name, value) in fields {
         header
             .insert_header(name, value)
             .map_err(|error| error.to_string())?;
     }
+    for (name, value) in request.headers() {
+        header
+            .append_header(name.clone(), value.clone())
+            .map_err(|error| error.to_string())?;
+    }
     Ok(Question {
         header,
-        body: Vec::new(),
+        body: has_body
+            .then(|| request.body().clone())
+            .into_iter()
+            .collect(),
         first_byte: None,
         until: None,
     })
 }
 
-async fn read(mut answer: Answer) -> Result<Document, String> {
-    let status = answer.header.status;
-    if !status.is_success() || status == StatusCode::NO_CONTENT {
-        return Err(match status.is_redirection() {
-            true => format!("it answered {status}, and redirects are not followed"),
-            false => format!("it answered {status}"),
-        });
-    }
-    let fresh_for = fresh_for(&answer.header.headers);
+async fn read(mut answer: Answer) -> Result<Response<Bytes>, String> {
     let mut body = Vec::new();
     loop {
         let part = answer.session.read_response_body().await;
@@ -130,7 +158,22 @@ async fn read(mut answer: Answer) -> Result<Document, String> {
             return Err(format!("its answer has more than {LARGEST} bytes"));
         }
     }
-    match String::from_utf8(body) {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = answer.header.status;
+    *response.headers_mut() = answer.header.headers.clone();
+    Ok(response)
+}
+
+fn document(answer: Response<Bytes>) -> Result<Document, String> {
+    let status = answer.status();
+    if !status.is_success() || status == StatusCode::NO_CONTENT {
+        return Err(match status.is_redirection() {
+            true => format!("it answered {status}, and redirects are not followed"),
+            false => format!("it answered {status}"),
+        });
+    }
+    let fresh_for = fresh_for(answer.headers());
+    match String::from_utf8(answer.into_body().into()) {
         Ok(text) => Ok(Document { text, fresh_for }),
         Err(_) => Err("its answer is not text".into()),
     }

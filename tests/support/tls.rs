@@ -81,9 +81,14 @@ impl Authority {
 
     /// A client that trusts this authority only and speaks these protocols.
     pub fn client(&self, protocols: &[&str]) -> ClientConfig {
+        Self::client_of(&self.pem, protocols)
+    }
+
+    /// A client that trusts who has this certificate only.
+    pub fn client_of(pem: &str, protocols: &[&str]) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots
-            .add(CertificateDer::from_pem_slice(self.pem.as_bytes()).unwrap())
+            .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
             .unwrap();
         let provider = rustls::crypto::aws_lc_rs::default_provider().into();
         let mut config = ClientConfig::builder_with_provider(provider)

@@ -6,6 +6,7 @@ mod support;
 
 mod abuse;
 mod access;
+mod acme;
 mod hosts;
 mod http2;
 mod renewal;
