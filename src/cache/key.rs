@@ -4,7 +4,7 @@
 //! key backends do not see: nobody can put an answer in another's place by what is left out.
 
 use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use pingora_cache::CacheKey;
 use pingora_cache::key::hash_key;
@@ -41,8 +41,8 @@ pub struct Ticket {
     /// Purges up to this one came before it.
     pub(super) generation: u64,
     pub(super) max_object_size: u64,
-    /// What it writes.
-    pub(super) fill: OnceLock<Arc<Fill>>,
+    /// What it writes, which knows the ticket, and so is not held by it.
+    fill: OnceLock<Weak<Fill>>,
 }
 
 impl Ticket {
@@ -58,7 +58,17 @@ impl Ticket {
 
     /// What was written and not read yet of an answer that is too large to be kept.
     pub fn backlog(&self) -> Option<super::Backlog> {
-        self.fill.get()?.backlog()
+        self.fill()?.backlog()
+    }
+
+    /// What it writes, as long as it does.
+    pub(super) fn fill(&self) -> Option<Arc<Fill>> {
+        self.fill.get()?.upgrade()
+    }
+
+    /// A request has one answer, or none that is kept.
+    pub(super) fn writes(&self, fill: &Arc<Fill>) {
+        let _ = self.fill.set(Arc::downgrade(fill));
     }
 }
 

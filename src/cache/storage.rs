@@ -63,7 +63,9 @@ impl Storage for Cache {
         _: &SpanHandle,
     ) -> Result<Hit> {
         let ticket = key.extensions.get::<Arc<super::Ticket>>();
-        Ok(ticket.and_then(|ticket| ticket.fill.get()).map(follow))
+        Ok(ticket
+            .and_then(|ticket| ticket.fill())
+            .map(|fill| follow(&fill)))
     }
 
     async fn get_miss_handler(

@@ -139,8 +139,7 @@ impl Store {
         let location = self.hashing.hash_one(&*ticket.location);
         let count = self.numbers.fetch_add(1, Ordering::Relaxed);
         let fill = Fill::new(number(key), count, Head::of(meta), ticket.clone());
-        // A request has one answer, or none that is kept.
-        let _ = ticket.fill.set(fill.clone());
+        ticket.writes(&fill);
         let shard = self.shard(location);
         write(shard).begin(location, &fill);
         match self
@@ -360,6 +359,19 @@ mod tests {
             assert!(store.find(&key).is_none(), "round {round}");
         }
         assert_eq!((store.usage().bytes, store.usage().objects), (0, 0));
+    }
+
+    #[test]
+    fn nothing_is_left_of_the_way_of_an_answer_that_has_come_and_gone() {
+        let store = Store::new(1 << 20);
+        let key = key("h/a", store.generation());
+        let fill = store.begin(&key, &meta()).unwrap();
+        assert!(store.write(&fill, &Bytes::from(vec![0; 10])));
+        assert!(fill.end());
+        store.complete(&fill);
+        let left = Arc::downgrade(&fill);
+        drop((fill, key));
+        assert!(left.upgrade().is_none());
     }
 
     #[test]
