@@ -8,8 +8,18 @@ use pingora_cache::lock::{CacheKeyLock, LockCore, LockStatus, LockStub, Locked, 
 
 use super::{Cache, LONGEST_FILL, Refusal};
 
+/// A right to fetch that keeps nobody else from it.
+#[derive(Debug, Clone, Copy)]
+struct Alone;
+
 impl CacheKeyLock for Cache {
     fn lock(&self, key: &CacheKey, is_stale: bool) -> Locked {
+        if is_stale && self.store.is_never_fresh(key) {
+            // The next one would have to ask again: nobody gains anything by waiting.
+            let mut alone = Extensions::new();
+            alone.insert(Alone);
+            return Locked::Write(WritePermit::new(LONGEST_FILL, true, alone).0);
+        }
         let locked = self.fills.lock(key, is_stale);
         let Locked::Write(permit) = locked else {
             return locked;
@@ -25,7 +35,10 @@ impl CacheKeyLock for Cache {
         Locked::Read(LockStub(open).read_lock())
     }
 
-    fn release(&self, key: &CacheKey, permit: WritePermit, status: LockStatus) {
+    fn release(&self, key: &CacheKey, mut permit: WritePermit, status: LockStatus) {
+        if permit.extensions().get::<Alone>().is_some() {
+            return permit.unlock(status);
+        }
         self.fills.release(key, permit, status);
     }
 

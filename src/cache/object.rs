@@ -26,6 +26,8 @@ pub(super) struct Head {
     provenance: SystemTime,
     stale: (u32, u32),
     variance: Option<HashBinary>,
+    /// Whether it was stale when it came, so that it has to be asked about each time.
+    pub(super) is_never_fresh: bool,
 }
 
 /// An answer.
@@ -78,6 +80,7 @@ impl Head {
             provenance: meta.provenance(),
             stale: (meta.stale_while_revalidate_sec(), meta.stale_if_error_sec()),
             variance: meta.variance(),
+            is_never_fresh: meta.fresh_until() <= meta.updated(),
         }
     }
 

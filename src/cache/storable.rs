@@ -2,7 +2,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, SET_COOKIE, TRANSFER_ENCODING};
+use http::header::{
+    AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED, SET_COOKIE, TRANSFER_ENCODING,
+};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_cache::CacheMeta;
@@ -79,7 +81,7 @@ pub enum Refusal {
     Partial,
     /// It does not say how long it is fresh.
     NoLifetime,
-    /// It was never fresh.
+    /// It was never fresh, and its backend can't be asked whether it has changed.
     NeverFresh,
     /// It is a failure that may not be kept.
     Failure,
@@ -174,7 +176,9 @@ impl Terms {
         );
         if fresh_until <= exchange.came {
             let rest = Duration::from_secs(stale.0.max(stale.1).into());
-            if fresh_until + rest <= exchange.came {
+            // What a backend can be asked about is kept for that (RFC 9111 §5.2.2.4).
+            let has_validator = headers.contains_key(ETAG) || headers.contains_key(LAST_MODIFIED);
+            if fresh_until + rest <= exchange.came && !has_validator {
                 return Err(Refusal::NeverFresh);
             }
         }
@@ -249,7 +253,7 @@ fn fresh_until(
     (came, made): (SystemTime, SystemTime),
 ) -> Result<SystemTime, Refusal> {
     if directives.no_cache == Extent::Everything {
-        return Err(Refusal::NeverFresh);
+        return Ok(made);
     }
     if let Some(ttl) = policy.lifetime(response.status) {
         return Ok(came + ttl);

@@ -133,6 +133,19 @@ impl Store {
         }
     }
 
+    /// Whether what is there has to be asked about each time.
+    pub(super) fn is_never_fresh(&self, key: &CacheKey) -> bool {
+        let Some(ticket) = ticket(key) else {
+            return false;
+        };
+        let location = self.hashing.hash_one(&*ticket.location);
+        match read(self.shard(location)).look(number(key)) {
+            (_, Some(fill)) => fill.head.is_never_fresh,
+            (Some(object), None) => object.head.is_never_fresh,
+            (None, None) => false,
+        }
+    }
+
     /// An answer begins to come, and others may read it.
     pub(super) fn begin(&self, key: &CacheKey, meta: &CacheMeta) -> Option<Arc<Fill>> {
         let ticket = ticket(key)?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::{Method, Response};
 
 use crate::backend::{ask, backend, gateway, results};
@@ -180,4 +181,67 @@ async fn parts_are_given_of_what_is_kept_whole() {
     }
     assert_eq!(upstream.seen().len(), 2);
     assert_eq!(upstream.last().header("range"), None);
+}
+
+/// RFC 9111 §5.2.2.4: what may not be given without asking is kept to be asked about.
+#[tokio::test]
+async fn what_has_to_be_asked_about_each_time_is_kept_if_it_can_be() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{ stale_if_error: 1h }").await;
+    for (path, says) in [
+        ("/a", "no-cache"),
+        ("/b", "max-age=0, must-revalidate"),
+        ("/c", "s-maxage=0"),
+    ] {
+        let answer = format!("Cache-Control={says}|ETag=\"v1\"");
+        let first = ask(&gateway, path, &answer).await.assert_status(200);
+        for _ in 0..2 {
+            let again = ask(&gateway, path, &answer).await.assert_status(200);
+            assert_eq!(again.body, first.body, "{says}");
+            assert_eq!(upstream.last().header("if-none-match"), Some("\"v1\""));
+        }
+        let answer = format!("Cache-Control={says}|ETag=\"v2\"");
+        let changed = ask(&gateway, path, &answer).await;
+        assert_ne!(changed.body, first.body, "{says}");
+        assert_eq!(ask(&gateway, path, &answer).await.body, changed.body);
+        let unnamed = ask(&gateway, path, &format!("Cache-Control={says}")).await;
+        let next = ask(&gateway, path, &format!("Cache-Control={says}")).await;
+        assert_ne!(unnamed.body, next.body, "{says}");
+    }
+    assert_eq!(upstream.seen().len(), 21);
+    let words = results(&gateway, 21).await;
+    let revalidated = words.iter().filter(|it| *it == "revalidated").count();
+    assert_eq!(revalidated, 9);
+}
+
+/// Whoever asks about the same answer at the same time waits for nobody.
+#[tokio::test]
+async fn those_who_have_to_ask_do_not_queue_for_it() {
+    const CLIENTS: usize = 20;
+    let together = Arc::new(tokio::sync::Barrier::new(CLIENTS));
+    let upstream = Upstream::serving(move |request| {
+        let together = together.clone();
+        async move {
+            let response = Response::builder()
+                .header("cache-control", "no-cache")
+                .header("etag", "\"v1\"");
+            if !request.headers().contains_key("if-none-match") {
+                return response.body(Full::from("body").boxed()).unwrap();
+            }
+            // All of them are here at once, or none is answered.
+            together.wait().await;
+            let nothing = Full::from("").boxed();
+            response.status(304).body(nothing).unwrap()
+        }
+    })
+    .await;
+    let gateway = gateway(&upstream, "{ wait: 20s }").await;
+    assert_eq!(gateway.get("/a").send().await.text(), "body");
+    let asking = (0..CLIENTS).map(|_| gateway.get("/a").send());
+    for answer in futures_util::future::join_all(asking).await {
+        assert_eq!(answer.assert_status(200).text(), "body");
+    }
+    let words = results(&gateway, 1 + CLIENTS).await;
+    let revalidated = words.iter().filter(|it| *it == "revalidated").count();
+    assert_eq!(revalidated, CLIENTS);
 }
