@@ -184,6 +184,22 @@ fn a_cost_that_no_limit_counts_is_a_warning() {
 }
 
 #[test]
+fn a_disk_for_answers_where_none_is_kept_is_a_warning() {
+    let check = |cache: &str| {
+        let config = format!(
+            "server: {{ cache: {{ disk: {{ path: kept, max_size: 1GiB }} }} }}\nservices:\n  a: {{ base_url: \"http://127.0.0.1:1\", {cache} routes: [/a] }}\n"
+        );
+        let (code, _, report) = support::check(&config);
+        assert_eq!(code, 0, "{report}");
+        report
+            .matches("no route keeps answers, so that none is kept here")
+            .count()
+    };
+    assert_eq!(check(""), 1);
+    assert_eq!(check("cache: { ttl: 1s },"), 0);
+}
+
+#[test]
 fn a_stale_answer_where_none_is_kept_is_a_warning() {
     let check = |cache: &str| {
         let config = format!(

@@ -156,7 +156,7 @@ impl Api {
             Ask::SetLogLevel => log_level::set(&self.process_log, query),
             Ask::Diff => commands::answer(self.commands.compare().await),
             Ask::Reload => commands::answer(self.commands.reload().await),
-            Ask::Purge => cache::purge(snapshot.cache, body),
+            Ask::Purge => cache::purge(snapshot.cache, body).await,
         }
     }
 

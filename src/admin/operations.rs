@@ -154,7 +154,7 @@ pub(super) static OPERATIONS: &[Operation] = &[
     change(Method::POST, "/purge", Ask::Purge)
         .does("Lets kept answers go.")
         .reads(schema::<Purge>)
-        .answers(&[(200, Json(schema::<Purged>)), (409, Text)]),
+        .answers(&[(200, Json(schema::<Purged>)), (409, Text), (503, Text)]),
 ];
 
 const METHOD: Parameter = Parameter::text("method", "The method. Default `GET`.");

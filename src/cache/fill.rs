@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
@@ -14,7 +14,7 @@ use pingora_cache::CacheMeta;
 use tokio::sync::watch;
 
 use super::key::Ticket;
-use super::object::{Head, Object, tags};
+use super::object::{Head, Object, expire, tags};
 
 /// Bytes of an answer that is not kept which may wait for readers before its backend is held back.
 const FREE_BACKLOG: u64 = 4 << 20;
@@ -31,7 +31,7 @@ pub(super) struct Fill {
     pub(super) key: u128,
     pub(super) number: u64,
     pub(super) head: Head,
-    pub(super) tags: Box<[Box<str>]>,
+    pub(super) tags: Arc<[Box<str>]>,
     pub(super) ticket: Arc<Ticket>,
     pub(super) refreshing: Arc<AtomicBool>,
     /// Whether it is purged, so that only those read it who do already.
@@ -191,7 +191,7 @@ impl Fill {
         let mut head = self.head.clone();
         head.set_length(progress.size);
         let body: Arc<[Bytes]> = progress.parts.iter().cloned().collect();
-        let location = self.ticket.location.clone();
+        let location = Arc::from(&*self.ticket.location);
         Some(Object::new(
             self.number,
             head,
@@ -204,9 +204,7 @@ impl Fill {
     /// As the framework knows it.
     pub(super) fn meta(&self) -> CacheMeta {
         let mut meta = self.head.meta(self.number, &self.refreshing);
-        if self.expired() > 0 {
-            meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(self.expired()));
-        }
+        expire(&mut meta, self.expired());
         meta
     }
 

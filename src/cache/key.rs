@@ -4,6 +4,7 @@
 //! key backends do not see: nobody can put an answer in another's place by what is left out.
 
 use std::borrow::Cow;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pingora_cache::CacheKey;
@@ -43,6 +44,8 @@ pub struct Ticket {
     pub(super) max_object_size: u64,
     /// What it writes, which knows the ticket, and so is not held by it.
     fill: OnceLock<Weak<Fill>>,
+    /// Whether it was answered from disk.
+    is_from_disk: AtomicBool,
 }
 
 impl Ticket {
@@ -53,7 +56,17 @@ impl Ticket {
             generation,
             max_object_size,
             fill: OnceLock::new(),
+            is_from_disk: AtomicBool::new(false),
         })
+    }
+
+    pub(super) fn came_from_disk(&self) {
+        self.is_from_disk.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether what was found came from disk.
+    pub fn is_from_disk(&self) -> bool {
+        self.is_from_disk.load(Ordering::Relaxed)
     }
 
     /// What was written and not read yet of an answer that is too large to be kept.

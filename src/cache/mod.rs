@@ -7,9 +7,11 @@
 mod clock;
 mod coalesce;
 mod directives;
+mod disk;
 mod eligible;
 mod fill;
 mod freshness;
+mod invalidation;
 mod key;
 mod object;
 mod policy;
@@ -19,6 +21,7 @@ mod shard;
 mod storable;
 mod storage;
 mod store;
+mod tiers;
 mod update;
 mod vary;
 
@@ -29,6 +32,7 @@ use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
 
 pub use directives::{RequestDirectives, may_be_stale};
+pub use disk::{DiskState, DiskUsage, make_folder};
 pub use eligible::Question;
 pub use fill::Backlog;
 pub use key::{KeyParts, Ticket, location};

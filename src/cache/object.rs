@@ -5,14 +5,25 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::HeaderMap;
-use http::header::CONTENT_LENGTH;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, LAST_MODIFIED, PRAGMA, VARY};
+use http::{HeaderMap, HeaderName};
 use pingora::http::ResponseHeader;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 /// Bytes that an answer takes beside its header and body, by measure.
 const OVERHEAD: u64 = 512;
+/// Fields that say how an answer may be given, whether it is still the same, and when it has to go.
+const RULES: [HeaderName; 8] = [
+    CACHE_CONTROL,
+    HeaderName::from_static("cdn-cache-control"),
+    PRAGMA,
+    VARY,
+    ETAG,
+    LAST_MODIFIED,
+    HeaderName::from_static("surrogate-key"),
+    HeaderName::from_static("cache-tag"),
+];
 /// Uses that are remembered.
 const MOST_USES: u8 = 3;
 
@@ -37,8 +48,8 @@ pub(super) struct Object {
     pub(super) body: Arc<[Bytes]>,
     pub(super) size: u64,
     pub(super) number: u64,
-    pub(super) location: Box<str>,
-    pub(super) tags: Box<[Box<str>]>,
+    pub(super) location: Arc<str>,
+    pub(super) tags: Arc<[Box<str>]>,
     pub(super) uses: AtomicU8,
     /// Seconds since 1970 at which it was purged softly; 0 if it was not.
     expired: AtomicU64,
@@ -104,7 +115,8 @@ impl Head {
         meta
     }
 
-    fn size(&self) -> u64 {
+    /// Bytes that it takes.
+    pub(super) fn size(&self) -> u64 {
         let size = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
             name.as_str().len() + value.len() + 64
         };
@@ -127,6 +139,31 @@ impl Head {
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
         self.fresh_until >= now
     }
+
+    pub(super) fn fresh_until(&self) -> SystemTime {
+        self.fresh_until
+    }
+
+    /// How long it can be given from now on, stale or not.
+    pub(super) fn life(&self, now: SystemTime) -> Duration {
+        let fresh = self.fresh_until.duration_since(now).unwrap_or_default();
+        let stale = Duration::from_secs(self.stale.0.max(self.stale.1).into());
+        let over = now.duration_since(self.fresh_until).unwrap_or_default();
+        fresh + stale.saturating_sub(over)
+    }
+
+    /// Its times and its header, as [`CacheMeta::deserialize`] reads them.
+    pub(super) fn serialise(&self) -> Option<(Vec<u8>, Vec<u8>)> {
+        self.meta(0, &Arc::default()).serialize().ok()
+    }
+
+    /// Whether both say the same of how they may be given, and when they have to go.
+    pub(super) fn agrees_with(&self, other: &Self) -> bool {
+        RULES.iter().all(|name| {
+            let (one, another) = (self.headers().get_all(name), other.headers().get_all(name));
+            one.iter().eq(another.iter())
+        })
+    }
 }
 
 impl Object {
@@ -134,7 +171,7 @@ impl Object {
         number: u64,
         head: Head,
         body: Arc<[Bytes]>,
-        location: Box<str>,
+        location: Arc<str>,
         expired: u64,
     ) -> Self {
         let tags = tags(head.headers());
@@ -170,24 +207,26 @@ impl Object {
 
     pub(super) fn meta(&self) -> CacheMeta {
         let mut meta = self.head.meta(self.number, &self.is_refreshing);
-        let expired = self.expired.load(Ordering::Relaxed);
-        if expired > 0 {
-            meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(expired));
-        }
+        expire(&mut meta, self.expired());
         meta
     }
 
     /// It was asked for.
     pub(super) fn used(&self) {
-        let uses = self.uses.load(Ordering::Relaxed);
-        if uses < MOST_USES {
-            self.uses.store(uses + 1, Ordering::Relaxed);
-        }
+        used(&self.uses);
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.uses.load(Ordering::Relaxed) > 0
     }
 
     /// It is stale from now on.
     pub(super) fn expire(&self, now: SystemTime) {
         self.expired.fetch_max(seconds(now), Ordering::Relaxed);
+    }
+
+    pub(super) fn expired(&self) -> u64 {
+        self.expired.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
@@ -196,6 +235,21 @@ impl Object {
 
     pub(super) fn length(&self) -> u64 {
         self.body.iter().map(Bytes::len).sum::<usize>() as u64
+    }
+}
+
+/// What is kept was asked for.
+pub(super) fn used(uses: &AtomicU8) {
+    let count = uses.load(Ordering::Relaxed);
+    if count < MOST_USES {
+        uses.store(count + 1, Ordering::Relaxed);
+    }
+}
+
+/// What was purged softly is stale from then on.
+pub(super) fn expire(meta: &mut CacheMeta, expired: u64) {
+    if expired > 0 {
+        meta.expire_at(SystemTime::UNIX_EPOCH + Duration::from_secs(expired));
     }
 }
 
@@ -209,7 +263,7 @@ pub(super) fn seconds(now: SystemTime) -> u64 {
 
 /// What an answer says it is about, by which it can be purged: `Surrogate-Key`, words, and `Cache-Tag`, a
 /// list.
-pub(super) fn tags(headers: &HeaderMap) -> Box<[Box<str>]> {
+pub(super) fn tags(headers: &HeaderMap) -> Arc<[Box<str>]> {
     let texts = |name: &str| {
         let lines = headers
             .get_all(name)

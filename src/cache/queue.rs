@@ -12,7 +12,7 @@ use ahash::RandomState;
 /// The small queue has one part in this many of the bytes.
 const SMALL_PART: u64 = 10;
 /// Uses after which what is new is not let go.
-const USES_TO_STAY: u8 = 2;
+pub(super) const USES_TO_STAY: u8 = 2;
 /// Places in the queues whose answers are gone, until they are cleared.
 const LEAST_GONE: usize = 64;
 

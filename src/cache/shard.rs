@@ -1,14 +1,16 @@
-//! A part of what is kept, under one lock: the answers by their keys, and the keys by what they are about.
+//! A part of what is kept, under one lock: the answers by their keys, in memory, on disk and on their way,
+//! and the keys by what they are about.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU8;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use ahash::RandomState;
 
+use super::disk::OnDisk;
 use super::fill::Fill;
-use super::object::Object;
-use super::queue::Queues;
+use super::object::{Object, used};
+use super::queue::{Queues, USES_TO_STAY};
 
 /// Answers by their keys.
 #[derive(Debug, Default)]
@@ -17,6 +19,10 @@ pub(super) struct Shard {
     /// Keys by the hash of the location.
     locations: HashMap<u64, Vec<u128>, RandomState>,
     queues: Queues,
+    /// The order in which files go.
+    disk_queues: Queues,
+    /// Changes whenever one has to go.
+    round: u8,
 }
 
 #[derive(Debug)]
@@ -24,6 +30,7 @@ struct Slot {
     location: u64,
     stored: Option<Arc<Object>>,
     fill: Option<Arc<Fill>>,
+    disk: Option<Arc<OnDisk>>,
 }
 
 /// What is there for a key.
@@ -33,6 +40,8 @@ pub(super) enum Found {
     Fill(Arc<Fill>),
     /// It is there as a whole.
     Object(Arc<Object>),
+    /// It is not in memory, but on disk.
+    Disk(Arc<OnDisk>),
 }
 
 /// By how much what is kept became more or less.
@@ -63,9 +72,13 @@ impl Shard {
         if let Some(fill) = slot.fill.as_ref().filter(|fill| fill.is_open()) {
             return Some(Found::Fill(fill.clone()));
         }
-        let object = slot.stored.as_ref()?;
-        object.used();
-        Some(Found::Object(object.clone()))
+        if let Some(object) = &slot.stored {
+            object.used();
+            return Some(Found::Object(object.clone()));
+        }
+        let entry = slot.disk.as_ref()?;
+        used(&entry.uses);
+        Some(Found::Disk(entry.clone()))
     }
 
     /// An answer begins to come.
@@ -84,13 +97,13 @@ impl Shard {
     }
 
     /// An answer is there as a whole.
-    pub(super) fn store(&mut self, key: u128, location: u64, object: Object) -> Difference {
+    pub(super) fn store(&mut self, key: u128, location: u64, object: Arc<Object>) -> Difference {
         let mut difference = Difference {
             bytes: object.size as i64,
             objects: 1,
         };
         let (number, size) = (object.number, object.size);
-        let before = self.slot(key, location).stored.replace(Arc::new(object));
+        let before = self.slot(key, location).stored.replace(object);
         if let Some(before) = before {
             difference.add(Difference::minus(&before));
             if before.number == number {
@@ -126,6 +139,60 @@ impl Shard {
         Some(Difference::minus(&object))
     }
 
+    /// An answer is on disk from now on, or is to be. Returns what was there before.
+    pub(super) fn put_on_disk(
+        &mut self,
+        key: u128,
+        location: u64,
+        entry: Arc<OnDisk>,
+    ) -> Option<Arc<OnDisk>> {
+        let (number, size) = (entry.number, entry.size);
+        let before = self.slot(key, location).disk.replace(entry);
+        if before
+            .as_ref()
+            .is_some_and(|before| before.number == number)
+        {
+            return before;
+        }
+        if before.is_some() {
+            self.note_disk_removal();
+        }
+        self.disk_queues.insert(key, number, size);
+        before
+    }
+
+    /// Takes an answer off the disk.
+    pub(super) fn take_off_disk(&mut self, key: u128) -> Option<Arc<OnDisk>> {
+        let entry = self.slots.get_mut(&key)?.disk.take()?;
+        self.clear(key);
+        self.note_disk_removal();
+        Some(entry)
+    }
+
+    /// Takes the answer off the disk whose turn it is.
+    pub(super) fn evict_from_disk(&mut self) -> Option<Arc<OnDisk>> {
+        self.round = self.round.wrapping_add(1);
+        let (slots, round) = (&self.slots, self.round);
+        // What is used in memory is used, too, but counts once a round, so that it comes to an end.
+        let key = self.disk_queues.evict(|key, number| {
+            let slot = slots.get(&key)?;
+            let entry = slot.disk.as_ref().filter(|it| it.number == number)?;
+            let is_used = slot.stored.as_ref().is_some_and(|it| it.is_used());
+            if is_used && entry.round.swap(round, Ordering::Relaxed) != round {
+                entry.uses.fetch_max(USES_TO_STAY, Ordering::Relaxed);
+            }
+            Some(&entry.uses)
+        })?;
+        let entry = self.slots.get_mut(&key)?.disk.take()?;
+        self.clear(key);
+        Some(entry)
+    }
+
+    /// What is on disk, or is to be.
+    pub(super) fn on_disk(&self, key: u128) -> Option<&Arc<OnDisk>> {
+        self.slots.get(&key)?.disk.as_ref()
+    }
+
     /// The keys of what is about a location.
     pub(super) fn at(&self, location: u64) -> Vec<u128> {
         self.locations.get(&location).cloned().unwrap_or_default()
@@ -151,6 +218,7 @@ impl Shard {
                 location,
                 stored: None,
                 fill: None,
+                disk: None,
             }
         })
     }
@@ -160,7 +228,7 @@ impl Shard {
         let Some(slot) = self.slots.get(&key) else {
             return;
         };
-        if slot.stored.is_some() || slot.fill.is_some() {
+        if slot.stored.is_some() || slot.fill.is_some() || slot.disk.is_some() {
             return;
         }
         let location = slot.location;
@@ -171,6 +239,14 @@ impl Shard {
                 self.locations.remove(&location);
             }
         }
+    }
+
+    fn note_disk_removal(&mut self) {
+        let slots = &self.slots;
+        self.disk_queues.removed(|key, number| {
+            let entry = slots.get(&key)?.disk.as_ref()?;
+            (entry.number == number).then_some(&entry.uses)
+        });
     }
 
     fn note_removal(&mut self) {

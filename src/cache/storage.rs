@@ -14,6 +14,7 @@ use pingora_cache::trace::SpanHandle;
 use pingora_cache::{CacheKey, CacheMeta};
 
 use super::Cache;
+use super::disk::{FileHit, Loaded};
 use super::fill::{Fill, Reader};
 use super::object::Object;
 use super::shard::Found;
@@ -36,14 +37,9 @@ struct Miss {
 
 type Hit = Option<(CacheMeta, HitHandler)>;
 
-fn hit(found: Found) -> (CacheMeta, HitHandler) {
-    match found {
-        Found::Fill(fill) => follow(&fill),
-        Found::Object(object) => {
-            let rest = 0..object.length();
-            (object.meta(), Box::new(WholeHit { object, rest }))
-        }
-    }
+fn whole(object: Arc<Object>) -> (CacheMeta, HitHandler) {
+    let rest = 0..object.length();
+    (object.meta(), Box::new(WholeHit { object, rest }))
 }
 
 fn follow(fill: &Arc<Fill>) -> (CacheMeta, HitHandler) {
@@ -53,7 +49,22 @@ fn follow(fill: &Arc<Fill>) -> (CacheMeta, HitHandler) {
 #[async_trait]
 impl Storage for Cache {
     async fn lookup(&'static self, key: &CacheKey, _: &SpanHandle) -> Result<Hit> {
-        Ok(self.store.find(key).map(hit))
+        let entry = match self.store.find(key) {
+            None => return Ok(None),
+            Some(Found::Fill(fill)) => return Ok(Some(follow(&fill))),
+            Some(Found::Object(object)) => return Ok(Some(whole(object))),
+            Some(Found::Disk(entry)) => entry,
+        };
+        // In a box of its own, so that what is in memory pays nothing for it.
+        let loaded = Box::pin(self.store.load(entry)).await;
+        let loaded = loaded.map(|loaded| match loaded {
+            Loaded::Object(object) => whole(object),
+            Loaded::File(meta, file) => (meta, Box::new(file) as HitHandler),
+        });
+        if let (Some(_), Some(ticket)) = (&loaded, key.extensions.get::<Arc<super::Ticket>>()) {
+            ticket.came_from_disk();
+        }
+        Ok(loaded)
     }
 
     async fn lookup_streaming_write(
@@ -152,6 +163,42 @@ impl HandleHit for WholeHit {
         let end = end.map_or(length, |end| length.min(end as u64));
         self.rest = start as u64..end;
         Ok(())
+    }
+
+    fn as_any(&self) -> &(dyn Any + Send + Sync) {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut (dyn Any + Send + Sync) {
+        self
+    }
+}
+
+#[async_trait]
+impl HandleHit for FileHit {
+    async fn read_body(&mut self) -> Result<Option<Bytes>> {
+        let part = self.next().await;
+        part.map_err(|error| Error::because(ErrorType::ReadError, "a kept answer on disk", error))
+    }
+
+    async fn finish(
+        self: Box<Self>,
+        _: &'static (dyn Storage + Sync),
+        _: &CacheKey,
+        _: &SpanHandle,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    fn can_seek(&self) -> bool {
+        true
+    }
+
+    fn seek(&mut self, start: usize, end: Option<usize>) -> Result<()> {
+        match Self::seek(self, start as u64, end.map(|end| end as u64)) {
+            true => Ok(()),
+            false => Err(Error::new_in(ErrorType::InternalError)),
+        }
     }
 
     fn as_any(&self) -> &(dyn Any + Send + Sync) {

@@ -1,36 +1,38 @@
-//! What is kept, in memory, bounded in bytes.
+//! What is kept: in memory, bounded in bytes, and on disk, if there is one for it.
 //!
 //! A purge is noted first and then carried out; an answer on its way is shown first and then held against
 //! what was noted since it was asked for. So one of the two always sees the other.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
 use ahash::RandomState;
 use pingora_cache::key::CacheHashKey;
 use pingora_cache::{CacheKey, CacheMeta};
 
+use super::disk::{Disk, OnDisk};
 use super::fill::{Fill, Written};
 use super::key::Ticket;
 use super::object::{Head, Number, seconds};
-use super::purge::{Purge, PurgeLog, Purged, Since, Target};
+use super::purge::{PurgeLog, Since};
 use super::shard::{Difference, Found, Shard};
 
 /// Parts of the store with a lock each.
-const SHARDS: usize = 64;
+pub(super) const SHARDS: usize = 64;
 
 /// What is kept.
 #[derive(Debug)]
 pub struct Store {
-    shards: Box<[RwLock<Shard>]>,
+    pub(super) shards: Box<[RwLock<Shard>]>,
     hashing: RandomState,
     capacity: AtomicU64,
     bytes: AtomicI64,
     objects: AtomicI64,
     evicted: AtomicU64,
     numbers: AtomicU64,
-    purges: PurgeLog,
+    pub(super) purges: PurgeLog,
+    pub(super) disk: OnceLock<Arc<Disk>>,
 }
 
 /// How much is kept.
@@ -55,6 +57,7 @@ impl Store {
             evicted: AtomicU64::new(0),
             numbers: AtomicU64::new(1),
             purges: PurgeLog::default(),
+            disk: OnceLock::new(),
         }
     }
 
@@ -79,48 +82,9 @@ impl Store {
         self.purges.generation()
     }
 
-    /// Lets answers go before their time.
-    pub fn purge(&self, purge: &Purge, now: SystemTime) -> Purged {
-        self.purges.note(purge.clone());
-        let mut purged = Purged::default();
-        // The hash of a location says where it is only if the host is known.
-        let location = match &purge.target {
-            Target::Url(url) if !url.starts_with('/') => Some(self.hashing.hash_one(&**url)),
-            _ => None,
-        };
-        for (number, shard) in self.shards.iter().enumerate() {
-            if location.is_some_and(|location| index(location) != number) {
-                continue;
-            }
-            let mut shard = write(shard);
-            let keys = match location {
-                Some(location) => shard.at(location),
-                None => shard.keys(),
-            };
-            let mut difference = Difference::default();
-            for key in keys {
-                difference.add(purge_one(&mut shard, key, purge, now, &mut purged));
-            }
-            self.count(difference);
-        }
-        purged
-    }
-
-    /// What an unsafe request changed is not what is kept (RFC 9111 §4.4).
-    pub fn invalidate(&self, location: String, now: SystemTime) {
-        let target = Target::Url(location);
-        self.purge(
-            &Purge {
-                target,
-                soft: false,
-            },
-            now,
-        );
-    }
-
     pub(super) fn find(&self, key: &CacheKey) -> Option<Found> {
         let ticket = ticket(key)?;
-        let location = self.hashing.hash_one(&*ticket.location);
+        let location = self.hash(&ticket.location);
         read(self.shard(location)).find(number(key))
     }
 
@@ -129,7 +93,8 @@ impl Store {
         match self.find(key) {
             Some(Found::Fill(fill)) => fill.expired() == 0 && fill.head.is_fresh(now),
             Some(Found::Object(object)) => object.is_fresh(now),
-            None => false,
+            // Whoever asks has looked there.
+            Some(Found::Disk(_)) | None => false,
         }
     }
 
@@ -138,8 +103,8 @@ impl Store {
         let Some(ticket) = ticket(key) else {
             return false;
         };
-        let location = self.hashing.hash_one(&*ticket.location);
-        match read(self.shard(location)).look(number(key)) {
+        let shard = read(self.shard(self.hash(&ticket.location)));
+        match shard.look(number(key)) {
             (_, Some(fill)) => fill.head.is_never_fresh,
             (Some(object), None) => object.head.is_never_fresh,
             (None, None) => false,
@@ -149,9 +114,8 @@ impl Store {
     /// An answer begins to come, and others may read it.
     pub(super) fn begin(&self, key: &CacheKey, meta: &CacheMeta) -> Option<Arc<Fill>> {
         let ticket = ticket(key)?;
-        let location = self.hashing.hash_one(&*ticket.location);
-        let count = self.numbers.fetch_add(1, Ordering::Relaxed);
-        let fill = Fill::new(number(key), count, Head::of(meta), ticket.clone());
+        let location = self.hash(&ticket.location);
+        let fill = Fill::new(number(key), self.number(), Head::of(meta), ticket.clone());
         ticket.writes(&fill);
         let shard = self.shard(location);
         write(shard).begin(location, &fill);
@@ -183,17 +147,19 @@ impl Store {
 
     /// It does not come any more, or not to be kept.
     pub(super) fn abandon(&self, fill: &Fill) {
-        let location = self.hashing.hash_one(&*fill.ticket.location);
+        let location = self.hash(&fill.ticket.location);
         write(self.shard(location)).abandon(fill.key, fill.number);
     }
 
     /// It is there as a whole.
     pub(super) fn complete(&self, fill: &Fill) {
-        let location = self.hashing.hash_one(&*fill.ticket.location);
+        let location = self.hash(&fill.ticket.location);
         {
             let mut shard = write(self.shard(location));
             // Purges meet it under this lock: before, or after it is kept.
             if let Some(object) = fill.object() {
+                let object = Arc::new(object);
+                self.put_on_disk(&mut shard, (fill.key, location), &object);
                 let difference = shard.store(fill.key, location, object);
                 self.count(difference);
             }
@@ -208,14 +174,14 @@ impl Store {
         else {
             return false;
         };
-        let location = self.hashing.hash_one(&*ticket.location);
+        let location = self.hash(&ticket.location);
         let mut shard = write(self.shard(location));
         let stored = shard
             .stored(number(key))
             .filter(|stored| stored.number == *found)
             .cloned();
         let Some(stored) = stored else {
-            return false;
+            return self.update_on_disk(&shard, (key, ticket), (meta, *found));
         };
         let since = self
             .purges
@@ -225,21 +191,63 @@ impl Store {
         }
         let mut head = Head::of(meta);
         head.set_length(stored.length());
-        let difference = shard.store(number(key), location, stored.updated(head));
+        let object = Arc::new(stored.updated(head));
+        let is_outdated = |entry: &Arc<OnDisk>| {
+            !object.head.agrees_with(&stored.head) || entry.is_outdated(&object.head)
+        };
+        if shard.on_disk(number(key)).is_some_and(is_outdated) {
+            self.put_on_disk(&mut shard, (number(key), location), &object);
+        }
+        let difference = shard.store(number(key), location, object);
         self.count(difference);
         true
+    }
+
+    /// The same for an answer that is on disk and not in memory.
+    fn update_on_disk(
+        &self,
+        shard: &Shard,
+        (key, ticket): (&CacheKey, &Ticket),
+        (meta, found): (&CacheMeta, u64),
+    ) -> bool {
+        let entry = shard
+            .on_disk(number(key))
+            .filter(|entry| entry.number == found);
+        let (Some(disk), Some(entry)) = (self.disk.get(), entry) else {
+            return false;
+        };
+        let since = self
+            .purges
+            .since(ticket.generation, &ticket.location, &entry.tags);
+        if since == Since::Valid {
+            let mut head = Head::of(meta);
+            head.set_length(entry.length());
+            if head.is_fresh(SystemTime::now()) || entry.is_outdated(&head) {
+                disk.restate(entry, head);
+            }
+        }
+        since == Since::Valid
     }
 
     /// An answer is not what its backend has any more.
     pub fn forget(&self, key: &CacheKey) {
         let Some(ticket) = ticket(key) else { return };
-        let location = self.hashing.hash_one(&*ticket.location);
-        let difference = write(self.shard(location)).remove(number(key));
+        let location = self.hash(&ticket.location);
+        let mut shard = write(self.shard(location));
+        let difference = shard.remove(number(key));
         self.count(difference);
+        if let (Some(disk), Some(entry)) = (self.disk.get(), shard.take_off_disk(number(key))) {
+            disk.remove(entry);
+        }
+    }
+
+    /// The number of the next answer.
+    pub(super) fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Lets answers go until the rest has room, beginning with a shard.
-    fn make_room(&self, first: usize) {
+    pub(super) fn make_room(&self, first: usize) {
         let capacity = i64::try_from(self.capacity.load(Ordering::Relaxed)).unwrap_or(i64::MAX);
         for offset in 0..SHARDS {
             let shard = &self.shards[(first + offset) % SHARDS];
@@ -253,48 +261,18 @@ impl Store {
         }
     }
 
-    fn count(&self, difference: Difference) {
+    pub(super) fn count(&self, difference: Difference) {
         self.bytes.fetch_add(difference.bytes, Ordering::Relaxed);
         self.objects
             .fetch_add(difference.objects, Ordering::Relaxed);
     }
 
-    fn shard(&self, location: u64) -> &RwLock<Shard> {
-        &self.shards[index(location)]
+    pub(super) fn hash(&self, location: &str) -> u64 {
+        self.hashing.hash_one(location)
     }
-}
 
-fn purge_one(
-    shard: &mut Shard,
-    key: u128,
-    purge: &Purge,
-    now: SystemTime,
-    purged: &mut Purged,
-) -> Difference {
-    let (stored, fill) = shard.look(key);
-    let fill = fill
-        .filter(|fill| purge.target.covers(&fill.ticket.location, &fill.tags))
-        .cloned();
-    let stored = stored
-        .filter(|it| purge.target.covers(&it.location, &it.tags))
-        .cloned();
-    purged.objects += usize::from(fill.is_some()) + usize::from(stored.is_some());
-    if purge.soft {
-        if let Some(fill) = fill {
-            fill.expire(seconds(now));
-        }
-        if let Some(stored) = stored {
-            stored.expire(now);
-        }
-        return Difference::default();
-    }
-    if let Some(fill) = fill {
-        fill.revoke();
-        shard.abandon(key, fill.number);
-    }
-    match stored {
-        Some(_) => shard.remove(key),
-        None => Difference::default(),
+    pub(super) fn shard(&self, location: u64) -> &RwLock<Shard> {
+        &self.shards[index(location)]
     }
 }
 
@@ -307,15 +285,15 @@ fn number(key: &CacheKey) -> u128 {
 }
 
 /// Hash tables use the lower bits.
-fn index(location: u64) -> usize {
+pub(super) fn index(location: u64) -> usize {
     (location >> 32) as usize % SHARDS
 }
 
-fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+pub(super) fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
     shard.read().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+pub(super) fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
     shard.write().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -328,6 +306,7 @@ mod tests {
     use pingora::http::ResponseHeader;
     use proptest::prelude::*;
 
+    use super::super::purge::{Purge, Target};
     use super::*;
 
     fn key(location: &str, generation: u64) -> CacheKey {
@@ -401,7 +380,7 @@ mod tests {
             target: Target::All,
             soft: true,
         };
-        assert_eq!(store.purge(&purge, SystemTime::now()).objects, 1);
+        assert_eq!(store.purge(&purge, SystemTime::now()).0.objects, 1);
         assert!(!store.has_fresh(&key, SystemTime::now()));
         assert!(!store.update(&key, &update));
         assert!(!store.has_fresh(&key, SystemTime::now()));

@@ -182,7 +182,11 @@ fn describe_kept(kept: &Kept, out: &mut String) -> std::fmt::Result {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     writeln!(out, "  looked for  {}", text(&kept.location))?;
     writeln!(out, "  apart by    {}", kept.apart_by.join(", "))?;
-    writeln!(out, "  fresh       {}", text(&kept.fresh))
+    writeln!(out, "  fresh       {}", text(&kept.fresh))?;
+    match &kept.disk {
+        Some(folder) => writeln!(out, "  where       in memory, and on disk in {folder}"),
+        None => Ok(()),
+    }
 }
 
 fn describe_credentials(shown: &ShownCredentials, out: &mut String) -> std::fmt::Result {

@@ -109,12 +109,28 @@ pub struct CacheStore {
     /// Memory for answers that are kept, all routes together: `1MiB` to `1TiB`. Default `256MiB`; taken as
     /// it is used. Above it those go that were asked for least.
     pub memory: Spanned<ByteSize>,
+    /// A folder that keeps them, too, so that they are still there after a restart and an upgrade. Default:
+    /// none.
+    pub disk: Option<CacheDisk>,
+}
+
+/// Where answers are kept on disk.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CacheDisk {
+    /// The folder, on a disk of this machine. It is made if the one above it is there; only the gateway's
+    /// user can read it. A relative path begins at the configuration's folder.
+    pub path: Spanned<String>,
+    /// Room for answers there: `1MiB` to `1PiB`. Above it those go that were asked for least. Each answer
+    /// takes some hundred bytes of memory beside `memory`.
+    pub max_size: Spanned<ByteSize>,
 }
 
 impl Default for CacheStore {
     fn default() -> Self {
         Self {
             memory: ByteSize::mib(256).into(),
+            disk: None,
         }
     }
 }

@@ -57,7 +57,7 @@ pub use auth::{
     Jwt, JwtAlgorithm, JwtKeys, OnFailure, Replay, Requirement, Signature, SignedBody, TokenPlace,
 };
 pub use bandwidth_limit::{BandwidthKey, BandwidthLimit};
-pub use cache::{Cache, CacheKey, CacheStore, RequestDirectives, SetCookie};
+pub use cache::{Cache, CacheDisk, CacheKey, CacheStore, RequestDirectives, SetCookie};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};

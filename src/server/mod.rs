@@ -20,6 +20,7 @@ mod user;
 mod watch;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -48,6 +49,7 @@ use self::sockets::Sockets;
 use self::traces::SpanExports;
 use self::user::become_user;
 use crate::admin::{Api, Configured, InForce, Readiness, Status, Traffic, commands};
+use crate::cache::{self, Cache};
 use crate::config::Loaded;
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
@@ -81,6 +83,14 @@ pub enum StartError {
     /// Whoever is succeeded may know keys that can't be had now.
     #[error("the keys of {0} can't be fetched, and the process that serves may have them")]
     Keys(String),
+    /// Where answers are to be kept.
+    #[error("answers can't be kept in {path}: {source}")]
+    CacheDisk {
+        /// The folder.
+        path: PathBuf,
+        /// What the system says of it.
+        source: std::io::Error,
+    },
     /// No thread, no descriptor, no memory.
     #[error("can't start: {0}")]
     System(#[from] std::io::Error),
@@ -310,7 +320,15 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
     let addresses = settings.listen.iter().copied().chain(settings.admin);
     let sockets = Sockets::open(addresses, inherited)?;
     if let Some(name) = &settings.user {
-        become_user(name, start.loaded.config.log.file()).map_err(|source| StartError::User {
+        let disk = settings.cache_disk.as_ref().map(|disk| &*disk.path);
+        if let Some(disk) = disk {
+            cache::make_folder(disk).map_err(|source| StartError::CacheDisk {
+                path: disk.to_owned(),
+                source,
+            })?;
+        }
+        let own = start.loaded.config.log.file().into_iter().chain(disk);
+        become_user(name, own).map_err(|source| StartError::User {
             name: name.clone(),
             source,
         })?;
@@ -319,6 +337,18 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
         predecessor.done(Step::Listeners)?;
     }
     Ok(sockets)
+}
+
+/// Has answers kept on disk, if they are to be.
+fn keep_on_disk(cache: &'static Cache, settings: &Settings) -> Result<(), StartError> {
+    let Some(disk) = &settings.cache_disk else {
+        return Ok(());
+    };
+    let opened = cache.store.open_disk(&disk.path, disk.max_size);
+    opened.map_err(|source| StartError::CacheDisk {
+        path: disk.path.clone(),
+        source,
+    })
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -348,6 +378,9 @@ fn configuration(settings: &Settings) -> ServerConf {
 fn prepare(start: &Start, backends: &Backends) -> Result<(), StartError> {
     if start.snapshot.needs_exchanges() {
         backends.prepare();
+    }
+    if let Some(cache) = start.snapshot.cache {
+        keep_on_disk(cache, &start.snapshot.settings)?;
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

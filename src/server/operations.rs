@@ -222,6 +222,9 @@ impl Parts {
         match result {
             Ok(pid) => {
                 systemd::succeeded_by(pid);
+                if let Some(cache) = self.snapshots.load().cache {
+                    cache.store.hand_over();
+                }
                 log::info!("upgraded: pid={pid} serves, this process ends with its last request");
                 self.status.upgraded(UpgradeOutcome::Succeeded { pid });
                 self.succession.notify_one();

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::keep_on_disk;
 use super::key_sets::fetch_unknown;
 use super::watch::Watched;
 use crate::admin::{Configured, Finding, InForce, Reload, ReloadOutcome, Status, Trigger};
@@ -90,6 +91,9 @@ impl Reloader {
                     // What no route keeps takes no memory.
                     let memory = snapshot.cache.map(|_| snapshot.settings.cache_memory);
                     cache.store.resize(memory.unwrap_or(0));
+                    if let Err(error) = keep_on_disk(cache, &snapshot.settings) {
+                        log::error!("{error}");
+                    }
                 }
                 self.configured = Arc::new(Configured {
                     snapshot,

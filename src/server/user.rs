@@ -7,12 +7,15 @@ use std::path::Path;
 
 use nix::unistd::{Uid, User, geteuid, initgroups, setgid, setuid};
 
-/// Becomes the user of this name for good, all threads of the process. `log` is a file that the user
+/// Becomes the user of this name for good, all threads of the process. `own` are files that the user
 /// goes on writing to.
 ///
 /// # Errors
 /// When there is no such user, or it is another one and the process is not root's.
-pub(super) fn become_user(name: &str, log: Option<&Path>) -> io::Result<()> {
+pub(super) fn become_user<'p>(
+    name: &str,
+    own: impl IntoIterator<Item = &'p Path>,
+) -> io::Result<()> {
     let user = User::from_name(name)?
         .ok_or_else(|| io::Error::other("this system has no such user (`server.user`)"))?;
     if user.uid == geteuid() {
@@ -23,8 +26,8 @@ pub(super) fn become_user(name: &str, log: Option<&Path>) -> io::Result<()> {
             "only a process that root started can become another user (`server.user`)",
         ));
     }
-    if let Some(log) = log {
-        chown(log, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
+    for path in own {
+        chown(path, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
     }
     initgroups(&CString::new(name)?, user.gid)?;
     setgid(user.gid)?;

@@ -49,7 +49,7 @@ pub fn compile(
     previous: Option<Previous<'_>>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Snapshot> {
-    let settings = Settings::compile(config, diagnostics);
+    let settings = Settings::compile(config, base_of(&source.path), diagnostics);
     let base = base_of(&source.path);
     let acme = config.acme.as_ref();
     let acme = acme.and_then(|it| {
@@ -140,6 +140,14 @@ pub fn compile(
         .into_iter()
         .unzip();
     let keeps_answers = routes.iter().any(|route| route.policies.cache.is_some());
+    if let (Some(disk), false) = (&config.server.cache.disk, keeps_answers) {
+        diagnostics
+            .warning(
+                disk.path.span,
+                "no route keeps answers, so that none is kept here",
+            )
+            .help("add `cache: {}` at the top, to a service or to a route, or take `disk` away");
+    }
     let cache = || Cache::leaked(settings.cache_memory);
     Some(Snapshot {
         cache: keeps_answers.then(|| *state.cache.get_or_init(cache)),

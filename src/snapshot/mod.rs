@@ -44,7 +44,7 @@ pub use limits::Limits;
 pub use listeners::{Listener, Listeners};
 pub use policies::{Level, Policies};
 pub use route::{Action, Forward, Rewrite, Route};
-pub use settings::{Bounds, ClientTimeouts, OverloadRule, Settings};
+pub use settings::{Bounds, CacheDisk, ClientTimeouts, OverloadRule, Settings};
 pub use store::Store;
 
 use crate::acme::{Acme, Challenges, Renewals};

@@ -10,17 +10,20 @@ pub(super) fn needs_upgrade(started: &Config, new: &Config) -> Vec<String> {
         "server.user",
         "server.upstream_pool",
         "server.limits.rate_limit_keys",
+        "server.cache.disk.path",
         "admin.listen",
         "log.level",
     ];
     std::iter::zip(settings(started), settings(new))
         .filter(|((key, before), (_, after))| fixed.contains(key) && before != after)
+        // A disk is taken into use at any time.
+        .filter(|((key, before), _)| *key != "server.cache.disk.path" || before != "-")
         .map(|((key, _), _)| key.to_owned())
         .collect()
 }
 
 /// The gateway's own settings, each as a text.
-pub(super) fn settings(config: &Config) -> [(&'static str, String); 22] {
+pub(super) fn settings(config: &Config) -> [(&'static str, String); 23] {
     let server = &config.server;
     let limits = &server.limits;
     let admin = config.admin.0.on();
@@ -64,7 +67,16 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 22] {
             format!("{:?}", server.trusted_proxies),
         ),
         ("server.nameservers", format!("{:?}", server.nameservers)),
-        ("server.cache", server.cache.memory.value.to_string()),
+        ("server.cache", format!("{:?}", server.cache)),
+        (
+            "server.cache.disk.path",
+            server
+                .cache
+                .disk
+                .as_ref()
+                .map_or("-", |disk| disk.path.as_str())
+                .to_owned(),
+        ),
         ("server.overload", format!("{:?}", server.overload)),
         ("server.timeouts", format!("{:?}", server.timeouts)),
         ("server.shutdown", format!("{:?}", server.shutdown)),

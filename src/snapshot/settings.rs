@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::{Access, access};
 
 use crate::config::{
     ByteSize, Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads, Toggle,
@@ -12,6 +15,8 @@ use crate::config::{
 const RATE_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1024..=1 << 28;
 /// Bytes that kept answers may have together.
 const CACHE_MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
+/// The same on disk.
+const CACHE_DISK: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// The framework parses at most 256 fields; a few are its own.
 const MOST_HEADERS: usize = 250;
 /// The framework's own bound on a request header.
@@ -40,6 +45,8 @@ pub struct Settings {
     pub connections: usize,
     /// Bytes that kept answers may have together.
     pub cache_memory: u64,
+    /// The folder that keeps answers beside the memory.
+    pub cache_disk: Option<CacheDisk>,
     /// Requests under way at most.
     pub requests: Option<usize>,
     /// When requests are shed.
@@ -56,6 +63,54 @@ pub struct Settings {
     pub watch_files: bool,
     /// How long each step of an upgrade may take.
     pub upgrade_timeout: Duration,
+}
+
+/// A folder that keeps answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheDisk {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Bytes that they may have together.
+    pub max_size: u64,
+}
+
+impl CacheDisk {
+    fn compile(
+        section: &crate::config::CacheDisk,
+        base: &Path,
+        diagnostics: &mut Diagnostics,
+    ) -> Self {
+        if !CACHE_DISK.contains(&section.max_size.value.0) {
+            let text = format!("`max_size` of {} is out of range", section.max_size);
+            diagnostics
+                .error(section.max_size.span, text)
+                .help("1MiB to 1PiB");
+        }
+        let path = base.join(section.path.as_str());
+        if let Err((place, error)) = check_folder(&path) {
+            let text = format!("answers can't be kept in `{}`: {error}", place.display());
+            diagnostics.error(section.path.span, text).help(
+                "write a folder in which the gateway's user may make files, such as `/var/cache/tollgate`",
+            );
+        }
+        Self {
+            path,
+            max_size: section.max_size.value.0,
+        }
+    }
+}
+
+/// Whether files can be made in a folder, or the folder itself where it is to be.
+fn check_folder(path: &Path) -> Result<(), (&Path, std::io::Error)> {
+    let place = match path.symlink_metadata() {
+        Ok(_) => path,
+        Err(_) => path.parent().unwrap_or(path),
+    };
+    let failed = |error: std::io::Error| (place, error);
+    if !place.metadata().map_err(failed)?.is_dir() {
+        return Err(failed(std::io::ErrorKind::NotADirectory.into()));
+    }
+    access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(error.into()))
 }
 
 /// When there is too much to do.
@@ -138,7 +193,7 @@ pub(super) fn rate_limit_keys(config: &Config) -> usize {
 
 impl Settings {
     /// The settings of a configuration. What is wrong is reported and replaced by something sound.
-    pub(super) fn compile(config: &Config, diagnostics: &mut Diagnostics) -> Self {
+    pub(super) fn compile(config: &Config, base: &Path, diagnostics: &mut Diagnostics) -> Self {
         let server = &config.server;
         let (listen, admin) = addresses(config, diagnostics);
         warn_if_admin_is_shut(config, admin, diagnostics);
@@ -217,6 +272,11 @@ impl Settings {
             nameservers: server.nameservers.iter().map(|it| it.0).collect(),
             connections,
             cache_memory: cache_memory(&server.cache.memory, diagnostics),
+            cache_disk: server
+                .cache
+                .disk
+                .as_ref()
+                .map(|disk| CacheDisk::compile(disk, base, diagnostics)),
             requests,
             overload,
             bounds,

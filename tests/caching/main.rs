@@ -9,6 +9,7 @@
 
 mod backend;
 mod crowds;
+mod disk;
 mod keeping;
 mod policy;
 mod purge;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Asked;
 use crate::cache::{CachePolicy, Question, RequestDirectives, location};
-use crate::snapshot::Route;
+use crate::snapshot::{CacheDisk, Route};
 
 /// Whether an answer is looked for among those that are kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -23,10 +23,18 @@ pub struct Kept {
     /// How long it is fresh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fresh: Option<String>,
+    /// The folder that keeps it beside the memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk: Option<String>,
 }
 
 /// Says it of a request for a path, if the route keeps answers.
-pub(super) fn find(route: &Route, asked: &Asked, path: &str) -> Option<Kept> {
+pub(super) fn find(
+    route: &Route,
+    asked: &Asked,
+    path: &str,
+    disk: Option<&CacheDisk>,
+) -> Option<Kept> {
     let policy = route.policies.cache.as_ref()?;
     route.forward()?;
     let headers = &asked.headers;
@@ -43,6 +51,7 @@ pub(super) fn find(route: &Route, asked: &Asked, path: &str) -> Option<Kept> {
             location: None,
             apart_by: Vec::new(),
             fresh: None,
+            disk: None,
         });
     }
     let host = headers.get(HOST).map_or(&b""[..], HeaderValue::as_bytes);
@@ -55,6 +64,7 @@ pub(super) fn find(route: &Route, asked: &Asked, path: &str) -> Option<Kept> {
             Some(ttl) => format!("for {ttl:?}, unless the backend forbids to keep it"),
             None => "as long as the backend says".to_owned(),
         }),
+        disk: disk.map(|disk| disk.path.display().to_string()),
     })
 }
 

@@ -187,7 +187,8 @@ pub async fn explain(configured: &Configured, asked: &Asked) -> Result<Explained
             let mut taken = Taken::by(route, urls, locate(route.span));
             let policies = policies.into_iter();
             taken.policies = policies.map(|it| PolicyReport::of(it, locate)).collect();
-            taken.cache = cache::find(route, asked, &explained.path);
+            let disk = snapshot.settings.cache_disk.as_ref();
+            taken.cache = cache::find(route, asked, &explained.path, disk);
             let path = &explained.path;
             let parameter = |index| parameters.get(index, path).unwrap_or_default();
             taken.credentials = credentials::judge(route, asked, &parameter).await;

@@ -36,6 +36,7 @@ fn of_phase(session: &Session, lookup: &Lookup) -> (CacheResult, Option<&'static
         {
             (CacheResult::Stale, lookup.is_stale)
         }
+        CachePhase::Hit if lookup.ticket.is_from_disk() => (CacheResult::Hit, Some("disk")),
         CachePhase::Hit => (CacheResult::Hit, has_waited.then_some("collapsed")),
         CachePhase::Revalidated | CachePhase::RevalidatedNoCache(_) => {
             (CacheResult::Revalidated, refused)
@@ -77,9 +78,12 @@ impl Outcome {
         let forwarded = context.attempt.status.map_or(0, |status| status.as_u16());
         let text = match (self.result, left) {
             (CacheResult::Hit | CacheResult::Stale, Some(left)) => {
-                let is_collapsed = self.reason == Some("collapsed");
-                let collapsed = if is_collapsed { "; collapsed" } else { "" };
-                format!("tollgate; hit; ttl={left}{collapsed}")
+                let more = match self.reason {
+                    Some("collapsed") => "; collapsed",
+                    Some("disk") => "; detail=disk",
+                    _ => "",
+                };
+                format!("tollgate; hit; ttl={left}{more}")
             }
             (CacheResult::Revalidated, Some(left)) => {
                 format!("tollgate; fwd=stale; fwd-status={forwarded}; ttl={left}")
