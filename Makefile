@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
-	flood-bench shared-bench observe-bench fleet fuzz tools clean
+	flood-bench shared-bench observe-bench cache-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -124,6 +124,11 @@ bench: tools
 observe-bench: build
 	@scripts/need wrk:wrk nginx:nginx taskset:util-linux python3:python3
 	python3 benches/wrk/observed.py --results benches/OBSERVED.md
+
+# What it costs to give a kept answer, beside NGINX and Varnish; writes benches/CACHE.md.
+cache-bench: build
+	@scripts/need wrk:wrk nginx:nginx varnishd:varnish taskset:util-linux python3:python3
+	python3 benches/wrk/cached.py --results benches/CACHE.md
 
 # What a limit costs that is kept together with other gateways; writes benches/SHARED.md.
 shared-bench: build

@@ -178,6 +178,77 @@ mod tests {
         assert!(left >= 45, "only {left} of 50 are left");
     }
 
+    /// The share of requests whose answer is there, of ten thousand answers that are asked for by Zipf's law
+    /// with an exponent of 0.9, and a tenth that are asked for once.
+    fn share_found(mut ask: impl FnMut(u128) -> bool) -> f64 {
+        const REQUESTS: u32 = 200_000;
+        let weights = (1..=10_000).map(|rank| f64::from(rank).powf(-0.9));
+        let sums: Vec<f64> = weights
+            .scan(0.0, |sum, weight| {
+                *sum += weight;
+                Some(*sum)
+            })
+            .collect();
+        let mut random = fastrand::Rng::with_seed(7);
+        let mut found = 0;
+        for number in 0..REQUESTS {
+            let at = random.f64() * sums[sums.len() - 1];
+            let key = match random.u8(..10) {
+                0 => 1_000_000 + u128::from(number),
+                _ => sums.partition_point(|sum| *sum < at) as u128,
+            };
+            found += u32::from(ask(key));
+        }
+        f64::from(found) / f64::from(REQUESTS)
+    }
+
+    /// What was asked for longest ago goes first.
+    #[derive(Default)]
+    struct Lru {
+        times: HashMap<u128, u64>,
+        keys: std::collections::BTreeMap<u64, u128>,
+        now: u64,
+        capacity: usize,
+    }
+
+    impl Lru {
+        fn ask(&mut self, key: u128) -> bool {
+            self.now += 1;
+            let before = self.times.insert(key, self.now);
+            if let Some(before) = before {
+                self.keys.remove(&before);
+            }
+            self.keys.insert(self.now, key);
+            if self.times.len() > self.capacity
+                && let Some((_, oldest)) = self.keys.pop_first()
+            {
+                self.times.remove(&oldest);
+            }
+            before.is_some()
+        }
+    }
+
+    #[test]
+    #[allow(clippy::print_stdout, reason = "a table for benches/CACHE.md")]
+    fn more_is_found_than_by_lru_where_there_is_little_room() {
+        println!("| room, of 10,000 answers | S3-FIFO | LRU |\n|--:|--:|--:|");
+        for capacity in [100, 500, 1000] {
+            let mut ours = Small::of(capacity);
+            let ours = share_found(|key| ours.ask(key));
+            let mut lru = Lru {
+                capacity,
+                ..Lru::default()
+            };
+            let lru = share_found(|key| lru.ask(key));
+            println!(
+                "| {capacity} | {:.1}% | {:.1}% |",
+                ours * 100.0,
+                lru * 100.0
+            );
+            assert!(ours > lru * 1.1, "{capacity}: {ours} of {lru}");
+        }
+    }
+
     #[test]
     fn what_comes_back_soon_stays() {
         let mut cache = Small::of(10);
