@@ -58,6 +58,7 @@ fn record(headers: &HeaderMap) -> Record<'_> {
         limit: None,
         cache: None,
         status: 200,
+        grpc_status: None,
         request_bytes: 0,
         response_bytes: 1234,
         total: Duration::from_micros(812),

@@ -24,6 +24,7 @@ fn meters() -> Meters {
 fn measured(number: u64) -> Measured {
     Measured {
         status: 200,
+        grpc: None,
         took: Some(Duration::from_micros(number % 100_000)),
         request_bytes: 10,
         response_bytes: 1000,

@@ -184,6 +184,7 @@ fn counting_a_request_costs_no_allocation() {
         endpoint.count(200);
         route.count(&Measured {
             status: 200,
+            grpc: None,
             took: Some(Duration::from_millis(5)),
             request_bytes: 1,
             response_bytes: 2,
@@ -214,6 +215,7 @@ fn record(status: u16, headers: &HeaderMap) -> Record<'_> {
         limit: None,
         cache: None,
         status,
+        grpc_status: None,
         request_bytes: 0,
         response_bytes: 0,
         total: Duration::ZERO,

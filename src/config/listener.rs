@@ -24,7 +24,8 @@ pub struct ListenerFields {
     pub address: Spanned<String>,
     /// Certificates, and how connections are encrypted. Default: they are not.
     pub tls: Option<Spanned<ListenerTls>>,
-    /// Whether clients may speak HTTP/2. Default `true` with `tls`; without it there is none yet.
+    /// Whether clients may speak HTTP/2. Default `true` with `tls`, where they choose (ALPN), and `false` without
+    /// it, where they have to know beforehand (h2c with prior knowledge, RFC 9113 §3.3).
     pub http2: Option<Spanned<bool>>,
     /// Whether every request is answered with 308 to the same URL with `https`: `true`, or the port if it is
     /// not 443. Requests below `/.well-known/acme-challenge/` and those that a trusted proxy took by TLS go

@@ -91,7 +91,9 @@ pub use security::{
     FrameOptions, Hsts, OpenerPolicy, ReferrerPolicy, ResourcePolicy, SecurityHeaderFields,
     SecurityHeaders, SecurityPreset,
 };
-pub use service::{HashKey, HostHeader, LoadBalancing, Service, Target, TargetFields, UpstreamTls};
+pub use service::{
+    HashKey, HostHeader, LoadBalancing, Protocol, Service, Target, TargetFields, UpstreamTls,
+};
 pub use shape::{Dictionary, OneOrMany, Policy, Toggle};
 pub use source::{LineIndex, Source, Span, Spanned};
 pub use split::{Mirror, SplitPart};

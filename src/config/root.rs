@@ -90,6 +90,9 @@ pub struct Config {
     /// How important requests are when there is too much to do, on all routes: `low`, `normal` (the
     /// default) or `high`.
     pub priority: Option<Spanned<Priority>>,
+    /// Whether calls of browsers (gRPC-Web) are made gRPC for the backends, which need `protocol: http2`, on all routes.
+    /// Default `false`.
+    pub grpc_web: Option<Spanned<bool>>,
     /// Header edits on all routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on all routes.

@@ -89,6 +89,9 @@ pub struct RouteFields {
     /// How important requests are when there is too much to do: `low`, `normal` (the
     /// default) or `high`.
     pub priority: Option<Spanned<Priority>>,
+    /// Whether calls of browsers (gRPC-Web) are made gRPC for the backends, which need `protocol: http2`.
+    /// Default `false`.
+    pub grpc_web: Option<Spanned<bool>>,
     /// Header edits.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules.

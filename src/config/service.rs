@@ -42,6 +42,9 @@ pub struct Service {
     pub circuit_breaker: Policy<CircuitBreaker>,
     /// How `https` backends are verified.
     pub tls: Option<Spanned<UpstreamTls>>,
+    /// What backends speak: `http1` (the default), `http2` (which they have to know beforehand where they have no
+    /// TLS; gRPC needs it), or `auto`: whichever an `https` backend prefers (ALPN), and HTTP/1.1 with others.
+    pub protocol: Option<Spanned<Protocol>>,
     /// The `Host` that backends see: `upstream` (the host of its URL, the default), `client` (what
     /// the client sent), or a fixed name.
     pub host_header: Option<Spanned<HostHeader>>,
@@ -70,6 +73,9 @@ pub struct Service {
     /// How important requests are when there is too much to do, on this service's routes: `low`, `normal` (the
     /// default) or `high`.
     pub priority: Option<Spanned<Priority>>,
+    /// Whether calls of browsers (gRPC-Web) are made gRPC for the backends, which need `protocol: http2`, on this service's routes.
+    /// Default `false`.
+    pub grpc_web: Option<Spanned<bool>>,
     /// Header edits on this service's routes.
     pub headers: Policy<HeaderEdits>,
     /// Cross-origin rules on this service's routes.
@@ -182,6 +188,19 @@ impl<'de> Deserialize<'de> for LoadBalancing {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         text_or_map(deserializer, "a way to share the traffic", Self::parse)
     }
+}
+
+/// What backends speak.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1.
+    #[default]
+    Http1,
+    /// HTTP/2 and nothing else.
+    Http2,
+    /// What an `https` backend prefers.
+    Auto,
 }
 
 /// How `https` backends are verified.

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{Context, Destination};
 use super::reply::Reply;
-use super::{affinity, deadline, fallback, trace};
+use super::{affinity, deadline, fallback, grpc, trace};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Answer, Choice, Failed, NoChoice, Outcome, Permit};
@@ -234,6 +234,31 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     }
     if context.attempt.complete.is_some() {
         await_response(Instant::now(), context);
+    } else {
+        await_body(context);
+    }
+}
+
+/// A part of the request's body came, and it is not the last.
+pub(super) fn received(context: &Context) {
+    match context.attempt.first_byte {
+        None => await_body(context),
+        // Both sides talk, and either may be silent while the other does.
+        Some(_) => progressed(Instant::now(), context),
+    }
+}
+
+/// From here on the client has to send more of its body in time, on a connection on which the framework does
+/// not see to that itself. Calls by gRPC are streams, on which a client may be silent for as long as a backend.
+fn await_body(context: &Context) {
+    if let (Some(connection), Some(route)) = (&context.connection, context.route())
+        && connection.is_stream()
+    {
+        let limit = match grpc::is_call(context) {
+            true => route.policies.timeouts.idle,
+            false => Some(context.snapshot.settings.timeouts.request_body),
+        };
+        connection.await_body(limit);
     }
 }
 
@@ -290,6 +315,13 @@ pub(super) fn progressed(now: Instant, context: &Context) {
     }
 }
 
+/// The status that a call ended with is known.
+pub(super) fn concluded(context: &mut Context) {
+    if let Some(status) = context.attempt.status {
+        context.attempt.status = Some(grpc::effective(status, context));
+    }
+}
+
 /// The attempt is over: its connection is nothing to be cut any more, and if it did not fail, it went
 /// as its status says.
 pub(super) fn ended(context: &mut Context) {
@@ -343,8 +375,9 @@ pub(super) fn settle(outcome: Outcome, context: &mut Context) {
 pub(super) fn reply_to(error: &Error, context: &Context) -> Option<Reply> {
     use ErrorType::{
         BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused,
-        ConnectTimedout, ConnectionClosed, InvalidCert, InvalidHTTPHeader, ReadError, ReadTimedout,
-        SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, WriteError, WriteTimedout,
+        ConnectTimedout, ConnectionClosed, H2Error, HandshakeError, InvalidCert, InvalidHTTPHeader,
+        ReadError, ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout,
+        WriteError, WriteTimedout,
     };
     if context
         .connection
@@ -355,13 +388,19 @@ pub(super) fn reply_to(error: &Error, context: &Context) -> Option<Reply> {
             "the backend did not answer in time",
         ));
     }
+    if is_client_late(context) {
+        return Some(Reply::request_timeout(
+            "the request body did not come in time",
+        ));
+    }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ReadTimedout) => Some(Reply::request_timeout(
             "the request body did not come in time",
         )),
-        (ErrorSource::Downstream, WriteError | ReadError | ConnectionClosed | WriteTimedout) => {
-            None
-        }
+        (
+            ErrorSource::Downstream,
+            WriteError | ReadError | ConnectionClosed | WriteTimedout | H2Error,
+        ) => None,
         (ErrorSource::Downstream, _) => Some(Reply::bad_request("the request can't be understood")),
         (_, ConnectTimedout | TLSHandshakeTimedout) => Some(Reply::connect_timeout(
             "the backend could not be connected to in time",
@@ -379,7 +418,10 @@ pub(super) fn reply_to(error: &Error, context: &Context) -> Option<Reply> {
         (ErrorSource::Upstream, ReadTimedout | WriteTimedout) => Some(Reply::upstream_timeout(
             "the backend did not answer in time",
         )),
-        (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError) => Some(
+        (_, HandshakeError) => Some(Reply::upstream_protocol(
+            "the backend does not speak HTTP/2",
+        )),
+        (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError | H2Error) => Some(
             Reply::upstream_reset("the backend ended the connection before it had answered"),
         ),
         (ErrorSource::Upstream, InvalidHTTPHeader) => {
@@ -392,6 +434,12 @@ pub(super) fn reply_to(error: &Error, context: &Context) -> Option<Reply> {
     }
 }
 
+/// Whether the client did not send its body in time.
+pub(super) fn is_client_late(context: &Context) -> bool {
+    let connection = context.connection.as_ref();
+    connection.is_some_and(|connection| connection.is_client_late())
+}
+
 /// What the log says of a failure that nobody is there to be answered for.
 pub(super) fn flag_of(error: &Error, context: &Context) -> Flag {
     if context
@@ -400,6 +448,9 @@ pub(super) fn flag_of(error: &Error, context: &Context) -> Flag {
         .is_some_and(|connection| connection.is_late())
     {
         return Flag::UpstreamTimeout;
+    }
+    if is_client_late(context) {
+        return Flag::ClientTimeout;
     }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => {

@@ -31,6 +31,9 @@ pub(super) enum Awaited {
     Client,
     /// The rest of a request's header: a slow client is closed.
     Request,
+    /// More of the request's body, on a stream of HTTP/2: the connection to the backend is cut, and the request
+    /// fails as one whose client took too long.
+    Body,
     /// The backend's response header, or more of its body: the connection to the backend is cut, and
     /// the request fails as one whose backend took too long.
     Response,
@@ -57,6 +60,7 @@ pub struct Connection {
     client: RawFd,
     upstream: AtomicI32,
     is_late: AtomicBool,
+    is_client_late: AtomicBool,
     /// Bad credentials that came since the last good one.
     tries: AtomicU32,
     /// Whether the request that was answered last is to be the last one.
@@ -95,6 +99,7 @@ impl Connection {
             client,
             upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
+            is_client_late: AtomicBool::new(false),
             tries: AtomicU32::new(0),
             is_ending: AtomicBool::new(false),
             whole: None,
@@ -198,9 +203,17 @@ impl Connection {
         self.set_deadline(deadline.map(|deadline| deadline.duration_since(self.opened)));
     }
 
+    /// More of the request's body must come within `limit`, or [`Connection::is_client_late`].
+    pub(super) fn await_body(&self, limit: Option<Duration>) {
+        self.awaited.store(Awaited::Body as u8, Ordering::Relaxed);
+        self.set_deadline(limit.map(|limit| self.opened.elapsed() + limit));
+    }
+
     /// A part of the backend's response came; the next one must come within `limit`.
     pub(super) fn await_more(&self, now: Instant, limit: Option<Duration>) {
         let since_opened = now.saturating_duration_since(self.opened);
+        self.awaited
+            .store(Awaited::Response as u8, Ordering::Relaxed);
         self.set_deadline(limit.map(|limit| since_opened + limit));
     }
 
@@ -235,6 +248,7 @@ impl Connection {
     pub(super) fn request_came(&self) {
         self.arrived();
         self.is_late.store(false, Ordering::Relaxed);
+        self.is_client_late.store(false, Ordering::Relaxed);
     }
 
     /// What was awaited came.
@@ -259,6 +273,22 @@ impl Connection {
     pub(super) fn upstream_is_late(&self) {
         self.is_late.store(true, Ordering::Relaxed);
         self.arrived();
+    }
+
+    /// The client is late with its body.
+    pub(super) fn client_is_late(&self) {
+        self.is_client_late.store(true, Ordering::Relaxed);
+        self.arrived();
+    }
+
+    /// Whether the backend was cut off because the client was late with its body.
+    pub(super) fn is_client_late(&self) -> bool {
+        self.is_client_late.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is one of several on a connection.
+    pub(super) fn is_stream(&self) -> bool {
+        self.whole.is_some()
     }
 
     /// Whether the backend was cut off because it was late.

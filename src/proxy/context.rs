@@ -12,6 +12,7 @@ use super::caching::Caching;
 use super::charge::Charge;
 use super::connection::Connection;
 use super::content::Bound;
+use super::grpc::Call;
 use super::handshake::Handshake;
 use super::limit::{Nearest, Noted};
 use super::mirror::Copy;
@@ -66,6 +67,8 @@ pub struct Context {
     /// Whether its connection ends with the gateway's answer: who goes on guessing has to connect again, and
     /// can't send many guesses at once.
     pub(super) is_last: bool,
+    /// What there is to know of it as a call by gRPC, if it is one.
+    pub(super) call: Option<Box<Call>>,
     /// How long the client gives it.
     pub(super) client_deadline: Option<Duration>,
     /// Which of the route's services gets it.
@@ -169,6 +172,7 @@ impl Context {
             preflight: Preflight::No,
             body_limit: None,
             is_last: false,
+            call: None,
             client_deadline: None,
             destination: Destination::default(),
             attempt: Attempts::default(),

@@ -1,14 +1,14 @@
 //! What is left to do when a request has been answered: its line in the log, and its client's
 //! connection.
 
-use http::header;
+use http::{StatusCode, header};
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::{caching, charge, limit, meter, trace};
+use super::{caching, charge, grpc, limit, meter, trace};
 use crate::auth::Identity;
 use crate::telemetry::{LineRules, RecentKind, Record};
 
@@ -50,6 +50,8 @@ impl Gateway {
             .map(|response| response.status.as_u16());
         let status = context.replied.or(written).unwrap_or(0);
         let total = context.arrived.elapsed();
+        let judged =
+            StatusCode::from_u16(status).map_or(status, |it| grpc::effective(it, context).as_u16());
         meter::count(status, total, session, context);
         let identity = context.identity.as_deref();
         if let Some(consumer) = context.snapshot.consumer(identity) {
@@ -61,7 +63,7 @@ impl Gateway {
             cache.results.count(outcome.result);
         }
         let (is_failure, took) = (
-            trace::is_failure(status, context),
+            trace::is_failure(judged, context),
             trace::answered_in(total, context),
         );
         let rules = context.snapshot.access_log.as_ref();
@@ -102,6 +104,7 @@ impl Gateway {
             limit: limit::noted(context),
             cache: outcome.map(|it| (it.result.word(), it.reason)),
             status,
+            grpc_status: context.call.as_ref().and_then(|call| call.status),
             request_bytes: session.body_bytes_read() as u64,
             response_bytes: session.body_bytes_sent() as u64,
             total,

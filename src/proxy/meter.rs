@@ -39,6 +39,7 @@ pub(super) fn count(status: u16, took: Duration, session: &Session, context: &Co
     };
     meter.count(&Measured {
         status,
+        grpc: context.call.as_ref().and_then(|call| call.status),
         // What was handed over to another protocol lasts as long as its connection.
         took: (!context.flags.contains(Flag::Upgraded)).then_some(took),
         request_bytes: session.body_bytes_read() as u64,

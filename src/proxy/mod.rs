@@ -21,6 +21,7 @@ mod encryption;
 mod fallback;
 mod finish;
 mod forward;
+mod grpc;
 mod handshake;
 mod hedge;
 mod limit;
@@ -44,7 +45,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{StatusCode, Version};
+use http::{HeaderMap, StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
@@ -157,6 +158,7 @@ impl ProxyHttp for Gateway {
         if session.req_header().version == Version::HTTP_2 {
             arrival::unify(session.req_header_mut(), context);
         }
+        context.call = grpc::Call::of(session.req_header());
         if context.connection.as_ref().is_some_and(|it| it.is_own()) {
             context.is_logged = true;
             send::acknowledge(session).await?;
@@ -254,7 +256,8 @@ impl ProxyHttp for Gateway {
             // Nothing else times what happens in the background.
             peer.options.read_timeout = attempt::first_byte(context);
         }
-        if handshake::is_asked_for(session) {
+        // HTTP/2 knows no `Upgrade`, and who speaks nothing else ignores it (RFC 9110 §7.8).
+        if handshake::is_asked_for(session) && peer.options.alpn.get_min_http_version() == 1 {
             context.attempt.handshake = Some(Handshake::on(&mut peer));
         }
         Ok(peer)
@@ -299,6 +302,7 @@ impl ProxyHttp for Gateway {
             return Err(Error::new_in(ErrorType::InternalError));
         };
         forward::prepare(sent, request, (service, &choice.endpoint), context)?;
+        grpc::ask(request, context)?;
         caching::asked(context);
         Ok(())
     }
@@ -320,8 +324,11 @@ impl ProxyHttp for Gateway {
         bandwidth::receive(session.body_bytes_read(), context).await;
         content::passed(chunk.as_ref(), is_end, context)?;
         mirror::passed(chunk.as_ref(), is_end, &self.backends, context);
+        grpc::decode(chunk, is_end, context)?;
         if is_end {
             attempt::completed(context);
+        } else {
+            attempt::received(context);
         }
         Ok(())
     }
@@ -337,8 +344,10 @@ impl ProxyHttp for Gateway {
             // Nobody asked for it (RFC 9110 §15.2.2), and the client takes what follows for answers.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
-        attempt::answered(response.status, context);
-        if let Some(error) = repeat::instead_of(session, response.status, context) {
+        grpc::note(&response.headers, context);
+        let status = grpc::effective(response.status, context);
+        attempt::answered(status, context);
+        if let Some(error) = repeat::instead_of(session, status, context) {
             return Err(error);
         }
         if is_switch {
@@ -360,6 +369,7 @@ impl ProxyHttp for Gateway {
         } else {
             respond::prepare(session.req_header(), response, context);
         }
+        grpc::translate(response, context)?;
         if concurrency::is_whole(session.req_header(), response) {
             concurrency::ended(context);
         }
@@ -412,6 +422,29 @@ impl ProxyHttp for Gateway {
         Ok(caching::hold_back(context))
     }
 
+    /// What comes behind the body says how a call by gRPC went.
+    fn upstream_response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        context: &mut Context,
+    ) -> Result<()> {
+        grpc::note(trailers, context);
+        attempt::concluded(context);
+        attempt::ended(context);
+        Ok(())
+    }
+
+    async fn response_trailer_filter(
+        &self,
+        _session: &mut Session,
+        trailers: &mut HeaderMap,
+        context: &mut Context,
+    ) -> Result<Option<Bytes>> {
+        concurrency::ended(context);
+        Ok(grpc::end(trailers, context))
+    }
+
     fn response_body_filter(
         &self,
         _session: &mut Session,
@@ -419,6 +452,7 @@ impl ProxyHttp for Gateway {
         is_end: bool,
         context: &mut Context,
     ) -> Result<Option<Duration>> {
+        grpc::encode(chunk, context);
         let wait = bandwidth::wait_to_send(chunk.as_ref(), context);
         // What has to wait is under way yet.
         if is_end && wait.is_none() {

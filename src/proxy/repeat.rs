@@ -63,24 +63,36 @@ pub(super) fn after_failure(
             return;
         }
         _ if is_late => Some(Failure::Timeout),
+        // It is the client's fault, and the backend was cut off in the middle of it.
+        _ if attempt::is_client_late(context) => {
+            error.set_retry(false);
+            return;
+        }
         (
             ErrorSource::Upstream,
             ErrorType::ConnectionClosed
             | ErrorType::ReadError
             | ErrorType::WriteError
-            | ErrorType::InvalidHTTPHeader,
+            | ErrorType::InvalidHTTPHeader
+            | ErrorType::H2Error
+            | ErrorType::InvalidH2,
         ) => Some(Failure::Reset),
         _ => None,
     };
+    // What the framework says of streams that were refused, or that came after the connection's end (RFC 9113
+    // §8.7): nothing was done about them.
+    let is_unprocessed = error.etype() == &ErrorType::H2Error && error.retry();
     // That the backend closed a connection it had kept is nobody's fault, and the framework marks it
     // if it happened before the answer.
     error.retry.decide_reuse(is_reused);
-    let is_idempotent = session.req_header().method.is_idempotent();
+    let is_safe = is_unprocessed || session.req_header().method.is_idempotent();
     let can_repeat = context.pending_reply.is_none()
         && !session.as_ref().retry_buffer_truncated()
         && session.response_written().is_none();
-    if error.retry() && failure == Some(Failure::Reset) {
-        let is_repeated = can_repeat && is_idempotent && context.attempt.count < MOST_ATTEMPTS;
+    // Who refuses again and again has too much to do.
+    let is_free = !is_unprocessed || context.attempt.count == 1;
+    if error.retry() && is_reused && is_free && failure == Some(Failure::Reset) {
+        let is_repeated = can_repeat && is_safe && context.attempt.count < MOST_ATTEMPTS;
         error.set_retry(is_repeated);
         return;
     }
@@ -89,8 +101,8 @@ pub(super) fn after_failure(
     }
     let is_repeated = can_repeat
         && failure.is_some_and(|failure| {
-            is_granted(failure, is_idempotent, context)
-                || fallback::switch(cause(failure), is_idempotent, context)
+            is_granted(failure, is_safe, context)
+                || fallback::switch(cause(failure), is_safe, context)
         });
     error.set_retry(is_repeated);
 }

@@ -274,6 +274,11 @@ impl Problem {
         out
     }
 
+    /// This occurrence in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The value of `Proxy-Status` (RFC 9209) that tells this answer from a backend's.
     pub(super) fn proxy_status(&self) -> HeaderValue {
         self.kind.proxy_status.clone()

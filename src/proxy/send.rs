@@ -3,14 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, Version, header};
 use pingora::Result;
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::pipeline;
 use super::reply::{Body, Reply};
+use super::{grpc, pipeline};
 
 /// Request bodies up to this size are read and thrown away, so that the connection can be kept.
 const SMALL_BODY: u64 = 16 * 1024;
@@ -30,6 +31,8 @@ pub(super) async fn send(
     if is_small_body(session) {
         drain(session).await;
     }
+    let status = reply.status;
+    grpc::answer(&mut reply, context);
     let (body, kind) = body(session, &mut reply, context);
     let mut parts = http::Response::new(()).into_parts().0;
     parts.status = reply.status;
@@ -40,17 +43,21 @@ pub(super) async fn send(
     if let Some(kind) = kind {
         parts.headers.insert(header::CONTENT_TYPE, kind);
     }
+    // Without a length what ends a call is its trailers.
+    let is_call = grpc::is_call(context) && session.req_header().version == Version::HTTP_2;
+    let is_bare = is_call && body.is_empty();
     let may_have_body = !matches!(
         reply.status,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-    );
+    ) && !is_bare;
     if may_have_body {
         parts
             .headers
             .insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
     }
     let asked = &session.req_header().headers;
-    pipeline::decorate(asked, parts.status, &mut parts.headers, context);
+    pipeline::decorate(asked, status, &mut parts.headers, context);
+    grpc::expose(&mut parts.headers, context);
     pipeline::mark_own(&reply, &mut parts.headers);
     pipeline::edit(session.req_header(), &mut parts.headers, context);
     let response = ResponseHeader::from(parts);
@@ -60,6 +67,11 @@ pub(super) async fn send(
         if let Some(connection) = &context.connection {
             connection.end();
         }
+    }
+    if is_bare && let ServerSession::H2(stream) = &mut *session.downstream_session {
+        // The framework would end it with a frame of its own.
+        stream.write_response_header(Box::new(response), true)?;
+        return Ok(());
     }
     let has_body = may_have_body && !body.is_empty() && session.req_header().method != Method::HEAD;
     session

@@ -137,6 +137,10 @@ impl<F> Supervised<'_, F> {
     /// and has not said [`Connection::arrived`], so the socket is still its own.
     fn cut_upstream(&mut self) {
         let upstream = self.connection.upstream();
+        if self.connection.awaits(Awaited::Body) {
+            self.connection.client_is_late();
+            return cut(upstream);
+        }
         if upstream.is_some_and(has_unread) {
             // The backend is not silent: the client takes its time to read, which has a limit of its
             // own.
@@ -144,12 +148,15 @@ impl<F> Supervised<'_, F> {
             return;
         }
         self.connection.upstream_is_late();
-        if let Some(upstream) = upstream
-            && let Err(error) =
-                nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
-        {
-            log::debug!("a late upstream connection was already closed: {error}");
-        }
+        cut(upstream);
+    }
+}
+
+fn cut(upstream: Option<RawFd>) {
+    if let Some(upstream) = upstream
+        && let Err(error) = nix::sys::socket::shutdown(upstream, nix::sys::socket::Shutdown::Both)
+    {
+        log::debug!("a late upstream connection was already closed: {error}");
     }
 }
 
@@ -245,6 +252,20 @@ mod tests {
         });
         let supervised = Supervised::new(&connection, work, HEADER);
         assert_eq!(supervised.await, Ok((0, true)));
+    }
+
+    #[tokio::test]
+    async fn a_backend_is_cut_off_whose_client_does_not_send_on() {
+        let connection = Connection::new(None, NOBODY);
+        let (mut upstream, _patient_peer) = pair().await;
+        let work = std::pin::pin!(async {
+            connection.forwards_to(upstream.as_raw_fd());
+            connection.await_body(Some(Duration::from_millis(20)));
+            let read = upstream.read(&mut [0; 1]).await.unwrap();
+            (read, connection.is_client_late(), connection.is_late())
+        });
+        let supervised = Supervised::new(&connection, work, HEADER);
+        assert_eq!(supervised.await, Ok((0, true, false)));
     }
 
     #[tokio::test]

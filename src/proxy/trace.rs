@@ -231,13 +231,17 @@ fn write(recording: &Recording, span: Option<SpanId>, headers: &mut HeaderMap, c
 fn failure(error: &Error, context: &Context) -> Option<Flag> {
     use ErrorType::{
         BindError, ConnectError, ConnectNoRoute, ConnectProxyFailure, ConnectRefused,
-        ConnectTimedout, ConnectionClosed, HTTPStatus, InvalidCert, ReadError, ReadTimedout,
-        SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, WriteError, WriteTimedout,
+        ConnectTimedout, ConnectionClosed, H2Error, HTTPStatus, InvalidCert, ReadError,
+        ReadTimedout, SocketError, TLSHandshakeFailure, TLSHandshakeTimedout, WriteError,
+        WriteTimedout,
     };
     let connection = context.connection.as_ref();
     Some(match (error.esource(), error.etype()) {
         (_, HTTPStatus(_)) => return None,
         _ if connection.is_some_and(|connection| connection.is_late()) => Flag::UpstreamTimeout,
+        _ if connection.is_some_and(|connection| connection.is_client_late()) => {
+            Flag::ClientTimeout
+        }
         (ErrorSource::Downstream, ReadTimedout | WriteTimedout) => Flag::ClientTimeout,
         (ErrorSource::Downstream, _) => Flag::ClientGone,
         (_, ConnectTimedout | TLSHandshakeTimedout | ReadTimedout | WriteTimedout) => {
@@ -249,7 +253,9 @@ fn failure(error: &Error, context: &Context) -> Option<Flag> {
             ConnectRefused | ConnectNoRoute | ConnectError | BindError | SocketError
             | ConnectProxyFailure,
         ) => Flag::UpstreamConnectFailed,
-        (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError) => Flag::UpstreamReset,
+        (ErrorSource::Upstream, ConnectionClosed | ReadError | WriteError | H2Error) => {
+            Flag::UpstreamReset
+        }
         (ErrorSource::Upstream, _) => Flag::UpstreamProtocol,
         _ => Flag::Internal,
     })

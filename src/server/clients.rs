@@ -214,24 +214,26 @@ impl Clients {
         }
     }
 
-    /// Serves the requests of one connection, one after another.
+    /// Serves the requests of one connection, one after another. Returns its stream if its client speaks
+    /// HTTP/2, which it may.
     async fn serve(
         &self,
-        stream: Stream,
+        mut stream: Stream,
         connection: &Arc<Connection>,
-        timeouts: ClientTimeouts,
+        (timeouts, may_be_http2): (ClientTimeouts, bool),
         shutdown: &ShutdownWatch,
-    ) {
-        let mut next = (stream, None);
+    ) -> Option<Stream> {
         let mut idle_for = timeouts.request_header;
+        connection.await_client(idle_for);
+        if may_be_http2 && http2::is_spoken(&mut stream).await? {
+            return Some(stream);
+        }
+        let mut next = (stream, None);
         loop {
             connection.await_client(idle_for);
             let session = session(next.0, next.1, connection);
             let served = self.proxy.process_new_http(session, shutdown).await;
-            let Some(reused) = served.or_else(|| connection.take_kept()) else {
-                return;
-            };
-            next = reused.consume();
+            next = served.or_else(|| connection.take_kept())?.consume();
             idle_for = timeouts.keepalive;
         }
     }
@@ -292,6 +294,7 @@ impl ServerApp for Clients {
         let mut stream = stream;
         let listener = self.listener(&stream, &snapshot);
         connection = connection.redirecting(listener.and_then(|it| it.redirects_to));
+        let may_be_http2 = listener.is_some_and(|it| it.is_http2);
         if let Some(tls) = listener.and_then(|it| it.tls.as_ref()) {
             let (encrypted, channel) = self.encrypt(stream, tls, connection.peer()).await?;
             stream = encrypted;
@@ -305,14 +308,22 @@ impl ServerApp for Clients {
             http2::serve(&self.proxy, stream, &connection, bounds, shutdown).await;
             return None;
         }
-        let mut work = std::pin::pin!(self.serve(stream, &connection, timeouts, shutdown));
+        let way = (timeouts, may_be_http2);
+        let mut work = std::pin::pin!(self.serve(stream, &connection, way, shutdown));
         let supervised = Supervised::new(&connection, work.as_mut(), timeouts.request_header);
-        if supervised.await == Err(Late::Slow) && !is_encrypted {
-            // The work still owns the socket. Whether the client gets to see this is its own affair.
-            let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-            if let Err(error) = send(socket, TOO_SLOW, flags) {
-                log::debug!("a slow client was not told: {error}");
+        match supervised.await {
+            Ok(Some(stream)) => {
+                let bounds = (timeouts, bounds);
+                http2::serve(&self.proxy, stream, &connection, bounds, shutdown).await;
             }
+            Err(Late::Slow) if !is_encrypted => {
+                // The work still owns the socket. Whether the client gets to see this is its own affair.
+                let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+                if let Err(error) = send(socket, TOO_SLOW, flags) {
+                    log::debug!("a slow client was not told: {error}");
+                }
+            }
+            Ok(None) | Err(_) => {}
         }
         None
     }

@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Malformed requests on a connection before it is closed.
 const MOST_MALFORMED: u32 = 32;
 
+/// The first bytes of a client that speaks HTTP/2 and was not asked (RFC 9113 §3.4). No method of HTTP/1 has
+/// this name (§11.6), and no request is shorter, so nobody is kept waiting for more.
+const BEGINNING: &[u8; 4] = b"PRI ";
+
 /// The requests of a connection that are under way. One that its client has reset is so until what was begun
 /// for it has ended, so that resets don't make room for more ("rapid reset", CVE-2023-44487).
 #[derive(Default)]
@@ -68,6 +72,14 @@ impl Drop for Guard {
         }
         self.0.room.notify_one();
     }
+}
+
+/// Whether a client speaks HTTP/2, by its first bytes, which are still to be read afterwards. `None` if it has
+/// gone.
+pub(super) async fn is_spoken(stream: &mut Stream) -> Option<bool> {
+    let mut first = [0; BEGINNING.len()];
+    let is_there = stream.try_peek(&mut first).await.ok()?;
+    Some(is_there && first == *BEGINNING)
 }
 
 /// Serves a connection until it ends, or until the process does and its last request has been answered.

@@ -361,6 +361,7 @@ fn compare_route(
         "retry": it => it.nearest(|place| place.retry),
         "fallback": it => it.nearest(|place| place.fallback),
         "priority": it => it.nearest(|place| place.priority),
+        "grpc_web": it => it.nearest(|place| place.grpc_web),
         "body_limit": it => it.nearest(|place| place.body_limit),
     }
     let edits = [before, after].map(|it| it.nearest(|place| place.headers));

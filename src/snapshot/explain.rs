@@ -149,6 +149,7 @@ pub fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<Poli
     let retry = places.line("retry", source, |it| it.retry);
     let fallback = places.line("fallback", source, |it| it.fallback);
     let priority = places.line("priority", source, |it| it.priority);
+    let grpc_web = places.line("grpc_web", source, |it| it.grpc_web);
     let body_limit = places.line("body_limit", source, |it| it.body_limit);
     let default = |name, text| PolicyLine {
         name,
@@ -169,6 +170,7 @@ pub fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<Poli
         ])
         .chain(fallback)
         .chain(priority)
+        .chain(grpc_web)
         .collect()
 }
 

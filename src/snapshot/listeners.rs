@@ -16,6 +16,8 @@ pub struct Listener {
     address: SocketAddr,
     /// How its connections are encrypted, if they are.
     pub tls: Option<Tls>,
+    /// Whether clients may speak HTTP/2 on unencrypted connections.
+    pub is_http2: bool,
     /// The port at which clients find the same encrypted, if they are only told so.
     pub redirects_to: Option<u16>,
 }
@@ -30,8 +32,10 @@ impl Listeners {
         let listeners = config.server.listen.iter().filter_map(|section| {
             let tls = tls(section, surroundings, diagnostics);
             let address = section.address.parse().ok()?;
+            let is_http2 = section.http2.as_deref().is_some_and(|it| *it);
             Some(Listener {
                 address,
+                is_http2: is_http2 && section.tls.is_none(),
                 tls,
                 redirects_to: section.redirect_https.0,
             })
@@ -43,7 +47,7 @@ impl Listeners {
     pub fn are_alike(&self) -> bool {
         self.0
             .iter()
-            .all(|it| it.tls.is_none() && it.redirects_to.is_none())
+            .all(|it| it.tls.is_none() && it.redirects_to.is_none() && !it.is_http2)
     }
 
     /// The one for connections to this address of the machine.
@@ -78,14 +82,7 @@ fn tls(
     surroundings: Surroundings<'_>,
     diagnostics: &mut Diagnostics,
 ) -> Option<Tls> {
-    let Some(tls) = &section.tls else {
-        if let Some(http2) = section.http2.as_ref().filter(|it| it.value) {
-            diagnostics
-                .error(http2.span, "there is HTTP/2 only with `tls`")
-                .help("add `tls: { certificates: { cert: FILE, key: FILE } }`, or remove this");
-        }
-        return None;
-    };
+    let tls = section.tls.as_ref()?;
     if section.redirect_https.0.is_some() {
         diagnostics
             .error(
@@ -107,6 +104,7 @@ mod tests {
         let listener = |address: &str| Listener {
             address: address.parse().unwrap(),
             tls: None,
+            is_http2: false,
             redirects_to: None,
         };
         let listeners = Listeners(Arc::new([

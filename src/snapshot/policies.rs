@@ -59,6 +59,8 @@ pub struct Policies {
     pub fallback: Slot<Fallback>,
     /// How important requests are.
     pub priority: Priority,
+    /// Whether calls of browsers are made gRPC.
+    pub grpc_web: bool,
     /// The largest request body, in bytes.
     pub body_limit: Option<u64>,
 }
@@ -87,6 +89,7 @@ pub(super) struct Written<'c> {
     pub(super) retry: &'c Policy<config::Retry>,
     pub(super) fallback: &'c Policy<config::Fallback>,
     pub(super) priority: &'c Option<Spanned<Priority>>,
+    pub(super) grpc_web: &'c Option<Spanned<bool>>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
     pub(super) security_headers: &'c Policy<config::SecurityHeaders>,
@@ -107,6 +110,7 @@ macro_rules! written {
             retry: &$section.retry,
             fallback: &$section.fallback,
             priority: &$section.priority,
+            grpc_web: &$section.grpc_web,
             headers: &$section.headers,
             cors: &$section.cors,
             security_headers: &$section.security_headers,
@@ -183,6 +187,7 @@ impl Policies {
             retry: Retry::compile(None, &mut Diagnostics::default()).map(Arc::new),
             fallback: None,
             priority: Priority::default(),
+            grpc_web: false,
             body_limit: Some(body_limit),
         }
     }
@@ -289,6 +294,11 @@ impl Policies {
                 .as_deref()
                 .copied()
                 .unwrap_or(self.priority),
+            grpc_web: written
+                .grpc_web
+                .as_deref()
+                .copied()
+                .unwrap_or(self.grpc_web),
             fallback: inherit(written.fallback, &self.fallback, |fallback, span| {
                 Fallback::compile(fallback, span, surroundings.services, diagnostics)
             }),

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, Method, Version};
 
 use super::flags::Flags;
+use super::grpc::GrpcStatus;
 use super::tracing::{SpanId, TraceId};
 
 /// What is written about one request. All durations are from the request's arrival.
@@ -36,6 +37,8 @@ pub struct Record<'a> {
     /// What it had to do with answers that are kept, and why.
     pub cache: Option<(&'a str, Option<&'a str>)>,
     pub status: u16,
+    /// How it ended, if it was a call by gRPC.
+    pub grpc_status: Option<GrpcStatus>,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub total: Duration,

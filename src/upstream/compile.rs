@@ -13,7 +13,7 @@ use super::endpoint::EndpointSettings;
 use super::health::{HealthCheck, OutlierDetection};
 use super::service::{HostPolicy, Rules, Service};
 use super::targets;
-use crate::config::{self, Diagnostics, HostHeader, Spanned, Toggle};
+use crate::config::{self, Diagnostics, HostHeader, Protocol, Spanned, Toggle};
 use crate::telemetry::Meters;
 
 const SLOW_START: Duration = Duration::from_secs(10);
@@ -34,7 +34,18 @@ impl Service {
         let targets = targets::compile(&targets, &settings, diagnostics);
         if !targets.iter().any(Option::is_none) && targets.iter().flatten().all(|it| !it.is_tls) {
             warn_about_tls(section, diagnostics);
+            if let Some(protocol) = section.protocol.as_ref()
+                && protocol.value == Protocol::Auto
+            {
+                diagnostics
+                    .warning(
+                        protocol.span,
+                        "`auto` is HTTP/1.1: no backend of this service is `https`",
+                    )
+                    .help("without TLS there is nothing to choose by: write `http1` or `http2`");
+            }
         }
+        refuse_grpc_web(section, diagnostics);
         let outliers = OutlierDetection::compile(section.outlier_detection.as_deref(), diagnostics);
         let breaker = CircuitBreaker::compile(section.circuit_breaker.as_deref(), diagnostics);
         let health_check = section
@@ -86,10 +97,15 @@ fn endpoint_settings(
     base: &Path,
     diagnostics: &mut Diagnostics,
 ) -> Option<EndpointSettings> {
+    let protocol = section.protocol.as_deref().copied().unwrap_or_default();
     let Some(tls) = &section.tls else {
-        return Some(EndpointSettings::default());
+        return Some(EndpointSettings {
+            protocol,
+            ..EndpointSettings::default()
+        });
     };
     let mut settings = EndpointSettings {
+        protocol,
         server_name: tls.server_name.as_ref().map(|name| name.as_str().into()),
         skip_verification: !tls.verify.value,
         trust: 1,
@@ -139,6 +155,27 @@ fn endpoint_settings(
         }
     }
     Some(settings)
+}
+
+/// There is no gRPC over HTTP/1.1.
+fn refuse_grpc_web(section: &config::Service, diagnostics: &mut Diagnostics) {
+    if section.protocol.as_deref().copied().unwrap_or_default() != Protocol::Http1 {
+        return;
+    }
+    let of_routes = section.routes.iter().map(|route| &route.value.0);
+    // A route that splits its requests has them sent elsewhere.
+    let of_routes = of_routes.filter(|route| route.split.is_none());
+    let written = of_routes.map(|route| route.grpc_web.as_ref());
+    for written in written.chain([section.grpc_web.as_ref()]).flatten() {
+        if written.value {
+            diagnostics
+                .error(
+                    written.span,
+                    "the backends of this service don't speak gRPC",
+                )
+                .help("add `protocol: http2` to the service");
+        }
+    }
 }
 
 fn warn_about_tls(section: &config::Service, diagnostics: &mut Diagnostics) {

@@ -14,11 +14,16 @@ use super::balance::Cost;
 use super::health::{Checks, Health};
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
+use crate::config::Protocol;
 use crate::telemetry::{EndpointMeter, Meters, Outcomes};
 
 /// How long an idle connection to a backend is kept. Below the keep-alive of common servers
 /// (60 to 75 s), so that the gateway and not the server closes it.
 const POOL_IDLE: Duration = Duration::from_secs(50);
+
+/// Bytes of an answer that a backend may send over HTTP/2 before the client has taken them. They bound what the
+/// gateway holds for a client that reads slowly.
+const STREAM_WINDOW: u32 = 512 * 1024;
 
 /// What a service says about connections to all its endpoints.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +32,8 @@ pub struct EndpointSettings {
     pub ca: Option<Arc<Box<[X509]>>>,
     /// The name that certificates must carry; the URL's host unless given.
     pub server_name: Option<Box<str>>,
+    /// What they speak.
+    pub protocol: Protocol,
     /// Certificates are not verified.
     pub skip_verification: bool,
     /// Keeps connections of differently trusted services apart in the pool, whose own key does not
@@ -62,6 +69,7 @@ impl EndpointSettings {
     pub(super) fn is_same_as(&self, other: &Self) -> bool {
         self.server_name == other.server_name
             && self.skip_verification == other.skip_verification
+            && self.protocol == other.protocol
             && self.trust == other.trust
     }
 }
@@ -105,6 +113,17 @@ impl Endpoint {
         template.options.ca = settings.ca.clone();
         template.options.verify_cert = !settings.skip_verification;
         template.options.verify_hostname = !settings.skip_verification;
+        let (newest, oldest) = match settings.protocol {
+            Protocol::Http2 => (2, 2),
+            Protocol::Auto if url.is_tls => (2, 1),
+            Protocol::Auto | Protocol::Http1 => (1, 1),
+        };
+        template.options.set_http_version(newest, oldest);
+        // One request at a time, as with HTTP/1.1: a backend that is late can be cut off, and a client that
+        // reads slowly fills up the window of a connection, without harm to others.
+        template.options.max_h2_streams = 1;
+        template.options.h2_stream_window_size = Some(STREAM_WINDOW);
+        template.options.h2_connection_window_size = Some(STREAM_WINDOW);
         let endpoint = Self {
             text: format!("{}://{}", url.scheme(), url.authority).into(),
             address: url
@@ -135,6 +154,7 @@ impl Endpoint {
             && this.sni == that.sni
             && this.group_key == that.group_key
             && this.options.verify_cert == that.options.verify_cert
+            && this.options.alpn == that.options.alpn
     }
 
     /// `scheme://host:port`, as logs and explanations show it.

@@ -89,7 +89,11 @@ impl std::fmt::Debug for Answer {
 impl Answer {
     /// The socket that it comes from, if that is its own.
     pub fn socket(&self) -> Option<RawFd> {
-        self.session.as_http1().map(|session| session.id())
+        match &self.session {
+            HttpSession::H1(session) => Some(session.id()),
+            HttpSession::H2(session) => Some(session.fd()),
+            HttpSession::Custom(_) => None,
+        }
     }
 }
 

@@ -32,6 +32,7 @@ pub(super) enum Field {
     Cache,
     CacheReason,
     Status,
+    GrpcStatus,
     RequestBytes,
     ResponseBytes,
     Total,
@@ -48,7 +49,7 @@ pub(super) enum Field {
 
 impl Field {
     /// All of them with their names, in the order of a line. Names are part of what users rely on.
-    pub(super) const ALL: [(Self, &'static str); 30] = [
+    pub(super) const ALL: [(Self, &'static str); 31] = [
         (Self::Time, "time"),
         (Self::Id, "id"),
         (Self::TraceId, "trace_id"),
@@ -67,6 +68,7 @@ impl Field {
         (Self::Cache, "cache"),
         (Self::CacheReason, "cache_reason"),
         (Self::Status, "status"),
+        (Self::GrpcStatus, "grpc_status"),
         (Self::RequestBytes, "request_bytes"),
         (Self::ResponseBytes, "response_bytes"),
         (Self::Total, "total_us"),
@@ -153,6 +155,7 @@ impl<'a> Line<'a> {
             Field::Cache => Value::Text(record.cache?.0),
             Field::CacheReason => Value::Text(record.cache?.1?),
             Field::Status => Value::Number(record.status.into()),
+            Field::GrpcStatus => Value::Text(record.grpc_status?.name()),
             Field::RequestBytes => Value::Number(record.request_bytes),
             Field::ResponseBytes => Value::Number(record.response_bytes),
             Field::Total => micros(record.total),

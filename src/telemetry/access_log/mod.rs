@@ -181,6 +181,7 @@ mod tests {
             limit: None,
             cache: None,
             status: 200,
+            grpc_status: None,
             request_bytes: 0,
             response_bytes: 0,
             total: Duration::ZERO,

@@ -8,13 +8,15 @@ use super::exposition::Exposition;
 use super::histogram;
 use super::series::{AllSeries, Series};
 use super::tally::{Durations, Outcomes, Tally};
+use crate::telemetry::GrpcStatus;
 
 /// Behind the classes of the statuses.
 const REQUEST_BYTES: usize = CLASSES.len();
 const RESPONSE_BYTES: usize = REQUEST_BYTES + 1;
 const IN_FLIGHT: usize = RESPONSE_BYTES + 1;
 const DURATION: usize = IN_FLIGHT + 1;
-const COUNTS: usize = DURATION + histogram::COUNTS;
+const CALLS: usize = DURATION + histogram::COUNTS;
+const COUNTS: usize = CALLS + GrpcStatus::names().len();
 
 pub(super) type RouteSeries = Series<COUNTS>;
 pub(super) type Routes = AllSeries<COUNTS>;
@@ -31,6 +33,8 @@ pub struct RouteMeter {
 pub struct Measured {
     /// What its client was told; 0 if it was told nothing.
     pub status: u16,
+    /// How it ended, if it was a call by gRPC.
+    pub grpc: Option<GrpcStatus>,
     /// From arrival to the end; `None` where that is no duration of an exchange.
     pub took: Option<Duration>,
     /// Bytes of its body.
@@ -60,7 +64,7 @@ impl RouteMeter {
         let sums = self.series.counts.sums();
         let tally = Tally {
             outcomes: Outcomes::of(&sums[..CLASSES.len()]),
-            durations: Durations::of(&sums[DURATION..]),
+            durations: Durations::of(&sums[DURATION..CALLS]),
         };
         (tally, sums[IN_FLIGHT])
     }
@@ -69,6 +73,9 @@ impl RouteMeter {
     pub fn count(&self, measured: &Measured) {
         let mine = self.series.counts.mine();
         mine.add(class_of(measured.status), 1);
+        if let Some(status) = measured.grpc {
+            mine.add(CALLS + status.place(), 1);
+        }
         mine.add(REQUEST_BYTES, measured.request_bytes);
         mine.add(RESPONSE_BYTES, measured.response_bytes);
         if let Some(took) = measured.took {
@@ -123,7 +130,21 @@ pub(super) fn expose(routes: &Routes, page: &mut Exposition) {
     for (sums, series) in &routes {
         // Thousands of routes that nobody asks for need no buckets.
         if !series.counts.is_untouched() {
-            histogram::write(&mut durations, series.labels.as_str(), &sums[DURATION..]);
+            let counts = &sums[DURATION..CALLS];
+            histogram::write(&mut durations, series.labels.as_str(), counts);
+        }
+    }
+    let mut calls = page.counter(
+        "tollgate_grpc_calls_total",
+        "Calls by gRPC by the status that their client was told.",
+    );
+    for (sums, series) in &routes {
+        let counts = &sums[CALLS..];
+        // Most routes are for other requests.
+        if counts.iter().any(|count| *count > 0) {
+            for (name, count) in std::iter::zip(GrpcStatus::names(), counts) {
+                calls.with(&series.labels, ("code", name), *count);
+            }
         }
     }
 }

@@ -51,6 +51,7 @@ fn tell(recent: &RecentRequests, told: &Told<'_>, took: Duration, ended: Instant
         limit: None,
         cache: None,
         status: told.status,
+        grpc_status: None,
         request_bytes: 0,
         response_bytes: 0,
         total: took,

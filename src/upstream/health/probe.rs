@@ -96,8 +96,7 @@ impl Prober {
         path: &str,
         statuses: &[StatusCode],
     ) -> Result<(), String> {
-        let mut request = request(Method::GET, path, endpoint)?;
-        insert(&mut request, header::CONNECTION, "close")?;
+        let request = request(Method::GET, path, endpoint)?;
         let session = self.open(peer, request).await?;
         let status = status(&session)?;
         let is_well = match statuses {
@@ -150,8 +149,15 @@ impl Prober {
         }
     }
 
-    async fn open(&self, peer: &HttpPeer, request: RequestHeader) -> Result<HttpSession, String> {
+    async fn open(
+        &self,
+        peer: &HttpPeer,
+        mut request: RequestHeader,
+    ) -> Result<HttpSession, String> {
         let (mut session, _) = self.connect(peer).await?;
+        if session.as_http1().is_some() {
+            insert(&mut request, header::CONNECTION, "close")?;
+        }
         let asked = async {
             session.write_request_header(Box::new(request)).await?;
             session.finish_request_body().await?;

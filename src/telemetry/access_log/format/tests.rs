@@ -65,6 +65,7 @@ fn write(rules: &LineRules, weight: Weight, told: &Told) -> Vec<u8> {
         limit: Some("/a/{id}"),
         cache: Some(("miss", Some("no_store"))),
         status: 429,
+        grpc_status: None,
         request_bytes: 1,
         response_bytes: 2,
         total: Duration::from_micros(77),
