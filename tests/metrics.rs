@@ -51,7 +51,7 @@ async fn busy(upstream: &Upstream, redis: &Redis) -> Gateway {
            tokens: {{ jwt: {{ keys: {{ jwks_url: \"http://{address}/jwks\" }} }} }}\n\
          services: {{ a: {{ base_url: \"http://{address}\", load_balancing: peak_ewma, routes: [\n  \
            {{ path: /a, cache: {{ ttl: 1m }}, rate_limit: {{ limit: 9, window: 1m, store: redis }} }},\n  \
-           {{ path: /b, auth: {{ any_of: [keys, tokens] }} }}] }} }}\n",
+           {{ path: /b, auth: {{ any_of: [keys, tokens] }} }}, /ws] }} }}\n",
         free_port(),
         redis.address
     );
@@ -67,9 +67,32 @@ async fn the_page_of_metrics_lists_what_is_there_and_nothing_else() {
     assert!(documented.len() > 40, "{documented:?}");
     let signer = Signer::default();
     signer.publish(&["a"]);
-    let upstream = Upstream::answering(move |_| Response::new(signer.set().to_string().into()));
+    let upstream = Upstream::answering(move |seen| {
+        if seen.target != "/ws" {
+            return Response::new(signer.set().to_string().into());
+        }
+        let response = Response::builder().status(101);
+        let response = response
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket");
+        response.body(Bytes::new()).unwrap()
+    });
     let (upstream, redis) = (upstream.await, Redis::start().await);
     let gateway = busy(&upstream, &redis).await;
+    let call = gateway
+        .post("/nobody.Knows/This")
+        .header("content-type", "application/grpc");
+    call.send().await.assert_status(200);
+    let handshake = "GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let answer = gateway.exchange(handshake.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 101 "), "{answer}");
+    gateway
+        .counts("tollgate_requests_total", &[("route", "/ws")], 1.0)
+        .await;
+    gateway
+        .counts("tollgate_requests_total", &[("route", "none")], 1.0)
+        .await;
     assert_eq!(gateway.metrics().await.families(), documented);
 }
 

@@ -24,6 +24,8 @@ pub struct Timeouts {
     /// take as long as they keep coming, and from the header on `idle` rules, so that downloads and
     /// event streams are not cut. Default `30s`.
     pub total: Spanned<Toggle<Period>>,
+    /// How long a WebSocket may be open, whatever happens on it. Default `off`: for as long as `idle` allows.
+    pub websocket: Spanned<Toggle<Period>>,
 }
 
 impl Default for Timeouts {
@@ -33,6 +35,7 @@ impl Default for Timeouts {
             first_byte: Toggle::On(Period::seconds(15)).into(),
             idle: Toggle::On(Period::seconds(60)).into(),
             total: Toggle::On(Period::seconds(30)).into(),
+            websocket: Toggle::Off.into(),
         }
     }
 }

@@ -257,6 +257,7 @@ fn patience(left: Duration) -> Timeouts {
         first_byte: Some(left),
         idle: Some(left),
         total: Some(left),
+        websocket: None,
     }
 }
 

@@ -10,7 +10,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::context::{Context, Destination};
 use super::reply::Reply;
-use super::{affinity, deadline, fallback, grpc, trace};
+use super::{affinity, deadline, fallback, grpc, meter, trace};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
 use crate::upstream::{Admission, Answer, Choice, Failed, NoChoice, Outcome, Permit};
@@ -241,7 +241,7 @@ pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
 
 /// A part of the request's body came, and it is not the last.
 pub(super) fn received(context: &Context) {
-    match context.attempt.first_byte {
+    match context.attempt.status {
         None => await_body(context),
         // Both sides talk, and either may be silent while the other does.
         Some(_) => progressed(Instant::now(), context),
@@ -290,6 +290,13 @@ pub(super) fn raced(answer: &Answer, context: &mut Context) {
 pub(super) fn answered(status: StatusCode, context: &mut Context) {
     if status == StatusCode::SWITCHING_PROTOCOLS {
         context.note(Flag::Upgraded);
+        meter::websocket_begins(context);
+        let limit = context
+            .route()
+            .and_then(|it| it.policies.timeouts.websocket);
+        if let (Some(limit), Some(connection)) = (limit, &context.connection) {
+            connection.ends_after(limit);
+        }
         context.attempt.status = Some(status);
         // From here on it is a stream, which says nothing of how many requests the service bears.
         settle(Outcome::Success, context);
@@ -451,6 +458,10 @@ pub(super) fn flag_of(error: &Error, context: &Context) -> Flag {
     }
     if is_client_late(context) {
         return Flag::ClientTimeout;
+    }
+    let connection = context.connection.as_ref();
+    if connection.is_some_and(|connection| connection.is_expired()) {
+        return Flag::Expired;
     }
     match (error.esource(), error.etype()) {
         (ErrorSource::Downstream, ErrorType::WriteTimedout | ErrorType::ReadTimedout) => {

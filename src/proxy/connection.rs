@@ -52,6 +52,8 @@ pub struct Connection {
     opened: Instant,
     /// Milliseconds after `opened`.
     deadline: AtomicU64,
+    /// No later deadline holds: milliseconds after `opened`.
+    last: AtomicU64,
     awaited: AtomicU8,
     /// How often a request was awaited.
     turn: AtomicU32,
@@ -61,6 +63,7 @@ pub struct Connection {
     upstream: AtomicI32,
     is_late: AtomicBool,
     is_client_late: AtomicBool,
+    is_expired: AtomicBool,
     /// Bad credentials that came since the last good one.
     tries: AtomicU32,
     /// Whether the request that was answered last is to be the last one.
@@ -93,6 +96,7 @@ impl Connection {
             redirects_to: None,
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
+            last: AtomicU64::new(NEVER),
             awaited: AtomicU8::new(Awaited::Client as u8),
             turn: AtomicU32::new(0),
             paused: AtomicU64::new(0),
@@ -100,6 +104,7 @@ impl Connection {
             upstream: AtomicI32::new(NONE),
             is_late: AtomicBool::new(false),
             is_client_late: AtomicBool::new(false),
+            is_expired: AtomicBool::new(false),
             tries: AtomicU32::new(0),
             is_ending: AtomicBool::new(false),
             whole: None,
@@ -217,6 +222,18 @@ impl Connection {
         self.set_deadline(limit.map(|limit| since_opened + limit));
     }
 
+    /// Whatever happens, it is over after `limit`.
+    pub(super) fn ends_after(&self, limit: Duration) {
+        let last = millis(self.opened.elapsed() + limit);
+        self.last.store(last, Ordering::Relaxed);
+    }
+
+    /// Whether it has been there for as long as it may.
+    pub(super) fn is_over(&self) -> bool {
+        let last = self.last.load(Ordering::Relaxed);
+        last != NEVER && millis(self.opened.elapsed()) >= last
+    }
+
     /// Nothing is done for the client for so long, unless it goes away. What is awaited of others may come
     /// as much later.
     pub(super) fn pause(&self, wait: Duration) {
@@ -249,10 +266,12 @@ impl Connection {
         self.arrived();
         self.is_late.store(false, Ordering::Relaxed);
         self.is_client_late.store(false, Ordering::Relaxed);
+        self.is_expired.store(false, Ordering::Relaxed);
     }
 
     /// What was awaited came.
     pub(super) fn arrived(&self) {
+        self.last.store(NEVER, Ordering::Relaxed);
         self.set_deadline(None);
         self.upstream.store(NONE, Ordering::Relaxed);
     }
@@ -284,6 +303,17 @@ impl Connection {
     /// Whether the backend was cut off because the client was late with its body.
     pub(super) fn is_client_late(&self) -> bool {
         self.is_client_late.load(Ordering::Relaxed)
+    }
+
+    /// It ends, since it has been there for as long as it may.
+    pub(super) fn expires(&self) {
+        self.is_expired.store(true, Ordering::Relaxed);
+        self.arrived();
+    }
+
+    /// Whether it was ended for that.
+    pub(super) fn is_expired(&self) -> bool {
+        self.is_expired.load(Ordering::Relaxed)
     }
 
     /// Whether it is one of several on a connection.
@@ -342,6 +372,7 @@ impl Connection {
 
     fn set_deadline(&self, after_opened: Option<Duration>) {
         let deadline = after_opened.map_or(NEVER, millis);
+        let deadline = deadline.min(self.last.load(Ordering::Relaxed));
         self.deadline.store(deadline, Ordering::Relaxed);
     }
 

@@ -86,6 +86,8 @@ pub struct Context {
     pub(super) replied: Option<u16>,
     /// Whether it counts among those of its route that are under way.
     pub(super) is_under_way: bool,
+    /// Whether it counts among the WebSockets of its route.
+    pub(super) is_websocket: bool,
     /// Whether the request's line is in the log already.
     pub(super) is_logged: bool,
     /// The answer to the error that is on its way to the end of the request.
@@ -183,6 +185,7 @@ impl Context {
             recording: None,
             replied: None,
             is_under_way: false,
+            is_websocket: false,
             is_logged: false,
             pending_reply: None,
         }

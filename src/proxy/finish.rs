@@ -10,7 +10,7 @@ use super::Gateway;
 use super::context::Context;
 use super::{caching, charge, grpc, limit, meter, trace};
 use crate::auth::Identity;
-use crate::telemetry::{LineRules, RecentKind, Record};
+use crate::telemetry::{Flag, LineRules, RecentKind, Record};
 
 impl Gateway {
     /// The framework closes the client's connection after a failed attempt, whatever was answered. The
@@ -35,6 +35,11 @@ impl Gateway {
     /// Charges what the request has cost, counts it and writes its line, once.
     pub(super) fn settle(&self, session: &Session, context: &mut Context) {
         if !context.is_logged {
+            // Its backend was cut off, which is an end like any other.
+            let connection = context.connection.as_ref();
+            if connection.is_some_and(|it| it.is_expired()) {
+                context.note(Flag::Expired);
+            }
             charge::by_bytes(session.body_bytes_sent() as u64, context);
             self.log(session, context);
             context.is_logged = true;

@@ -15,12 +15,25 @@ pub(super) fn begin(context: &mut Context) {
     }
 }
 
+/// It has become a WebSocket.
+pub(super) fn websocket_begins(context: &mut Context) {
+    if let Some(route) = context.route() {
+        route.meter.websocket_begins();
+        context.is_websocket = true;
+    }
+}
+
 /// It is over.
 pub(super) fn end(context: &mut Context) {
     if std::mem::take(&mut context.is_under_way)
         && let Some(route) = context.route()
     {
         route.meter.end();
+    }
+    if std::mem::take(&mut context.is_websocket)
+        && let Some(route) = context.route()
+    {
+        route.meter.websocket_ends();
     }
 }
 

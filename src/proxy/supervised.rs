@@ -141,6 +141,10 @@ impl<F> Supervised<'_, F> {
             self.connection.client_is_late();
             return cut(upstream);
         }
+        if self.connection.is_over() {
+            self.connection.expires();
+            return cut(upstream);
+        }
         if upstream.is_some_and(has_unread) {
             // The backend is not silent: the client takes its time to read, which has a limit of its
             // own.
@@ -266,6 +270,34 @@ mod tests {
         });
         let supervised = Supervised::new(&connection, work, HEADER);
         assert_eq!(supervised.await, Ok((0, true, false)));
+    }
+
+    #[tokio::test]
+    async fn what_may_not_last_any_longer_ends_however_busy_it_is() {
+        let connection = Connection::new(None, NOBODY);
+        let (mut upstream, mut peer) = pair().await;
+        let work = std::pin::pin!(async {
+            connection.forwards_to(upstream.as_raw_fd());
+            connection.ends_after(Duration::from_millis(50));
+            let mut count = 0;
+            while matches!(upstream.read(&mut [0; 1]).await, Ok(1..)) {
+                connection.await_more(Instant::now(), Some(Duration::from_secs(3600)));
+                count += 1;
+            }
+            (count, connection.is_expired(), connection.is_late())
+        });
+        let busy = tokio::spawn(async move {
+            while tokio::io::AsyncWriteExt::write_all(&mut peer, b"x")
+                .await
+                .is_ok()
+            {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        });
+        let supervised = Supervised::new(&connection, work, HEADER);
+        let (count, is_expired, is_late) = supervised.await.unwrap();
+        assert!(count > 0 && is_expired && !is_late, "{count}");
+        busy.abort();
     }
 
     #[tokio::test]

@@ -238,6 +238,7 @@ fn failure(error: &Error, context: &Context) -> Option<Flag> {
     let connection = context.connection.as_ref();
     Some(match (error.esource(), error.etype()) {
         (_, HTTPStatus(_)) => return None,
+        _ if connection.is_some_and(|connection| connection.is_expired()) => return None,
         _ if connection.is_some_and(|connection| connection.is_late()) => Flag::UpstreamTimeout,
         _ if connection.is_some_and(|connection| connection.is_client_late()) => {
             Flag::ClientTimeout

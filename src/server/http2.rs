@@ -13,6 +13,7 @@ use pingora::server::ShutdownWatch;
 use pingora_proxy::HttpProxy;
 use tokio::sync::Notify;
 
+use super::websocket::{self, Wish};
 use crate::proxy::{Connection, Gateway, Supervised};
 use crate::snapshot::{Bounds, ClientTimeouts};
 
@@ -138,16 +139,18 @@ pub(super) async fn serve(
                 if late > MOST_STREAMS {
                     return;
                 }
-                let request = answer(
-                    proxy.clone(),
-                    session,
-                    connection.stream(),
-                    timeouts,
-                    shutdown.clone(),
-                );
+                let wish = Wish::of(session.req_header());
+                let (proxy, shutdown) = (proxy.clone(), shutdown.clone());
+                let stream = connection.stream();
                 let guard = under_way.begin();
                 tokio::spawn(async move {
-                    request.await;
+                    match wish {
+                        Wish::Nothing => answer(proxy, session, stream, timeouts, shutdown).await,
+                        Wish::WebSocket => {
+                            websocket::serve(proxy, session, stream, timeouts, shutdown).await;
+                        }
+                        Wish::Unknown => websocket::refuse(session),
+                    }
                     drop(guard);
                 });
             }
@@ -186,7 +189,8 @@ fn options(bounds: Bounds) -> H2Options {
         .max_concurrent_streams(MOST_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(header_list(bounds));
+        .max_header_list_size(header_list(bounds))
+        .enable_connect_protocol();
     options
 }
 

@@ -18,6 +18,7 @@ mod traces;
 mod upgrade;
 mod user;
 mod watch;
+mod websocket;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

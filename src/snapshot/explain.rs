@@ -199,11 +199,12 @@ fn timeouts_text(policies: &policies::Policies) -> String {
         None => "off".to_owned(),
     };
     format!(
-        "connect: {:?}, first_byte: {}, idle: {}, total: {}",
+        "connect: {:?}, first_byte: {}, idle: {}, total: {}, websocket: {}",
         timeouts.connect,
         limit(timeouts.first_byte),
         limit(timeouts.idle),
-        limit(timeouts.total)
+        limit(timeouts.total),
+        limit(timeouts.websocket)
     )
 }
 

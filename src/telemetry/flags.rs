@@ -80,10 +80,12 @@ pub enum Flag {
     NotCached = 1 << 36,
     /// It came on a connection that was made for another host.
     Misdirected = 1 << 37,
+    /// A WebSocket was open for as long as it may be.
+    Expired = 1 << 38,
 }
 
 impl Flag {
-    pub(super) const ALL: [(Self, &'static str); 38] = [
+    pub(super) const ALL: [(Self, &'static str); 39] = [
         (Self::BadRequest, "bad_request"),
         (Self::UriTooLong, "uri_too_long"),
         (Self::HeadersTooLarge, "headers_too_large"),
@@ -125,6 +127,7 @@ impl Flag {
         ),
         (Self::NotCached, "not_cached"),
         (Self::Misdirected, "misdirected"),
+        (Self::Expired, "expired"),
     ];
 
     /// Its word.

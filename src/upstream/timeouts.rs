@@ -15,6 +15,8 @@ pub struct Timeouts {
     pub idle: Option<Duration>,
     /// From the whole request received to the response's header, all attempts together.
     pub total: Option<Duration>,
+    /// From a WebSocket's beginning to its end.
+    pub websocket: Option<Duration>,
 }
 
 impl Timeouts {
@@ -30,6 +32,7 @@ impl Timeouts {
                 first_byte: None,
                 idle: None,
                 total: None,
+                websocket: None,
                 ..Self::of(&defaults)
             },
             Some(Toggle::On(timeouts)) => {
@@ -38,6 +41,7 @@ impl Timeouts {
                     ("first_byte", &timeouts.first_byte),
                     ("idle", &timeouts.idle),
                     ("total", &timeouts.total),
+                    ("websocket", &timeouts.websocket),
                 ] {
                     if let Toggle::On(value) = &period.value {
                         refuse_zero(&Spanned::new(*value, period.span), name, diagnostics);
@@ -55,6 +59,7 @@ impl Timeouts {
             first_byte: limit(&timeouts.first_byte),
             idle: limit(&timeouts.idle),
             total: limit(&timeouts.total),
+            websocket: limit(&timeouts.websocket),
         }
     }
 }

@@ -53,10 +53,12 @@ async fn gateway(upstream: &Upstream, service: &str) -> Gateway {
 async fn requests_pass_one_after_another_on_a_connection_that_is_kept() {
     let upstream = Upstream::raw(converse).await;
     let gateway = gateway(&upstream, "").await;
+    let mut client = gateway.connect().await;
     for size in [0, 1, 70_000, 3_000_000] {
-        let body: Vec<u8> = (0..size).map(|it| it as u8).collect();
-        let answer = gateway.post("/x").body(body.clone()).send().await;
-        let answer = answer.assert_status(200);
+        let body: Bytes = (0..size).map(|it| it as u8).collect::<Vec<u8>>().into();
+        let fields = hyper::HeaderMap::new();
+        let answer = client.send(hyper::Method::POST, "/x", &fields, body.clone());
+        let answer = answer.await.assert_status(200);
         assert!(answer.body == body, "{size}: {}", answer.body.len());
         assert_eq!(answer.header("x-version"), Some("HTTP/2.0"));
         assert_eq!(answer.header("x-path"), Some("/base/x"));
@@ -249,7 +251,7 @@ async fn checks_speak_it_too() {
         "endpoint down: service=a endpoint=http://{} reason=it answered 500",
         other.address
     );
-    super::until(|| gateway.process_log().contains(&down), &down).await;
+    super::until(async || gateway.process_log().contains(&down), &down).await;
     let well = format!("endpoint=http://{}", upstream.address);
     assert!(
         !gateway.process_log().contains(&well),

@@ -3,10 +3,10 @@
 use serde_json::json;
 
 use super::support::{Gateway, free_port};
-use super::{GrpcServer, PYTHON, run, script};
+use super::{PYTHON, Server, run, script};
 
 /// A gateway before the server, with more in its service and behind its services.
-async fn gateway(server: &GrpcServer, service: &str, more: &str) -> Gateway {
+async fn gateway(server: &Server, service: &str, more: &str) -> Gateway {
     let config = format!(
         "server: {{ threads: 2, listen: {{ address: $LISTEN, http2: true }} }}
 admin: {{ listen: $ADMIN }}
@@ -29,7 +29,7 @@ async fn client(gateway: &Gateway, what: &str) {
 
 #[tokio::test]
 async fn all_four_kinds_of_calls_pass_with_what_stands_behind_them() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let gateway = gateway(&server, "", "").await;
     client(&gateway, "kinds").await;
     let log = gateway.log(7).await;
@@ -41,7 +41,7 @@ async fn all_four_kinds_of_calls_pass_with_what_stands_behind_them() {
 
 #[tokio::test]
 async fn failures_of_a_server_are_its_clients_and_are_logged_and_counted() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let gateway = gateway(&server, "", "").await;
     client(&gateway, "failures").await;
     let log = gateway.log(4).await;
@@ -64,7 +64,7 @@ async fn failures_of_a_server_are_its_clients_and_are_logged_and_counted() {
 
 #[tokio::test]
 async fn a_deadline_is_the_clients_and_a_time_out_the_gateways() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let patient = gateway(&server, "", "").await;
     client(&patient, "deadline").await;
     let hasty = gateway(&server, "timeouts: { first_byte: 300ms }", "").await;
@@ -77,7 +77,7 @@ async fn a_deadline_is_the_clients_and_a_time_out_the_gateways() {
 
 #[tokio::test]
 async fn what_the_gateway_answers_itself_is_understood() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let dead = free_port();
     let more = format!(
         "  secret:
@@ -119,7 +119,7 @@ auth_providers: {{ main: {{ jwt: {{ algorithms: [HS256], keys: {{ secret: 012345
 
 #[tokio::test]
 async fn a_server_that_says_it_is_unavailable_opens_the_circuit() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let breaker = "circuit_breaker: { minimum_requests: 8, open_for: 1m }\n    retry: off";
     let gateway = gateway(&server, breaker, "").await;
     client(&gateway, "unavailable").await;

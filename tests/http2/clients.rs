@@ -1,6 +1,7 @@
 //! Clients that speak HTTP/2 without TLS, since they know that they may (h2c with prior knowledge).
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -169,6 +170,60 @@ async fn a_body_that_keeps_coming_may_take_longer_than_any_silence() {
     let answer = sender.send_request(request.unwrap()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(upstream.last().body.len(), 15);
+}
+
+#[tokio::test]
+async fn events_and_late_answers_are_not_held_back() {
+    let (sender, receiver) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let receiver = Arc::new(tokio::sync::Mutex::new(receiver));
+    let upstream = Upstream::serving(move |_| {
+        let receiver = receiver.clone();
+        async move {
+            let events = futures_util::stream::unfold(receiver, |receiver| async move {
+                let event = receiver.lock().await.recv().await?;
+                Some((Ok(Frame::data(event)), receiver))
+            });
+            let body = BodyExt::boxed(StreamBody::new(Box::pin(events)));
+            let response = hyper::Response::builder().header("content-type", "text/event-stream");
+            response.body(body).unwrap()
+        }
+    })
+    .await;
+    let gateway = gateway(&upstream, "", "").await;
+    let mut client = connect(gateway.address).await;
+    let answer = client.send_request(get(&gateway)).await.unwrap();
+    let mut body = answer.into_body();
+    for event in ["data: one\n\n", "data: two\n\n"] {
+        // The next one is sent only once this one has come through.
+        sender.send(Bytes::from(event)).await.unwrap();
+        let part = tokio::time::timeout(Duration::from_secs(20), body.frame());
+        let part = part.await.expect("the event comes").unwrap().unwrap();
+        assert_eq!(part.into_data().unwrap(), event);
+    }
+}
+
+#[tokio::test]
+async fn who_resets_requests_in_bursts_is_cut_off() {
+    let upstream = Upstream::serving(|_| std::future::pending()).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let connection = tokio::spawn(connection);
+    for _ in 0..5000 {
+        let request = Request::get(format!("http://{}/x", gateway.address));
+        let Ok(mut ready) = client.ready().await else {
+            break;
+        };
+        let (_, mut sent) = ready.send_request(request.body(()).unwrap(), true).unwrap();
+        sent.send_reset(h2::Reason::CANCEL);
+        client = ready;
+        tokio::task::yield_now().await;
+    }
+    let end = tokio::time::timeout(Duration::from_secs(20), connection).await;
+    assert!(end.expect("it goes on").unwrap().is_err());
+    // Others are served.
+    let mut other = connect(gateway.address).await;
+    other.ready().await.unwrap();
 }
 
 #[tokio::test]

@@ -9,6 +9,7 @@ mod backends;
 mod calls;
 mod clients;
 mod web;
+mod websockets;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -18,8 +19,8 @@ use std::time::{Duration, Instant};
 /// What Debian's packages are installed for.
 const PYTHON: &str = "/usr/bin/python3";
 
-/// A gRPC server by grpcio; ends when dropped.
-struct GrpcServer {
+/// A server in Python; ends when dropped.
+struct Server {
     address: SocketAddr,
     child: Child,
 }
@@ -28,10 +29,20 @@ fn script(name: &str) -> String {
     format!("{}/tests/http2/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-impl GrpcServer {
-    fn start() -> Self {
+impl Server {
+    /// A gRPC server by grpcio.
+    fn grpc() -> Self {
+        Self::start("server.py")
+    }
+
+    /// A WebSocket server that sends back what it gets.
+    fn websocket() -> Self {
+        Self::start("echo.py")
+    }
+
+    fn start(name: &str) -> Self {
         let mut child = Command::new(PYTHON)
-            .arg(script("server.py"))
+            .arg(script(name))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -47,7 +58,7 @@ impl GrpcServer {
     }
 }
 
-impl Drop for GrpcServer {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -70,9 +81,9 @@ async fn run(program: &str, arguments: &[&str]) -> String {
 }
 
 /// Waits until something is so.
-async fn until(mut is_so: impl FnMut() -> bool, what: &str) {
+async fn until(mut is_so: impl AsyncFnMut() -> bool, what: &str) {
     let deadline = Instant::now() + Duration::from_secs(30);
-    while !is_so() {
+    while !is_so().await {
         assert!(Instant::now() < deadline, "{what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -3,10 +3,10 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::GrpcServer;
+use super::Server;
 use super::support::{Answer, Gateway, check};
 
-async fn gateway(server: &GrpcServer, service: &str) -> Gateway {
+async fn gateway(server: &Server, service: &str) -> Gateway {
     let config = format!(
         "services:
   echo:
@@ -63,7 +63,7 @@ async fn call(gateway: &Gateway, method: &str, kind: &str, body: Vec<u8>) -> Ans
 
 #[tokio::test]
 async fn messages_pass_as_bytes_and_trailers_come_behind_them() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let gateway = gateway(&server, "").await;
     let kind = "application/grpc-web+proto";
     let answer = call(&gateway, "Unary", kind, message(b"hello")).await;
@@ -91,7 +91,7 @@ async fn messages_pass_as_bytes_and_trailers_come_behind_them() {
 
 #[tokio::test]
 async fn messages_pass_as_text_too() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let gateway = gateway(&server, "").await;
     let kind = "application/grpc-web-text";
     // Two pieces, the first of which is padded.
@@ -116,7 +116,7 @@ async fn messages_pass_as_text_too() {
 
 #[tokio::test]
 async fn failures_are_told_in_the_header_where_there_is_nothing_else() {
-    let server = GrpcServer::start();
+    let server = Server::grpc();
     let gateway = gateway(
         &server,
         "rate_limit: { limit: 1, window: 1h, by: client_ip }",

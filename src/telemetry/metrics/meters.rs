@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Exposed;
+use super::calls::{self, Calls};
 use super::endpoint::{self, EndpointMeter, Endpoints};
 use super::exposition::{Exposition, Labels};
 use super::flags::{self, FlagCounts};
@@ -35,6 +36,7 @@ pub struct Meters {
 #[derive(Debug, Default)]
 struct All {
     routes: Routes,
+    calls: Calls,
     services: Services,
     endpoints: Endpoints,
     flags: FlagCounts,
@@ -73,6 +75,7 @@ impl Meters {
     #[must_use]
     pub fn within(&self, bounds: SeriesBounds) -> Self {
         self.all.routes.make_room(bounds.routes);
+        self.all.calls.make_room(bounds.routes);
         self.all.services.make_room(bounds.services);
         self.all.endpoints.make_room(bounds.endpoints);
         Self {
@@ -88,6 +91,7 @@ impl Meters {
         let series = self.all.routes.of(&labels, &others, self.bounds.routes);
         RouteMeter {
             is_own: series.labels == Labels::new(&labels),
+            calls: self.all.calls.of(&labels, &others, self.bounds.routes),
             series,
         }
     }
@@ -136,6 +140,7 @@ impl Meters {
 impl Exposed for Meters {
     fn expose(&self, page: &mut Exposition) {
         route::expose(&self.all.routes, page);
+        calls::expose(&self.all.calls, page);
         flags::expose(&self.all.flags, page);
         service::expose(&self.all.services, page);
         endpoint::expose(&self.all.endpoints, page);

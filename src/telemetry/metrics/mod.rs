@@ -4,6 +4,7 @@
 //! thread's counts. Reading adds them up, beside the requests and without making one wait.
 
 mod access_log;
+mod calls;
 mod class;
 mod endpoint;
 mod exposition;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::calls::CallSeries;
 use super::class::{CLASSES, class_of};
 use super::exposition::Exposition;
 use super::histogram;
@@ -15,8 +16,7 @@ const REQUEST_BYTES: usize = CLASSES.len();
 const RESPONSE_BYTES: usize = REQUEST_BYTES + 1;
 const IN_FLIGHT: usize = RESPONSE_BYTES + 1;
 const DURATION: usize = IN_FLIGHT + 1;
-const CALLS: usize = DURATION + histogram::COUNTS;
-const COUNTS: usize = CALLS + GrpcStatus::names().len();
+const COUNTS: usize = DURATION + histogram::COUNTS;
 
 pub(super) type RouteSeries = Series<COUNTS>;
 pub(super) type Routes = AllSeries<COUNTS>;
@@ -25,6 +25,7 @@ pub(super) type Routes = AllSeries<COUNTS>;
 #[derive(Debug, Clone)]
 pub struct RouteMeter {
     pub(super) series: Arc<RouteSeries>,
+    pub(super) calls: Arc<CallSeries>,
     pub(super) is_own: bool,
 }
 
@@ -54,6 +55,16 @@ impl RouteMeter {
         self.series.counts.mine().take(IN_FLIGHT);
     }
 
+    /// A WebSocket begins.
+    pub fn websocket_begins(&self) {
+        self.calls.websocket_begins();
+    }
+
+    /// A WebSocket that began is over.
+    pub fn websocket_ends(&self) {
+        self.calls.websocket_ends();
+    }
+
     /// Whether no other route is counted with it.
     pub fn is_own(&self) -> bool {
         self.is_own
@@ -64,7 +75,7 @@ impl RouteMeter {
         let sums = self.series.counts.sums();
         let tally = Tally {
             outcomes: Outcomes::of(&sums[..CLASSES.len()]),
-            durations: Durations::of(&sums[DURATION..CALLS]),
+            durations: Durations::of(&sums[DURATION..]),
         };
         (tally, sums[IN_FLIGHT])
     }
@@ -74,7 +85,7 @@ impl RouteMeter {
         let mine = self.series.counts.mine();
         mine.add(class_of(measured.status), 1);
         if let Some(status) = measured.grpc {
-            mine.add(CALLS + status.place(), 1);
+            self.calls.ended(status);
         }
         mine.add(REQUEST_BYTES, measured.request_bytes);
         mine.add(RESPONSE_BYTES, measured.response_bytes);
@@ -130,21 +141,8 @@ pub(super) fn expose(routes: &Routes, page: &mut Exposition) {
     for (sums, series) in &routes {
         // Thousands of routes that nobody asks for need no buckets.
         if !series.counts.is_untouched() {
-            let counts = &sums[DURATION..CALLS];
+            let counts = &sums[DURATION..];
             histogram::write(&mut durations, series.labels.as_str(), counts);
-        }
-    }
-    let mut calls = page.counter(
-        "tollgate_grpc_calls_total",
-        "Calls by gRPC by the status that their client was told.",
-    );
-    for (sums, series) in &routes {
-        let counts = &sums[CALLS..];
-        // Most routes are for other requests.
-        if counts.iter().any(|count| *count > 0) {
-            for (name, count) in std::iter::zip(GrpcStatus::names(), counts) {
-                calls.with(&series.labels, ("code", name), *count);
-            }
         }
     }
 }
