@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, ETAG, LAST_MODIFIED, PRAGMA, VARY};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
@@ -82,10 +82,26 @@ impl Drop for Refresh {
     }
 }
 
+/// A header in one piece of memory of its own. As it was read, each field holds all that came with it; and names
+/// as the backend spelled them are known for no more than the first client.
+fn compact(header: &ResponseHeader) -> ResponseHeader {
+    let mut parts = header.as_owned_parts();
+    let length = parts.headers.values().map(HeaderValue::len).sum();
+    let mut text = BytesMut::with_capacity(length);
+    for value in parts.headers.values_mut() {
+        text.extend_from_slice(value.as_bytes());
+        // What is a field's value already is one in another place, too.
+        if let Ok(own) = HeaderValue::from_maybe_shared(text.split().freeze()) {
+            *value = own;
+        }
+    }
+    parts.into()
+}
+
 impl Head {
     pub(super) fn of(meta: &CacheMeta) -> Self {
         Self {
-            header: meta.response_header_copy(),
+            header: compact(meta.response_header()),
             made: meta.epoch(),
             fresh_until: meta.fresh_until(),
             provenance: meta.provenance(),
