@@ -21,6 +21,7 @@ mod encryption;
 mod fallback;
 mod finish;
 mod forward;
+mod framing;
 mod grpc;
 mod handshake;
 mod hedge;
@@ -51,7 +52,7 @@ use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, ForcedFreshness, HitHandler, RespCacheable};
 use pingora_proxy::{FailToProxy, ProxyHttp, RangeType, Session, range_header_filter};
@@ -165,8 +166,9 @@ impl ProxyHttp for Gateway {
             return Ok(true);
         }
         self.fit_client(session, context);
+        let raw = session.as_http1().map(|it| it.get_headers_raw_bytes());
         let admitted = pipeline::admit(
-            session.req_header(),
+            (session.req_header(), raw.as_deref()),
             &self.pressure,
             &self.backends,
             context,
@@ -344,6 +346,7 @@ impl ProxyHttp for Gateway {
             // Nobody asked for it (RFC 9110 §15.2.2), and the client takes what follows for answers.
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
+        framing::settle(response)?;
         grpc::note(&response.headers, context);
         let status = grpc::effective(response.status, context);
         attempt::answered(status, context);
@@ -491,7 +494,11 @@ impl ProxyHttp for Gateway {
         let reply = context
             .pending_reply
             .take()
-            .or_else(|| attempt::reply_to(error, context))
+            .or_else(|| {
+                // Where a request ends that can't be read, nobody knows.
+                context.is_last |= matches!(error.esource(), ErrorSource::Downstream);
+                attempt::reply_to(error, context)
+            })
             .map(|reply| fallback::instead_of(reply, context));
         let error_code = match reply {
             Some(reply) if !is_answered => {

@@ -1,6 +1,6 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
-//! request id → bounds → TLS → route → overload → addresses → rate limits by address → preflight → authentication →
+//! request id → bounds → framing → TLS → route → overload → addresses → rate limits by address → preflight → authentication →
 //! authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer → backend
 
 use http::{HeaderMap, StatusCode, header};
@@ -11,7 +11,7 @@ use super::context::Context;
 use super::forward::X_REQUEST_ID;
 use super::pressure::Pressure;
 use super::reply::{Body, PROXY_STATUS, Reply};
-use super::{arrival, bandwidth, concurrency, encryption, limit, meter, trace};
+use super::{arrival, bandwidth, concurrency, encryption, framing, limit, meter, trace};
 use crate::snapshot::{Action, Route};
 use crate::telemetry::Flag;
 use crate::traffic::Preflight;
@@ -32,12 +32,12 @@ impl From<Box<Reply>> for Stop {
     }
 }
 
-/// Takes a request through the pipeline.
+/// Takes a request through the pipeline. `raw` is the header of one of HTTP/1 as it came.
 ///
 /// # Errors
 /// If it goes no further.
 pub(super) async fn admit(
-    request: &RequestHeader,
+    (request, raw): (&RequestHeader, Option<&[u8]>),
     pressure: &Pressure,
     backends: &Backends,
     context: &mut Context,
@@ -45,6 +45,7 @@ pub(super) async fn admit(
     arrival::identify(request, context);
     trace::begin(request, context);
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
+    framing::check(request, raw, context)?;
     encryption::answer_challenge(request, context)?;
     encryption::redirect(request, context)?;
     let preflight = arrival::find_route(request, context)?;

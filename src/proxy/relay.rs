@@ -8,7 +8,7 @@ use pingora::{Error, ErrorSource, Result};
 use pingora_proxy::Session;
 
 use super::context::Context;
-use super::{attempt, bandwidth, caching, concurrency, respond};
+use super::{attempt, bandwidth, caching, concurrency, framing, respond};
 use crate::upstream::{Answer, Outcome};
 
 /// Passes an answer on to the client as it comes, and gives it back when it was read to its end.
@@ -41,7 +41,8 @@ pub(super) async fn gone(session: &mut Session) -> Box<Error> {
 }
 
 async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context) -> Result<()> {
-    for early in std::mem::take(&mut answer.early) {
+    for mut early in std::mem::take(&mut answer.early) {
+        framing::settle(&mut early)?;
         write(early, false, session).await?;
     }
     let mut header = answer.header.clone();
@@ -51,6 +52,7 @@ async fn pass(answer: &mut Answer, session: &mut Session, context: &mut Context)
         &header.headers,
         context,
     );
+    framing::settle(&mut header)?;
     respond::prepare(session.req_header(), &mut header, context);
     let is_end = answer.session.response_done();
     if is_end {

@@ -188,6 +188,8 @@ problems! {
     body_too_large = PAYLOAD_TOO_LARGE, BodyTooLarge, "urn:tollgate:problem:body-too-large", "Content too large", "http_request_error";
     /// 414: the request target is too long.
     uri_too_long = URI_TOO_LONG, UriTooLong, "urn:tollgate:problem:uri-too-long", "URI too long", "http_request_error";
+    /// 417: something is expected that can't be met.
+    expectation_failed = EXPECTATION_FAILED, BadRequest, "urn:tollgate:problem:expectation-failed", "Expectation failed", "http_request_error";
     /// 429: a rate limit is spent.
     rate_limited = TOO_MANY_REQUESTS, RateLimited, "https://iana.org/assignments/http-problem-types#quota-exceeded", "Too many requests", "http_request_denied";
     /// 429: too many requests of the client are under way. Needs `Retry-After`.

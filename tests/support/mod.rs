@@ -25,7 +25,7 @@ mod tls;
 mod traffic;
 mod upstream;
 
-pub use answer::{Answer, Client, Request};
+pub use answer::{Answer, Client, PATIENCE, Request};
 pub use faulty::Fault;
 pub use gateway::{Gateway, binary, check, free_port, run, send_signal};
 pub use geoip::Database;
