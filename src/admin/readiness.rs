@@ -5,13 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use tokio::net::{TcpStream, UnixStream};
+
+use crate::config::Address;
+
 /// A listener of one's own that does not accept within this time is not ready.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Whether the gateway has started and should get traffic.
 #[derive(Debug)]
 pub struct Readiness {
-    listeners: Vec<SocketAddr>,
+    listeners: Vec<Address>,
     is_accepting: AtomicBool,
     is_draining: Arc<AtomicBool>,
 }
@@ -27,7 +31,7 @@ pub(super) enum Unready {
 
 impl Readiness {
     /// Ready as soon as all `listeners` accept, until the gateway `is_draining`.
-    pub fn new(listeners: Vec<SocketAddr>, is_draining: Arc<AtomicBool>) -> Self {
+    pub fn new(listeners: Vec<Address>, is_draining: Arc<AtomicBool>) -> Self {
         Self {
             listeners,
             is_accepting: AtomicBool::new(false),
@@ -62,15 +66,22 @@ impl Readiness {
             return true;
         }
         for listener in &self.listeners {
-            let connected = tokio::net::TcpStream::connect(reachable(*listener));
-            match tokio::time::timeout(CONNECT_TIMEOUT, connected).await {
-                Ok(Ok(_)) => {}
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect(listener)).await {
+                Ok(Ok(())) => {}
                 Ok(Err(_)) | Err(_) => return false,
             }
         }
         self.is_accepting.store(true, Ordering::Relaxed);
         true
     }
+}
+
+async fn connect(listener: &Address) -> std::io::Result<()> {
+    match listener {
+        Address::Inet(address) => drop(TcpStream::connect(reachable(*address)).await?),
+        Address::Unix(path) => drop(UnixStream::connect(path).await?),
+    }
+    Ok(())
 }
 
 /// A listener on every address is reached on the loopback.
@@ -94,7 +105,7 @@ mod tests {
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let is_draining = Arc::new(AtomicBool::new(false));
-        let readiness = Readiness::new(vec![address], Arc::clone(&is_draining));
+        let readiness = Readiness::new(vec![address.into()], Arc::clone(&is_draining));
         assert!(!readiness.has_started().await);
         assert_eq!(readiness.check().await, Err(Unready::Starting));
 
@@ -113,7 +124,7 @@ mod tests {
         let socket = tokio::net::TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let closed = socket.local_addr().unwrap();
-        let readiness = Readiness::new(vec![closed], Arc::new(AtomicBool::new(true)));
+        let readiness = Readiness::new(vec![closed.into()], Arc::new(AtomicBool::new(true)));
         assert!(readiness.has_started().await);
     }
 }

@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::proxy_protocol::{FileMode, ProxyProtocol};
 use super::shape::OneOrMany;
 use super::source::Spanned;
 use super::units::Period;
@@ -20,8 +21,14 @@ pub struct Listener(pub ListenerFields);
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListenerFields {
-    /// `IP:PORT`.
+    /// `IP:PORT`, or `unix:/path` for a socket in the file system.
     pub address: Spanned<String>,
+    /// Who may open a socket in the file system, as `chmod` has it. Default `"0660"`. It belongs to
+    /// `server.user`, and clients of it count as this machine.
+    pub mode: Option<Spanned<FileMode>>,
+    /// The load balancers that say in front of a connection where it comes from (PROXY protocol). Default:
+    /// nobody does.
+    pub proxy_protocol: Option<Spanned<ProxyProtocol>>,
     /// Certificates, and how connections are encrypted. Default: they are not.
     pub tls: Option<Spanned<ListenerTls>>,
     /// Whether clients may speak HTTP/2. Default `true` with `tls`, where they choose (ALPN), and `false` without
@@ -131,6 +138,8 @@ impl Listener {
     pub fn at(address: impl Into<String>) -> Self {
         Self(ListenerFields {
             address: address.into().into(),
+            mode: None,
+            proxy_protocol: None,
             tls: None,
             http2: None,
             redirect_https: RedirectHttps(None).into(),

@@ -5,6 +5,7 @@
 
 mod access_log;
 mod acme;
+mod address;
 mod admin;
 mod auth;
 mod bandwidth_limit;
@@ -24,6 +25,7 @@ mod mask;
 mod metrics;
 mod node;
 mod policy;
+mod proxy_protocol;
 mod quota;
 mod rate_limit;
 mod redis;
@@ -50,6 +52,7 @@ pub use access_log::{
     LogSampleFields, LoggedClient, Syslog,
 };
 pub use acme::{Acme, AcmeChallenge, ExternalAccount};
+pub use address::{Address, socket_path};
 pub use admin::{Admin, AdminSlot, ReadyWhen};
 pub use auth::{
     ApiKey, ApiKeyDigests, ApiKeys, AuthFailures, AuthFailuresSlot, AuthProvider, AuthRule,
@@ -72,6 +75,7 @@ pub use listener::{
 pub use load::{LoadError, Loaded, base_of, load, parse};
 pub use metrics::Metrics;
 pub use policy::{Access, Cors, HeaderEdit, HeaderEdits, Timeouts};
+pub use proxy_protocol::{FileMode, ProxyProtocol, ProxyProtocolVersion};
 pub use quota::{LimitAmount, LimitCost, LimitWindow};
 pub use rate_limit::{
     LimitAlgorithm, LimitKey, LimitMode, LimitQueue, LimitRefusal, LimitStore, OnStoreFailure,

@@ -10,6 +10,7 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::health::HealthCheck;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
+use super::proxy_protocol::ProxyProtocolVersion;
 use super::rate_limit::RateLimit;
 use super::resilience::{CircuitBreaker, OutlierDetection, Retry};
 use super::root::Priority;
@@ -23,7 +24,8 @@ use super::units::{ByteSize, Period};
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Service {
-    /// The one backend, as `http://host:port/prefix` or `https://…`. Its path is put before the
+    /// The one backend, as `http://host:port/prefix`, `https://…`, or `unix:/path` for a socket in the file
+    /// system. Its path is put before the
     /// path of every forwarded request. Either this or `targets`.
     pub base_url: Option<Spanned<String>>,
     /// Several backends that share the traffic. Either this or `base_url`.
@@ -45,6 +47,9 @@ pub struct Service {
     /// What backends speak: `http1` (the default), `http2` (which they have to know beforehand where they have no
     /// TLS; gRPC needs it), or `auto`: whichever an `https` backend prefers (ALPN), and HTTP/1.1 with others.
     pub protocol: Option<Spanned<Protocol>>,
+    /// Whether backends are told in front of each connection which client it is for, by this version of the
+    /// PROXY protocol: `v1` or `v2`. Default: they are not. A connection is then never shared by clients.
+    pub proxy_protocol: Option<Spanned<ProxyProtocolVersion>>,
     /// The `Host` that backends see: `upstream` (the host of its URL, the default), `client` (what
     /// the client sent), or a fixed name.
     pub host_header: Option<Spanned<HostHeader>>,

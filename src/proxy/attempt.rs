@@ -13,7 +13,7 @@ use super::reply::Reply;
 use super::{affinity, deadline, fallback, grpc, meter, trace};
 use crate::snapshot::Route;
 use crate::telemetry::Flag;
-use crate::upstream::{Admission, Answer, Choice, Failed, NoChoice, Outcome, Permit};
+use crate::upstream::{Admission, Answer, Choice, Failed, Introduction, NoChoice, Outcome, Permit};
 
 /// With less time left than this an attempt is not worth it.
 const LEAST_TIME: Duration = Duration::from_millis(1);
@@ -63,12 +63,13 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
         Some(left) => left.min(route.policies.timeouts.connect),
         None => route.policies.timeouts.connect,
     };
-    let Some(peer) = choice
+    let Some(mut peer) = choice
         .endpoint
         .peer(&route.policies.timeouts, connect_within)
     else {
         return Err(no_endpoint());
     };
+    context.attempt.introduction = introduce(&mut peer, &choice, context);
     count(context);
     context.attempt.tried.insert(&choice);
     context.attempt.count += 1;
@@ -83,6 +84,18 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
     let begun = context.attempt.begun;
     context.attempt.pipeline.get_or_insert(begun);
     Ok(peer)
+}
+
+/// Makes a connection to a backend begin with whom it is for, if backends of its service are told.
+pub(super) fn introduce(
+    peer: &mut HttpPeer,
+    choice: &Choice,
+    context: &Context,
+) -> Option<Introduction> {
+    if !choice.endpoint.is_introduced() {
+        return None;
+    }
+    choice.endpoint.introduce(peer, context.ends()?)
 }
 
 /// Decides which of the route's services gets the request, once.

@@ -2,7 +2,7 @@
 //!
 //! It is held to it by [`Supervised`](super::supervised::Supervised). A request costs it a few stores.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +45,8 @@ pub struct Connection {
     peer: IpAddr,
     peer_text: Box<str>,
     is_own: bool,
+    /// Where it comes from and where it came in, if that is known with their ports.
+    ends: Option<(SocketAddr, SocketAddr)>,
     /// How it is encrypted, if it is.
     channel: Option<Arc<Channel>>,
     /// The port at which clients find the same encrypted, if they are only told so.
@@ -92,6 +94,7 @@ impl Connection {
             peer,
             peer_text: peer.to_string().into(),
             is_own: false,
+            ends: None,
             channel: None,
             redirects_to: None,
             opened: Instant::now(),
@@ -111,6 +114,12 @@ impl Connection {
             memo: Mutex::default(),
             kept: Mutex::default(),
         }
+    }
+
+    /// The same, of which these are the ends: the client's and the gateway's.
+    #[must_use]
+    pub fn between(self, ends: Option<(SocketAddr, SocketAddr)>) -> Self {
+        Self { ends, ..self }
     }
 
     /// The same, encrypted.
@@ -136,6 +145,7 @@ impl Connection {
     #[must_use]
     pub fn stream(self: &Arc<Self>) -> Self {
         Self {
+            ends: self.ends,
             channel: self.channel.clone(),
             whole: Some(self.clone()),
             ..Self::new(Some(self.peer), NONE)
@@ -163,6 +173,11 @@ impl Connection {
     /// How it is encrypted, if it is.
     pub fn channel(&self) -> Option<&Channel> {
         self.channel.as_deref()
+    }
+
+    /// The client's end and the gateway's, if they are known.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.ends
     }
 
     /// The address at the other end.

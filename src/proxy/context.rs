@@ -1,7 +1,7 @@
 //! What one request knows and remembers on its way.
 
 use std::borrow::Cow;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ use crate::routing::Parameters;
 use crate::snapshot::{Instead, Route, Snapshot};
 use crate::telemetry::{Flag, Flags};
 use crate::traffic::{Preflight, came_by_tls};
-use crate::upstream::{Choice, Permit, Service, Tried};
+use crate::upstream::{Choice, Introduction, Permit, Service, Tried};
 
 /// Deadlines are kept in whole milliseconds, and may fire one early.
 const TIMER_STEP: Duration = Duration::from_millis(2);
@@ -137,6 +137,8 @@ pub(super) struct Attempts {
     pub(super) is_repeated: bool,
     /// How long to wait before the next one.
     pub(super) pause: Duration,
+    /// What the chosen endpoint is told of the client in front of a connection, if it is.
+    pub(super) introduction: Option<Introduction>,
     /// With the chosen endpoint, if the client wants to speak another protocol.
     pub(super) handshake: Option<Arc<Handshake>>,
     /// When the request was there as a whole, body included.
@@ -235,6 +237,15 @@ impl Context {
     /// The client: the peer, or whom a trusted proxy speaks for.
     pub(super) fn client(&self) -> IpAddr {
         self.client.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED))
+    }
+
+    /// Where the client is, with its port as far as it is known, and where its connection came in.
+    pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        let (source, destination) = self.connection.as_ref()?.ends()?;
+        let client = self.client();
+        let is_source = source.ip().to_canonical() == client;
+        let port = if is_source { source.port() } else { 0 };
+        Some((SocketAddr::new(client, port), destination))
     }
 
     /// Whether it came by TLS: to this gateway, or to the trusted proxy that says so.

@@ -4,6 +4,7 @@
 //! backend's `101` first (its issue 946): about one handshake in a hundred on a busy machine. So the
 //! answer is held back here until the request's end has been passed on.
 
+use std::fmt::Debug;
 use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,16 +16,17 @@ use async_trait::async_trait;
 use futures_util::task::AtomicWaker;
 use http::header::UPGRADE;
 use pingora::connectors::L4Connect;
-use pingora::protocols::l4::ext::{connect, set_tcp_keepalive};
+use pingora::protocols::l4::ext::{connect, connect_uds};
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::l4::stream::Stream;
 use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType, Result};
+use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_proxy::Session;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::task::coop::has_budget_remaining;
+
+use crate::upstream::Introduction;
 
 /// No socket yet.
 const NONE: RawFd = -1;
@@ -41,10 +43,15 @@ pub(super) struct Handshake {
 /// The connection that it is made on.
 #[derive(Debug)]
 struct Held {
-    socket: TcpStream,
+    socket: Box<dyn Duplex>,
     handshake: Arc<Handshake>,
     is_open: bool,
 }
+
+/// What a connection is made of.
+trait Duplex: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Debug + Send + Sync + Unpin> Duplex for S {}
 
 /// Whether a request wants another protocol, and has no body that would have to come first.
 pub(super) fn is_asked_for(session: &mut Session) -> bool {
@@ -52,8 +59,9 @@ pub(super) fn is_asked_for(session: &mut Session) -> bool {
 }
 
 impl Handshake {
-    /// Makes the connection to `peer` one of its own that is never shared.
-    pub(super) fn on(peer: &mut HttpPeer) -> Arc<Self> {
+    /// Makes the connection to `peer` one of its own that is never shared, and that begins with the
+    /// introduction.
+    pub(super) fn on(peer: &mut HttpPeer, introduction: Option<Introduction>) -> Arc<Self> {
         static COUNT: AtomicU64 = AtomicU64::new(0);
         let handshake = Arc::new(Self {
             socket: AtomicI32::new(NONE),
@@ -63,7 +71,10 @@ impl Handshake {
         });
         peer.group_key ^= COUNT.fetch_add(1, Ordering::Relaxed) | 1 << 63;
         peer.options.idle_timeout = Some(Duration::ZERO);
-        peer.options.custom_l4 = Some(Arc::new(Connector(handshake.clone())));
+        peer.options.custom_l4 = Some(Arc::new(Connector {
+            handshake: handshake.clone(),
+            introduction,
+        }));
         handshake
     }
 
@@ -85,19 +96,39 @@ impl Handshake {
 }
 
 #[derive(Debug)]
-struct Connector(Arc<Handshake>);
+struct Connector {
+    handshake: Arc<Handshake>,
+    introduction: Option<Introduction>,
+}
 
 #[async_trait]
 impl L4Connect for Connector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
-        let SocketAddr::Inet(address) = address else {
-            return Err(Error::new_in(ErrorType::ConnectError));
+        let (mut socket, number): (Box<dyn Duplex>, RawFd) = match address {
+            SocketAddr::Inet(address) => {
+                let socket = connect(address, None).await?;
+                let set = socket.set_nodelay(true);
+                set.or_err(ErrorType::SocketError, "while a connection was set up")?;
+                let number = socket.as_raw_fd();
+                (Box::new(socket), number)
+            }
+            SocketAddr::Unix(address) => {
+                let Some(path) = address.as_pathname() else {
+                    return Err(Error::new_in(ErrorType::ConnectError));
+                };
+                let socket = connect_uds(path).await?;
+                let number = socket.as_raw_fd();
+                (Box::new(socket), number)
+            }
         };
-        let socket = connect(address, None).await?;
-        self.0.socket.store(socket.as_raw_fd(), Ordering::Relaxed);
+        if let Some(introduction) = &self.introduction {
+            let sent = socket.write_all(introduction.bytes()).await;
+            sent.or_err(ErrorType::ConnectError, "while the client was introduced")?;
+        }
+        self.handshake.socket.store(number, Ordering::Relaxed);
         let held = Held {
             socket,
-            handshake: self.0.clone(),
+            handshake: self.handshake.clone(),
             is_open: false,
         };
         Ok(VirtualSocketStream::new(Box::new(held)).into())
@@ -162,21 +193,17 @@ impl AsyncWrite for Held {
 }
 
 impl VirtualSocket for Held {
-    fn set_socket_option(&self, option: VirtualSockOpt) -> std::io::Result<()> {
-        match option {
-            VirtualSockOpt::NoDelay => self.socket.set_nodelay(true),
-            VirtualSockOpt::KeepAlive(how) => set_tcp_keepalive(&self.socket, &how)
-                .map_err(|error| std::io::Error::other(error.to_string())),
-            _ => Ok(()),
-        }
+    /// It is set up when it is made.
+    fn set_socket_option(&self, _option: VirtualSockOpt) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures_util::FutureExt;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -184,7 +211,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let mut peer = HttpPeer::new(address, false, String::new());
-        let handshake = Handshake::on(&mut peer);
+        let handshake = Handshake::on(&mut peer, None);
         let connector = peer.options.custom_l4.unwrap();
         let address = SocketAddr::Inet(address);
         let (near, far) = tokio::join!(connector.connect(&address), listener.accept());
@@ -245,8 +272,8 @@ mod tests {
     fn no_two_share_a_connection() {
         let peer = || HttpPeer::new("127.0.0.1:1", false, String::new());
         let (mut one, mut two) = (peer(), peer());
-        Handshake::on(&mut one);
-        Handshake::on(&mut two);
+        Handshake::on(&mut one, None);
+        Handshake::on(&mut two, None);
         use pingora::upstreams::peer::Peer;
         assert_ne!(one.reuse_hash(), peer().reuse_hash());
         assert_ne!(one.reuse_hash(), two.reuse_hash());

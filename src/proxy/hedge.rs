@@ -241,9 +241,10 @@ fn second(session: &Session, backends: &Arc<Backends>, context: &mut Context) ->
     let choice = service
         .choose(context.attempt.tried, key.as_deref(), now)
         .ok()?;
-    let peer = choice
+    let mut peer = choice
         .endpoint
         .peer(&timeouts, timeouts.connect.min(left))?;
+    attempt::introduce(&mut peer, &choice, context);
     let permit = service.admit_hedge(policies.retry.as_ref()?, now)?;
     if !service.may_connect(&permit) {
         return None;

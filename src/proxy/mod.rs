@@ -260,7 +260,8 @@ impl ProxyHttp for Gateway {
         }
         // HTTP/2 knows no `Upgrade`, and who speaks nothing else ignores it (RFC 9110 §7.8).
         if handshake::is_asked_for(session) && peer.options.alpn.get_min_http_version() == 1 {
-            context.attempt.handshake = Some(Handshake::on(&mut peer));
+            let introduction = context.attempt.introduction.clone();
+            context.attempt.handshake = Some(Handshake::on(&mut peer, introduction));
         }
         Ok(peer)
     }

@@ -1,7 +1,8 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
-//! request id → bounds → framing → TLS → route → overload → addresses → rate limits by address → preflight → authentication →
-//! authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer → backend
+//! request id → bounds → framing → TLS → route → overload → addresses → rate limits by address → preflight →
+//! authentication → authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer →
+//! backend
 
 use http::{HeaderMap, StatusCode, header};
 use pingora::http::RequestHeader;

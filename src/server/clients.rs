@@ -1,6 +1,6 @@
 //! Client connections: how many there may be, how long each may take, and one request after another.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -20,8 +20,10 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 
 use super::http2;
+use super::introduction::{self, Origin, Unintroduced};
+use crate::config::Address;
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
-use crate::snapshot::{ClientTimeouts, Listener, Listeners, Snapshot, Store};
+use crate::snapshot::{ClientTimeouts, Listener, Listeners, ProxyProtocol, Snapshot, Store};
 use crate::telemetry::{Exposed, Exposition, Handshakes, NoHandshake};
 use crate::tls::{Channel, Refused, Tls};
 
@@ -47,6 +49,8 @@ pub(super) struct OpenConnections {
     shed: AtomicU64,
     /// …or too many bad credentials came from the address.
     throttled: AtomicU64,
+    /// …or a load balancer did not say in its words where it comes from.
+    unintroduced: AtomicU64,
 }
 
 /// One of them.
@@ -99,6 +103,7 @@ impl Exposed for Arc<OpenConnections> {
             ("refused", &self.refused),
             ("shed", &self.shed),
             ("throttled", &self.throttled),
+            ("unintroduced", &self.unintroduced),
         ] {
             connections.sample(&[("result", result)], count.load(Ordering::Relaxed));
         }
@@ -140,6 +145,16 @@ impl Clients {
         }
     }
 
+    /// Whether nothing more is read from an address, which is counted.
+    fn is_throttled(&self, client: IpAddr, snapshot: &Snapshot) -> bool {
+        let is_unwelcome = is_unwelcome(client, snapshot);
+        if is_unwelcome {
+            self.open.throttled.fetch_add(1, Ordering::Relaxed);
+            log::debug!("a connection was refused for bad credentials: client={client}");
+        }
+        is_unwelcome
+    }
+
     /// Encrypts a connection, unless the client does not manage to.
     async fn encrypt(&self, stream: Stream, tls: &Tls, peer: IpAddr) -> Option<(Stream, Channel)> {
         match tls.accept(stream, &self.turns).await {
@@ -166,12 +181,28 @@ impl Clients {
         if snapshot.listeners.are_alike() && self.listeners.are_alike() {
             return None;
         }
-        let digest = stream.get_socket_digest()?;
-        let local = *digest.local_addr()?.as_inet()?;
+        let local = local(stream)?;
         snapshot
             .listeners
-            .at(local)
-            .or_else(|| self.listeners.at(local))
+            .at(&local)
+            .or_else(|| self.listeners.at(&local))
+    }
+
+    /// What a load balancer says of where a connection comes from, or `None` if it can't be believed.
+    async fn introduced(
+        &self,
+        stream: &mut Stream,
+        rule: &ProxyProtocol,
+        balancer: IpAddr,
+    ) -> Option<Origin> {
+        let read = introduction::read(stream);
+        let read = tokio::time::timeout(rule.timeout, read).await;
+        read.unwrap_or(Err(Unintroduced::Slow))
+            .inspect_err(|reason| {
+                self.open.unintroduced.fetch_add(1, Ordering::Relaxed);
+                log::debug!("a header of the PROXY protocol from {balancer} was refused: {reason}");
+            })
+            .ok()
     }
 
     /// Asks itself for an answer, through its own workers, as a client would.
@@ -264,6 +295,23 @@ fn is_unwelcome(peer: IpAddr, snapshot: &Snapshot) -> bool {
         && !snapshot.trusted_proxies.contains(peer)
 }
 
+/// The ends of a connection over the network: the peer's and ours.
+fn ends(stream: &Stream) -> Option<(SocketAddr, SocketAddr)> {
+    let digest = stream.get_socket_digest()?;
+    let peer = *digest.peer_addr()?.as_inet()?;
+    Some((peer, *digest.local_addr()?.as_inet()?))
+}
+
+/// The address that a connection came in at.
+fn local(stream: &Stream) -> Option<Address> {
+    let digest = stream.get_socket_digest()?;
+    let local = digest.local_addr()?;
+    match local.as_inet() {
+        Some(address) => Some(Address::Inet(*address)),
+        None => Some(Address::Unix(local.as_unix()?.as_pathname()?.to_owned())),
+    }
+}
+
 #[async_trait]
 impl ServerApp for Clients {
     async fn process_new(
@@ -279,20 +327,30 @@ impl ServerApp for Clients {
             self.open.shed.fetch_add(1, Ordering::Relaxed);
             return None;
         }
-        let digest = stream.get_socket_digest();
-        let peer = digest
-            .as_ref()
-            .and_then(|digest| Some(digest.peer_addr()?.as_inet()?.ip().to_canonical()));
-        if let Some(peer) = peer.filter(|&peer| is_unwelcome(peer, &snapshot)) {
-            self.open.throttled.fetch_add(1, Ordering::Relaxed);
-            log::debug!("a connection was refused for bad credentials: client={peer}");
+        let mut ends = ends(&stream);
+        let own = Ipv4Addr::LOCALHOST.into();
+        let sender = ends.map_or(own, |(peer, _)| peer.ip().to_canonical());
+        let listener = self.listener(&stream, &snapshot);
+        let rule = listener.and_then(|it| it.proxy_protocol.as_ref());
+        let rule = rule.filter(|rule| rule.is_from(sender));
+        if rule.is_none() && self.is_throttled(sender, &snapshot) {
             return None;
         }
         let _seat = self.open.enter(snapshot.settings.connections)?;
         let socket: RawFd = stream.id();
-        let mut connection = Connection::new(peer, socket);
         let mut stream = stream;
-        let listener = self.listener(&stream, &snapshot);
+        if let Some(rule) = rule {
+            if let Origin::Client(client, ours) = self.introduced(&mut stream, rule, sender).await?
+            {
+                ends = Some((client, ours));
+            }
+            let client = ends.map_or(sender, |(client, _)| client.ip().to_canonical());
+            if self.is_throttled(client, &snapshot) {
+                return None;
+            }
+        }
+        let peer = ends.map(|(peer, _)| peer.ip());
+        let mut connection = Connection::new(peer, socket).between(ends);
         connection = connection.redirecting(listener.and_then(|it| it.redirects_to));
         let may_be_http2 = listener.is_some_and(|it| it.is_http2);
         if let Some(tls) = listener.and_then(|it| it.tls.as_ref()) {

@@ -6,8 +6,9 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::config::Address;
 use crate::tls::{SealedKeys, TicketKeys};
 
 /// Tells a process that its standard input leads to its predecessor, whose number it holds.
@@ -49,7 +51,7 @@ pub(super) enum Step {
 pub(super) enum Message {
     /// To the successor: as many sockets as addresses come along.
     Sockets {
-        addresses: Vec<SocketAddr>,
+        addresses: Vec<Address>,
         is_last: bool,
         /// With the last ones: what clients take up their TLS sessions by.
         #[serde(default)]
@@ -118,7 +120,7 @@ impl Line {
     /// Says which sockets there are, and which keys.
     pub(super) fn send_sockets(
         &self,
-        sockets: &[(SocketAddr, OwnedFd)],
+        sockets: &[(Address, OwnedFd)],
         ticket_keys: &TicketKeys,
     ) -> io::Result<()> {
         let mut rest = sockets;
@@ -126,7 +128,7 @@ impl Line {
             let (part, after) = rest.split_at(rest.len().min(MOST_SOCKETS));
             let is_last = after.is_empty();
             let message = Message::Sockets {
-                addresses: part.iter().map(|(address, _)| *address).collect(),
+                addresses: part.iter().map(|(address, _)| address.clone()).collect(),
                 is_last,
                 ticket_keys: is_last.then(|| ticket_keys.seal()),
             };
@@ -231,7 +233,7 @@ impl Predecessor {
         &self,
         patience: Duration,
         keys: &TicketKeys,
-    ) -> io::Result<Vec<(SocketAddr, OwnedFd)>> {
+    ) -> io::Result<Vec<(Address, OwnedFd)>> {
         let mut received = Vec::new();
         loop {
             let Some((
@@ -252,7 +254,8 @@ impl Predecessor {
                 return Err(io::Error::other("sockets were lost on the way"));
             }
             for (address, socket) in addresses.into_iter().zip(sockets) {
-                received.push((address, check(address, socket)?));
+                let socket = check(&address, socket)?;
+                received.push((address, socket));
             }
             if is_last {
                 return Ok(received);
@@ -275,18 +278,30 @@ impl Predecessor {
 }
 
 /// Whether a socket listens on the address that it was sent for.
-fn check(address: SocketAddr, socket: OwnedFd) -> io::Result<OwnedFd> {
+fn check(address: &Address, socket: OwnedFd) -> io::Result<OwnedFd> {
     let is_listening = sockopt::socket_acceptconn(&socket)?;
-    let listener = TcpListener::from(socket);
-    if !is_listening || listener.local_addr()? != address {
+    let (is_there, socket): (bool, OwnedFd) = match address {
+        Address::Inet(address) => {
+            let listener = TcpListener::from(socket);
+            (listener.local_addr()? == *address, listener.into())
+        }
+        Address::Unix(path) => {
+            let listener = UnixListener::from(socket);
+            let is_there = listener.local_addr()?.as_pathname() == Some(path);
+            (is_there, listener.into())
+        }
+    };
+    if !is_listening || !is_there {
         let text = format!("the socket for {address} is not one that listens there");
         return Err(io::Error::other(text));
     }
-    Ok(listener.into())
+    Ok(socket)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
 
     fn talk() -> (Line, Predecessor) {
@@ -303,18 +318,22 @@ mod tests {
     #[test]
     fn many_sockets_arrive_and_still_listen() {
         let (line, predecessor) = talk();
-        let sockets: Vec<(SocketAddr, OwnedFd)> = (0..MOST_SOCKETS + 3)
+        let sockets: Vec<(Address, OwnedFd)> = (0..MOST_SOCKETS + 3)
             .map(|_| TcpListener::bind("127.0.0.1:0").unwrap())
-            .map(|it| (it.local_addr().unwrap(), it.into()))
+            .map(|it| (it.local_addr().unwrap().into(), it.into()))
             .collect();
         line.send_sockets(&sockets, &TicketKeys::default()).unwrap();
-        let addresses: Vec<_> = sockets.iter().map(|(address, _)| *address).collect();
+        let addresses: Vec<_> = sockets.iter().map(|(address, _)| address.clone()).collect();
         drop(sockets);
         let received = predecessor.receive_sockets(SOON, &TicketKeys::default());
         let received = received.unwrap();
-        let arrived: Vec<_> = received.iter().map(|(address, _)| *address).collect();
+        let arrived: Vec<_> = received
+            .iter()
+            .map(|(address, _)| address.clone())
+            .collect();
         assert_eq!(arrived, addresses);
-        assert!(std::net::TcpStream::connect(arrived[MOST_SOCKETS]).is_ok());
+        let last = arrived[MOST_SOCKETS].to_string();
+        assert!(std::net::TcpStream::connect(last).is_ok());
     }
 
     #[test]
@@ -331,7 +350,8 @@ mod tests {
         ] {
             let (line, predecessor) = talk();
             let keys = TicketKeys::default();
-            line.send_sockets(&[(claimed, socket)], &keys).unwrap();
+            line.send_sockets(&[(claimed.into(), socket)], &keys)
+                .unwrap();
             assert!(predecessor.receive_sockets(SOON, &keys).is_err());
         }
     }

@@ -1,6 +1,8 @@
 //! A service of the framework that listens on our own sockets, and not before it may.
 
+use std::fs::Permissions;
 use std::os::fd::{IntoRawFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 
 use async_trait::async_trait;
 use pingora::apps::ServerApp;
@@ -12,6 +14,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::sockets::Sockets;
 use super::{READ_BUFFER, StartError, WRITE_BUFFER};
+use crate::config::Address;
 
 /// A service and the sockets it will listen on.
 pub(super) struct Listening<A> {
@@ -34,17 +37,29 @@ impl<A> Listening<A> {
     /// A service that listens on copies of `addresses`' sockets as soon as the gate opens.
     pub(super) fn new(
         mut service: Service<A>,
-        addresses: &[std::net::SocketAddr],
+        addresses: &[Address],
         sockets: &Sockets,
         gate: watch::Receiver<bool>,
     ) -> Result<(Self, Signs), StartError> {
         let mut copies = Vec::with_capacity(addresses.len());
         for address in addresses {
             let buffers = L4BufferSettings::new(READ_BUFFER, WRITE_BUFFER);
+            let (socket, mode) = sockets.copy(address)?;
+            let (name, endpoint) = match address {
+                Address::Inet(address) => {
+                    let name = address.to_string();
+                    (name.clone(), ListenerConfig::tcp(name))
+                }
+                Address::Unix(path) => {
+                    let name = path.display().to_string();
+                    let mode = Permissions::from_mode(mode);
+                    (name.clone(), ListenerConfig::uds(name).permissions(mode))
+                }
+            };
             service
                 .endpoints()
-                .add_listener(ListenerConfig::tcp(address.to_string()).l4_buffer(buffers));
-            copies.push((address.to_string(), sockets.copy(*address)?));
+                .add_listener(endpoint.l4_buffer(buffers));
+            copies.push((name, socket));
         }
         let (runtime, has_runtime) = oneshot::channel();
         let (accepting, is_accepting) = oneshot::channel();

@@ -6,6 +6,7 @@ mod certificates;
 mod clients;
 mod handover;
 mod http2;
+mod introduction;
 mod key_sets;
 mod listening;
 mod operations;
@@ -20,7 +21,6 @@ mod user;
 mod watch;
 mod websocket;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,7 +51,7 @@ use self::traces::SpanExports;
 use self::user::become_user;
 use crate::admin::{Api, Configured, InForce, Readiness, Status, Traffic, commands};
 use crate::cache::{self, Cache};
-use crate::config::Loaded;
+use crate::config::{Address, Loaded};
 use crate::proxy::{Gateway, Pressure};
 use crate::snapshot::{Settings, Snapshot, State, Store};
 use crate::telemetry::{AccessLog, Metrics, Process, ProcessLog, RecentRequests};
@@ -69,7 +69,7 @@ pub enum StartError {
     #[error("can't listen on {address}: {source}{hint}", hint = hint(source))]
     Bind {
         /// The address.
-        address: SocketAddr,
+        address: Address,
         /// The system's reason.
         source: std::io::Error,
     },
@@ -229,7 +229,7 @@ pub fn run(start: Start) -> Result<(), StartError> {
         };
         let mut service = Service::new("admin".to_owned(), app);
         service.threads = Some(1);
-        let (service, sign) = Listening::new(service, &[address], &sockets, may_accept)?;
+        let (service, sign) = Listening::new(service, &[address.into()], &sockets, may_accept)?;
         server.add_service(service);
         signs.push(sign);
     }
@@ -318,7 +318,13 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
         }
         None => Vec::new(),
     };
-    let addresses = settings.listen.iter().copied().chain(settings.admin);
+    let admin = settings.admin.map(Address::from);
+    let addresses = settings.listen.iter().cloned().chain(admin);
+    let listeners = &start.snapshot.listeners;
+    let addresses = addresses.map(|address| {
+        let mode = listeners.mode_of(&address);
+        (address, mode)
+    });
     let sockets = Sockets::open(addresses, inherited)?;
     if let Some(name) = &settings.user {
         let disk = settings.cache_disk.as_ref().map(|disk| &*disk.path);
@@ -328,7 +334,9 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
                 source,
             })?;
         }
-        let own = start.loaded.config.log.file().into_iter().chain(disk);
+        let sockets = settings.listen.iter().filter_map(Address::path);
+        let log = start.loaded.config.log.file();
+        let own = log.into_iter().chain(disk).chain(sockets);
         become_user(name, own).map_err(|source| StartError::User {
             name: name.clone(),
             source,
@@ -352,7 +360,7 @@ fn keep_on_disk(cache: &'static Cache, settings: &Settings) -> Result<(), StartE
     })
 }
 
-fn list(addresses: &[SocketAddr]) -> String {
+fn list(addresses: &[Address]) -> String {
     addresses
         .iter()
         .map(ToString::to_string)

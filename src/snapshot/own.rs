@@ -31,7 +31,15 @@ pub(super) fn settings(config: &Config) -> [(&'static str, String); 23] {
     let encrypted: Vec<_> = server
         .listen
         .iter()
-        .map(|it| (&it.tls, &it.http2, &it.redirect_https))
+        .map(|it| {
+            (
+                &it.tls,
+                &it.http2,
+                &it.redirect_https,
+                &it.mode,
+                &it.proxy_protocol,
+            )
+        })
         .collect();
     [
         ("server.listen", format!("{addresses:?}")),

@@ -8,7 +8,8 @@ use std::time::Duration;
 use rustix::fs::{Access, access};
 
 use crate::config::{
-    ByteSize, Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads, Toggle,
+    Address, ByteSize, Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads,
+    Toggle, socket_path,
 };
 
 /// Fewest and most keys that rate limits count exactly.
@@ -28,7 +29,7 @@ const LONGEST_TIMEOUT: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Addresses for clients.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Address>,
     /// The address for operators.
     pub admin: Option<SocketAddr>,
     /// What they prove themselves with.
@@ -335,20 +336,17 @@ fn within(
 }
 
 /// Where clients and health checks come in: all apart.
-fn addresses(
-    config: &Config,
-    diagnostics: &mut Diagnostics,
-) -> (Vec<SocketAddr>, Option<SocketAddr>) {
+fn addresses(config: &Config, diagnostics: &mut Diagnostics) -> (Vec<Address>, Option<SocketAddr>) {
     let listen = &config.server.listen;
     if listen.0.is_empty() {
         diagnostics
             .error(Span::default(), "`server.listen` is an empty list")
             .help("write an address such as `0.0.0.0:8080`");
     }
-    let mut seen: HashMap<SocketAddr, Span> = HashMap::new();
+    let mut seen: HashMap<Address, Span> = HashMap::new();
     let mut address = |text: &str, span: Span| {
         let address = parse_address(text, span, diagnostics)?;
-        if let Some(first) = seen.insert(address, span) {
+        if let Some(first) = seen.insert(address.clone(), span) {
             diagnostics
                 .error(span, format!("`{address}` is listened on already"))
                 .related(first, "first here")
@@ -369,16 +367,39 @@ fn addresses(
         };
         clients.extend(address(written, span));
     }
-    let admin = admin_slot.and_then(|admin| address(&admin.listen, admin.listen.span));
+    let admin = admin_slot.and_then(|admin| {
+        let span = admin.listen.span;
+        Some((address(&admin.listen, span)?, span))
+    });
+    let admin = admin.and_then(|(address, span)| match address {
+        Address::Inet(address) => Some(address),
+        Address::Unix(_) => {
+            diagnostics
+                .error(
+                    span,
+                    "operators are answered at an address of the network only",
+                )
+                .help("write an IP address and a port, such as `127.0.0.1:9900`");
+            None
+        }
+    });
     (clients, admin)
 }
 
-fn parse_address(text: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<SocketAddr> {
+fn parse_address(text: &str, span: Span, diagnostics: &mut Diagnostics) -> Option<Address> {
     if diagnostics.has_error_within(span) {
         return None;
     }
+    if let Some(path) = socket_path(text) {
+        let path = path.map_err(|reason| {
+            diagnostics
+                .error(span, reason)
+                .help("write the whole path of a file, such as `unix:/run/tollgate/http.sock`");
+        });
+        return path.ok().map(|path| Address::Unix(path.to_owned()));
+    }
     match text.parse::<SocketAddr>() {
-        Ok(address) if address.port() != 0 => return Some(address),
+        Ok(address) if address.port() != 0 => return Some(address.into()),
         Ok(_) => {
             diagnostics
                 .error(span, "nobody would know which port 0 turned out to be")

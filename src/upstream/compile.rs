@@ -98,9 +98,11 @@ fn endpoint_settings(
     diagnostics: &mut Diagnostics,
 ) -> Option<EndpointSettings> {
     let protocol = section.protocol.as_deref().copied().unwrap_or_default();
+    let proxy_protocol = section.proxy_protocol.as_deref().copied();
     let Some(tls) = &section.tls else {
         return Some(EndpointSettings {
             protocol,
+            proxy_protocol,
             ..EndpointSettings::default()
         });
     };
@@ -109,6 +111,7 @@ fn endpoint_settings(
         server_name: tls.server_name.as_ref().map(|name| name.as_str().into()),
         skip_verification: !tls.verify.value,
         trust: 1,
+        proxy_protocol,
         ..EndpointSettings::default()
     };
     if settings.skip_verification {

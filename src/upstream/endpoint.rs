@@ -1,6 +1,7 @@
 //! One backend: its name, its addresses, and the prepared connection settings of each.
 
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::SocketAddr as UnixAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -12,9 +13,10 @@ use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Cost;
 use super::health::{Checks, Health};
+use super::introduction::Introduction;
 use super::timeouts::Timeouts;
 use super::url::BaseUrl;
-use crate::config::Protocol;
+use crate::config::{Protocol, ProxyProtocolVersion};
 use crate::telemetry::{EndpointMeter, Meters, Outcomes};
 
 /// How long an idle connection to a backend is kept. Below the keep-alive of common servers
@@ -39,6 +41,8 @@ pub struct EndpointSettings {
     /// Keeps connections of differently trusted services apart in the pool, whose own key does not
     /// hold the authorities.
     pub trust: u64,
+    /// How backends are told which client a connection is for, if they are.
+    pub proxy_protocol: Option<ProxyProtocolVersion>,
 }
 
 /// One backend of a service.
@@ -50,6 +54,7 @@ pub struct Endpoint {
     /// The one address that it has, unless it goes by its name.
     address: Option<SocketAddr>,
     template: HttpPeer,
+    proxy_protocol: Option<ProxyProtocolVersion>,
     /// One prepared peer an address; empty until the name is resolved.
     peers: ArcSwap<Vec<HttpPeer>>,
     /// Whether there are any.
@@ -71,6 +76,7 @@ impl EndpointSettings {
             && self.skip_verification == other.skip_verification
             && self.protocol == other.protocol
             && self.trust == other.trust
+            && self.proxy_protocol == other.proxy_protocol
     }
 }
 
@@ -124,8 +130,15 @@ impl Endpoint {
         template.options.max_h2_streams = 1;
         template.options.h2_stream_window_size = Some(STREAM_WINDOW);
         template.options.h2_connection_window_size = Some(STREAM_WINDOW);
+        if let Some(version) = settings.proxy_protocol {
+            Introduction::of_ourselves(version).apply(&mut template);
+        }
         let endpoint = Self {
-            text: format!("{}://{}", url.scheme(), url.authority).into(),
+            text: match &url.socket {
+                Some(path) => format!("unix:{}", path.display()).into(),
+                None => format!("{}://{}", url.scheme(), url.authority).into(),
+            },
+            proxy_protocol: settings.proxy_protocol,
             address: url
                 .address()
                 .map(|address| SocketAddr::new(address, url.port)),
@@ -143,6 +156,13 @@ impl Endpoint {
         if let Some(address) = endpoint.address {
             endpoint.publish(&[address.ip()]);
         }
+        if let Some(path) = &endpoint.url.socket {
+            let place = UnixAddr::from_pathname(path).map_err(|error| error.to_string())?;
+            let mut peer = endpoint.template.clone();
+            peer._address = place.into();
+            endpoint.peers.store(Arc::new(vec![peer]));
+            endpoint.is_resolved.store(true, Ordering::Relaxed);
+        }
         Ok(endpoint)
     }
 
@@ -152,6 +172,7 @@ impl Endpoint {
         self.url == other.url
             && self.address == other.address
             && this.sni == that.sni
+            && self.proxy_protocol == other.proxy_protocol
             && this.group_key == that.group_key
             && this.options.verify_cert == that.options.verify_cert
             && this.options.alpn == that.options.alpn
@@ -172,11 +193,11 @@ impl Endpoint {
         &self.url.prefix
     }
 
-    /// The name to resolve, and the port; `None` for an endpoint that was given by its address.
+    /// The name to resolve, and the port; `None` for an endpoint that was given by its address or socket.
     pub fn name(&self) -> Option<(&str, u16)> {
-        match self.address {
-            Some(_) => None,
-            None => Some((&self.url.host, self.url.port)),
+        match (self.address, &self.url.socket) {
+            (None, None) => Some((&self.url.host, self.url.port)),
+            _ => None,
         }
     }
 
@@ -264,6 +285,24 @@ impl Endpoint {
         peer.options.total_connection_timeout = Some(connect_within);
         peer.options.write_timeout = timeouts.idle;
         Some(peer)
+    }
+
+    /// What a backend is told of a connection for a client at `source`, who came in at `destination`, if it is
+    /// told anything. Makes `peer` tell it.
+    pub fn introduce(
+        &self,
+        peer: &mut HttpPeer,
+        (source, destination): (SocketAddr, SocketAddr),
+    ) -> Option<Introduction> {
+        let introduction = Introduction::of_client(self.proxy_protocol?, source, destination);
+        peer.group_key = self.template.group_key;
+        introduction.apply(peer);
+        Some(introduction)
+    }
+
+    /// Whether backends are told for whom connections are.
+    pub fn is_introduced(&self) -> bool {
+        self.proxy_protocol.is_some()
     }
 
     /// How to connect for a check, within so long; `None` while the name is not resolved.

@@ -9,7 +9,7 @@ use super::discovery::{Discovered, Name, Question};
 use super::endpoint::{Endpoint, EndpointSettings};
 use super::service::Target;
 use super::url::BaseUrl;
-use crate::config::{self, Diagnostics, Span, Spanned, TargetFields};
+use crate::config::{self, Diagnostics, Span, Spanned, TargetFields, socket_path};
 
 /// Most targets of a service.
 const MOST_TARGETS: usize = 1000;
@@ -195,6 +195,11 @@ fn refresh(fields: &TargetFields, diagnostics: &mut Diagnostics) -> Option<Durat
 
 /// A name is written with or without a scheme.
 fn url_of_name(name: &str) -> Result<BaseUrl, String> {
+    if socket_path(name).is_some() {
+        return Err(format!(
+            "`{name}` is a socket, not a name: write it as a `url`"
+        ));
+    }
     match name.contains("://") {
         true => BaseUrl::parse(name),
         false => BaseUrl::parse(&format!("http://{name}")),

@@ -1,11 +1,14 @@
 //! The URL of a backend, taken apart.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 use http::Uri;
 use http::uri::Scheme;
 
-/// `scheme://host[:port][/prefix]`.
+use crate::config::socket_path;
+
+/// `scheme://host[:port][/prefix]`, or `unix:/path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl {
     /// Whether the backend speaks TLS.
@@ -18,6 +21,8 @@ pub struct BaseUrl {
     pub authority: Box<str>,
     /// The path put before every forwarded path: empty, or `/…` without a slash at its end.
     pub prefix: Box<str>,
+    /// The socket in the file system that leads to it, in place of host and port.
+    pub socket: Option<Box<Path>>,
 }
 
 impl BaseUrl {
@@ -26,6 +31,9 @@ impl BaseUrl {
     /// # Errors
     /// What is wrong and what would be right, as one sentence.
     pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = socket_path(text) {
+            return path.map(Self::at_socket);
+        }
         if !text.contains("://") {
             return Err(format!(
                 "`{text}` has no scheme: did you mean `http://{text}`?"
@@ -92,7 +100,20 @@ impl BaseUrl {
                 format!("{name}:{port}").into()
             },
             prefix: uri.path().trim_end_matches('/').into(),
+            socket: None,
         })
+    }
+
+    /// A backend behind a socket in the file system. It has no name but that of every machine.
+    fn at_socket(path: &Path) -> Self {
+        Self {
+            is_tls: false,
+            host: "localhost".into(),
+            port: 80,
+            authority: "localhost".into(),
+            prefix: "".into(),
+            socket: Some(path.into()),
+        }
     }
 
     /// Whether it has a port other than its scheme's own.
@@ -149,6 +170,16 @@ mod tests {
     }
 
     #[test]
+    fn a_socket_is_a_path() {
+        let url = BaseUrl::parse("unix:/run/app.sock").unwrap();
+        assert_eq!(url.socket.as_deref(), Some(Path::new("/run/app.sock")));
+        assert_eq!(
+            (&*url.authority, &*url.prefix, url.is_tls),
+            ("localhost", "", false)
+        );
+    }
+
+    #[test]
     fn what_cant_be_a_backend_is_refused() {
         for (text, reason) in [
             ("localhost:9001", "did you mean `http://localhost:9001`"),
@@ -159,6 +190,7 @@ mod tests {
             ("http://host:0", "not a port"),
             ("http://host:99999", "not a port"),
             ("http://", "not a URL"),
+            ("unix:app.sock", "no absolute path"),
         ] {
             let error = BaseUrl::parse(text).unwrap_err();
             assert!(error.contains(reason), "{text}: {error}");

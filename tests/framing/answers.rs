@@ -1,7 +1,7 @@
 //! The corpus of backends that mean harm, answers.txt: what a backend answers, and what the client sees of it.
 //! Whatever it is, the next request is answered with what is its answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -66,27 +66,29 @@ impl Script {
             is_sent: Arc::default(),
         }
     }
+}
 
-    async fn play(self, stream: TcpStream) {
-        let mut reader = Reader::new(stream);
-        while let Next::Head(head) = reader.head().await {
-            reader.body(&head).await;
-            if head.first_line().contains("/next ") {
-                if reader.stream().write_all(NEXT.as_bytes()).await.is_err() {
-                    return;
-                }
-                continue;
-            }
-            // A gateway that has seen enough reads no more.
-            let _ = reader.stream().write_all(&self.first).await;
-            if !self.later.is_empty() {
-                self.is_read.notified().await;
-                let _ = reader.stream().write_all(&self.later).await;
-                self.is_sent.notify_one();
-            }
-            if self.closes {
+/// A backend that plays the script of the moment to each request but those for `/next`.
+async fn play(current: Arc<Mutex<Script>>, stream: TcpStream) {
+    let mut reader = Reader::new(stream);
+    while let Next::Head(head) = reader.head().await {
+        reader.body(&head).await;
+        if head.first_line().contains("/next ") {
+            if reader.stream().write_all(NEXT.as_bytes()).await.is_err() {
                 return;
             }
+            continue;
+        }
+        let script = current.lock().unwrap().clone();
+        // A gateway that has seen enough reads no more.
+        let _ = reader.stream().write_all(&script.first).await;
+        if !script.later.is_empty() {
+            script.is_read.notified().await;
+            let _ = reader.stream().write_all(&script.later).await;
+            script.is_sent.notify_one();
+        }
+        if script.closes {
+            return;
         }
     }
 }
@@ -96,7 +98,7 @@ async fn seen(gateway: &Gateway, method: &str) -> String {
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     let request = format!("{method} /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let answer = Reader::new(stream).to_end().await;
+    let answer = Reader::new(stream).all().await;
     let lines = answer.split_inclusive(|byte| *byte == b'\n');
     let starts = |line: &[u8], with: &str| line.to_ascii_lowercase().starts_with(with.as_bytes());
     if lines.clone().any(|line| starts(line, "proxy-status: ")) {
@@ -112,16 +114,14 @@ async fn seen(gateway: &Gateway, method: &str) -> String {
         .to_owned()
 }
 
-async fn outcome(case: &Case<'_>) -> String {
+async fn outcome(case: &Case<'_>, gateway: &Gateway, current: &Mutex<Script>) -> String {
     let script = Script::of(case.answer);
-    let played = script.clone();
-    let upstream = Upstream::raw(move |stream| played.clone().play(stream)).await;
-    let gateway = Gateway::start(&config(&upstream, "")).await;
+    *current.lock().unwrap() = script.clone();
     let method = match case.name.starts_with("HEAD") {
         true => "HEAD",
         false => "GET",
     };
-    let seen = seen(&gateway, method).await;
+    let seen = seen(gateway, method).await;
     if !script.later.is_empty() {
         script.is_read.notify_one();
         script.is_sent.notified().await;
@@ -150,10 +150,14 @@ async fn no_answer_is_read_in_two_ways_or_taken_for_that_of_another_request() {
     let corpus = include_str!("answers.txt");
     let cases = cases(corpus);
     assert!(cases.len() >= 30, "{} cases", cases.len());
+    let current = Arc::new(Mutex::new(Script::of("")));
+    let played = current.clone();
+    let upstream = Upstream::raw(move |stream| play(played.clone(), stream)).await;
+    let gateway = Gateway::start(&config(&upstream, "")).await;
     let mut wrong = Vec::new();
     for case in &cases {
-        println!("{}", case.name);
-        let outcome = outcome(case).await;
+        eprintln!("{}", case.name);
+        let outcome = outcome(case, &gateway, &current).await;
         if outcome != case.expected {
             wrong.push(format!("<<< {}\n{}\n>>> {outcome}", case.name, case.answer));
         }
@@ -180,7 +184,7 @@ async fn a_backend_that_answers_with_interim_responses_for_ever_has_no_time_for_
     let mut stream = TcpStream::connect(gateway.address).await.unwrap();
     let request = b"GET /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
     stream.write_all(request).await.unwrap();
-    let answer = Reader::new(stream).to_end().await;
+    let answer = Reader::new(stream).all().await;
     let answer = String::from_utf8(answer).unwrap();
     let last = answer.rfind("HTTP/1.1 ").unwrap();
     assert!(

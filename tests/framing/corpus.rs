@@ -71,7 +71,7 @@ async fn converse(stream: TcpStream, received: Received) {
         if target == "/switch" && !head.values("upgrade").is_empty() {
             keep(head.bytes().to_vec());
             let _ = reader.stream().write_all(SWITCH).await;
-            let rest = reader.to_end().await;
+            let rest = reader.all().await;
             let rest = rest.strip_suffix(NEXT).unwrap_or(&rest);
             return keep([UPGRADED, rest].concat());
         }
@@ -191,7 +191,7 @@ async fn what_could_be_read_in_two_ways_is_refused_or_passed_on_in_one() {
     assert!(cases.len() >= 150, "{} cases", cases.len());
     let mut wrong = Vec::new();
     for case in &cases {
-        println!("{}", case.name);
+        eprintln!("{}", case.name);
         let outcome = outcome(case, &gateway, &received).await;
         if outcome != case.expected {
             wrong.push(format!("<<< {}\n{}\n>>> {outcome}", case.name, case.sent));

@@ -80,7 +80,7 @@ impl<S: AsyncRead + Unpin> Reader<S> {
     }
 
     /// All that comes until the other side closes.
-    pub async fn to_end(mut self) -> Vec<u8> {
+    pub async fn all(mut self) -> Vec<u8> {
         while self.more().await {}
         self.rest
     }

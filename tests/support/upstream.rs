@@ -69,6 +69,11 @@ impl Upstream {
         Self::answering(|_| Response::new(Bytes::from_static(b"hello"))).await
     }
 
+    /// The same at a certain address.
+    pub async fn echo_at(address: &str) -> Self {
+        Self::answering_at(address, |_| Response::new(Bytes::from_static(b"hello"))).await
+    }
+
     /// Answers from a function of what it saw.
     pub async fn answering(
         answer: impl Fn(&Seen) -> Response<Bytes> + Send + Sync + 'static,
