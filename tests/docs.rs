@@ -12,9 +12,10 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
 use hyper::Response;
 use serde_json::json;
 use support::{Authority, Database, Gateway, Pebble, Redis, Seen, Signer, Upstream, free_port};
@@ -167,6 +168,8 @@ fn compare(output: &str, shown: &[String]) -> bool {
 struct Stage {
     gateway: Gateway,
     upstreams: [Upstream; 2],
+    /// What stands for `https://127.0.0.1:9443`: takes only clients with certificates.
+    _verifying: Upstream,
     _redis: Redis,
     /// The authority that the gateway gets certificates from, if it does.
     _pebble: Option<Pebble>,
@@ -200,6 +203,21 @@ async fn stage(config: &str) -> Stage {
     std::fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
     authority.write(directory.path(), "shop", &["shop.example.com"]);
     authority.write(directory.path(), "api", &["*.api.example.com"]);
+    let clients = Authority::called("clients");
+    std::fs::write(directory.path().join("clients.pem"), clients.pem()).unwrap();
+    for name in ["device-7", "lost", "gateway"] {
+        clients.write(directory.path(), name, &[name]);
+    }
+    let lost = std::fs::read_to_string(directory.path().join("lost.pem")).unwrap();
+    let in_a_month = SystemTime::now() + Duration::from_secs(30 * 86_400);
+    let revoked = clients.revoke(&[&lost], in_a_month);
+    std::fs::write(directory.path().join("clients.crl"), revoked).unwrap();
+    let verifying = authority.certify_verifying("orders.internal", &clients);
+    let verifying = Upstream::serving_securely(verifying, |request| async move {
+        let said = format!("{} {}\n", request.method(), request.uri());
+        Response::new(Full::new(Bytes::from(said)).boxed())
+    })
+    .await;
     let pebble = match config.contains("acme:") {
         true => Some(Pebble::start().await),
         false => None,
@@ -208,6 +226,7 @@ async fn stage(config: &str) -> Stage {
     let mut config = config
         .replace("127.0.0.1:9001", &upstreams[0].address.to_string())
         .replace("127.0.0.1:9002", &upstreams[1].address.to_string())
+        .replace("127.0.0.1:9443", &verifying.address.to_string())
         .replace("127.0.0.1:6379", &redis.address.to_string())
         .replace("0.0.0.0:8080", "$LISTEN")
         .replace("127.0.0.1:8080", "$LISTEN")
@@ -257,6 +276,7 @@ async fn stage(config: &str) -> Stage {
     Stage {
         gateway,
         upstreams,
+        _verifying: verifying,
         _redis: redis,
         _pebble: pebble,
         token,

@@ -112,6 +112,13 @@ fn read_files(
             read_file(text, base, files, diagnostics);
         }
         files.extend(provider.files().map(|file| base.join(file)));
+        if let Some(key) = provider
+            .forward
+            .as_ref()
+            .and_then(|it| it.client_key.as_ref())
+        {
+            warn_if_readable_by_others(&base.join(key.as_str()), key.span, diagnostics);
+        }
     }
     if let Toggle::On(Admin {
         token: Some(token), ..
@@ -159,8 +166,10 @@ fn read_files(
         files.push(base.join(geoip.database.as_str()));
     }
     for service in config.services.values() {
-        if let Some(ca) = service.tls.as_ref().and_then(|tls| tls.ca.as_ref()) {
-            files.push(base.join(ca.as_str()));
+        let Some(tls) = &service.tls else { continue };
+        files.extend(tls.files().map(|file| base.join(file)));
+        if let Some(key) = &tls.client_key {
+            warn_if_readable_by_others(&base.join(key.as_str()), key.span, diagnostics);
         }
     }
 }

@@ -42,7 +42,7 @@ pub struct Service {
     pub outlier_detection: Policy<OutlierDetection>,
     /// When the service gets no requests for a while because it fails. On unless `off`.
     pub circuit_breaker: Policy<CircuitBreaker>,
-    /// How `https` backends are verified.
+    /// How `https` backends are verified, and what they are shown.
     pub tls: Option<Spanned<UpstreamTls>>,
     /// What backends speak: `http1` (the default), `http2` (which they have to know beforehand where they have no
     /// TLS; gRPC needs it), or `auto`: whichever an `https` backend prefers (ALPN), and HTTP/1.1 with others.
@@ -208,7 +208,7 @@ pub enum Protocol {
     Auto,
 }
 
-/// How `https` backends are verified.
+/// How `https` backends are verified, and what they are shown.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UpstreamTls {
@@ -218,6 +218,11 @@ pub struct UpstreamTls {
     pub server_name: Option<Spanned<String>>,
     /// Whether the certificate is verified. `false` lets anyone on the way pose as the backend.
     pub verify: Spanned<bool>,
+    /// A PEM file with the certificate that backends are shown which ask for one, and behind it those that vouch
+    /// for it. Default: none. Read again when it changes.
+    pub client_cert: Option<Spanned<String>>,
+    /// A PEM file with its key, not encrypted.
+    pub client_key: Option<Spanned<String>>,
 }
 
 impl Default for UpstreamTls {
@@ -226,7 +231,17 @@ impl Default for UpstreamTls {
             ca: None,
             server_name: None,
             verify: true.into(),
+            client_cert: None,
+            client_key: None,
         }
+    }
+}
+
+impl UpstreamTls {
+    /// The files it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        let files = [&self.ca, &self.client_cert, &self.client_key];
+        files.into_iter().flatten().map(|file| file.as_str())
     }
 }
 

@@ -24,21 +24,29 @@ pub(super) fn compile(
     if diagnostics.has_error_within(section.url.span) {
         return None;
     }
-    if let Some(ca) = &section.ca
-        && origin.starts_with("http://")
-    {
-        diagnostics
-            .warning(ca.span, "`ca` has no effect: the URL is not `https`")
-            .help("write `https://` in it, or remove `ca`");
-    }
     let is_tls = origin.starts_with("https://");
-    let tls = section.ca.as_ref().filter(|_| is_tls).map(|ca| {
-        let tls = UpstreamTls {
-            ca: Some(ca.clone()),
-            ..UpstreamTls::default()
-        };
-        Spanned::new(tls, ca.span)
-    });
+    let files = [
+        ("ca", &section.ca),
+        ("client_cert", &section.client_cert),
+        ("client_key", &section.client_key),
+    ];
+    for (key, file) in files {
+        if let (Some(file), false) = (file, is_tls) {
+            diagnostics
+                .warning(
+                    file.span,
+                    format!("`{key}` has no effect: the URL is not `https`"),
+                )
+                .help(format!("write `https://` in it, or remove `{key}`"));
+        }
+    }
+    let tls = UpstreamTls {
+        ca: section.ca.clone(),
+        client_cert: section.client_cert.clone(),
+        client_key: section.client_key.clone(),
+        ..UpstreamTls::default()
+    };
+    let tls = is_tls.then(|| Spanned::new(tls, section.url.span));
     let written = config::Service {
         base_url: Some(Spanned::new(origin.to_owned(), section.url.span)),
         tls,

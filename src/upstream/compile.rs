@@ -1,18 +1,16 @@
 //! A service from its section, or every reason why not.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
-use pingora::tls::x509::X509;
 
 use super::balance::Law;
 use super::breaker::CircuitBreaker;
-use super::endpoint::EndpointSettings;
 use super::health::{HealthCheck, OutlierDetection};
 use super::service::{HostPolicy, Rules, Service};
 use super::targets;
+use super::trust::EndpointSettings;
 use crate::config::{self, Diagnostics, HostHeader, Protocol, Spanned, Toggle};
 use crate::telemetry::Meters;
 
@@ -30,7 +28,7 @@ impl Service {
         diagnostics: &mut Diagnostics,
     ) -> Option<Self> {
         let targets = targets::written(section, diagnostics)?;
-        let settings = endpoint_settings(section, base, diagnostics)?;
+        let settings = EndpointSettings::compile(section, base, diagnostics)?;
         let targets = targets::compile(&targets, &settings, diagnostics);
         if !targets.iter().any(Option::is_none) && targets.iter().flatten().all(|it| !it.is_tls) {
             warn_about_tls(section, diagnostics);
@@ -90,74 +88,6 @@ fn slow_start(section: &config::Service, diagnostics: &mut Diagnostics) -> Durat
             period.0
         }
     }
-}
-
-fn endpoint_settings(
-    section: &config::Service,
-    base: &Path,
-    diagnostics: &mut Diagnostics,
-) -> Option<EndpointSettings> {
-    let protocol = section.protocol.as_deref().copied().unwrap_or_default();
-    let proxy_protocol = section.proxy_protocol.as_deref().copied();
-    let Some(tls) = &section.tls else {
-        return Some(EndpointSettings {
-            protocol,
-            proxy_protocol,
-            ..EndpointSettings::default()
-        });
-    };
-    let mut settings = EndpointSettings {
-        protocol,
-        server_name: tls.server_name.as_ref().map(|name| name.as_str().into()),
-        skip_verification: !tls.verify.value,
-        trust: 1,
-        proxy_protocol,
-        ..EndpointSettings::default()
-    };
-    if settings.skip_verification {
-        diagnostics
-            .warning(
-                tls.verify.span,
-                "certificates of this service are not verified",
-            )
-            .label("anyone on the way can pose as the backend")
-            .help("trust its authority with `ca: path.pem` instead");
-    }
-    if let Some(name) = &tls.server_name
-        && name.is_empty()
-    {
-        diagnostics
-            .error(
-                name.span,
-                "`server_name` is empty, which would switch verification off",
-            )
-            .help("leave it out to use the URL's host");
-        return None;
-    }
-    if let Some(file) = &tls.ca {
-        let pem = match std::fs::read(base.join(file.as_str())) {
-            Ok(pem) => pem,
-            Err(error) => {
-                diagnostics.error(file.span, format!("`{file}` can't be read: {error}"));
-                return None;
-            }
-        };
-        match X509::stack_from_pem(&pem) {
-            Ok(certificates) if !certificates.is_empty() => {
-                let mut hasher = std::hash::DefaultHasher::new();
-                std::hash::Hash::hash(&(&pem, &settings.server_name), &mut hasher);
-                settings.trust = std::hash::Hasher::finish(&hasher);
-                settings.ca = Some(Arc::new(certificates.into()));
-            }
-            _ => {
-                diagnostics
-                    .error(file.span, format!("`{file}` holds no certificate"))
-                    .help("it must be a PEM file with `-----BEGIN CERTIFICATE-----`");
-                return None;
-            }
-        }
-    }
-    Some(settings)
 }
 
 /// There is no gRPC over HTTP/1.1.

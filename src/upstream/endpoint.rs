@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use http::HeaderValue;
-use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
 use super::balance::Cost;
 use super::health::{Checks, Health};
 use super::introduction::Introduction;
 use super::timeouts::Timeouts;
+use super::trust::EndpointSettings;
 use super::url::BaseUrl;
 use crate::config::{Protocol, ProxyProtocolVersion};
 use crate::telemetry::{EndpointMeter, Meters, Outcomes};
@@ -26,24 +26,6 @@ const POOL_IDLE: Duration = Duration::from_secs(50);
 /// Bytes of an answer that a backend may send over HTTP/2 before the client has taken them. They bound what the
 /// gateway holds for a client that reads slowly.
 const STREAM_WINDOW: u32 = 512 * 1024;
-
-/// What a service says about connections to all its endpoints.
-#[derive(Debug, Clone, Default)]
-pub struct EndpointSettings {
-    /// Authorities to trust instead of the system's.
-    pub ca: Option<Arc<Box<[X509]>>>,
-    /// The name that certificates must carry; the URL's host unless given.
-    pub server_name: Option<Box<str>>,
-    /// What they speak.
-    pub protocol: Protocol,
-    /// Certificates are not verified.
-    pub skip_verification: bool,
-    /// Keeps connections of differently trusted services apart in the pool, whose own key does not
-    /// hold the authorities.
-    pub trust: u64,
-    /// How backends are told which client a connection is for, if they are.
-    pub proxy_protocol: Option<ProxyProtocolVersion>,
-}
 
 /// One backend of a service.
 #[derive(Debug)]
@@ -67,17 +49,6 @@ pub struct Endpoint {
     pub(super) load: Cost,
     /// Where attempts at it are counted, once it belongs to a service.
     meter: OnceLock<EndpointMeter>,
-}
-
-impl EndpointSettings {
-    /// Whether connections are made in the same way.
-    pub(super) fn is_same_as(&self, other: &Self) -> bool {
-        self.server_name == other.server_name
-            && self.skip_verification == other.skip_verification
-            && self.protocol == other.protocol
-            && self.trust == other.trust
-            && self.proxy_protocol == other.proxy_protocol
-    }
 }
 
 impl Endpoint {
@@ -117,6 +88,7 @@ impl Endpoint {
         template.group_key = settings.trust;
         template.options.idle_timeout = Some(POOL_IDLE);
         template.options.ca = settings.ca.clone();
+        template.client_cert_key = settings.identity.clone();
         template.options.verify_cert = !settings.skip_verification;
         template.options.verify_hostname = !settings.skip_verification;
         let (newest, oldest) = match settings.protocol {

@@ -21,13 +21,14 @@ mod service;
 mod split;
 mod targets;
 mod timeouts;
+mod trust;
 mod url;
 mod window;
 
 pub use balance::{Choice, HashKey, Law, Tried};
 pub use breaker::{Admission, CircuitBreaker, CircuitMode, CircuitState, Permit};
 pub use discovery::{Discovery, Resolver, discover};
-pub use endpoint::{Endpoint, EndpointSettings};
+pub use endpoint::Endpoint;
 pub use exchange::{Answer, Backends, Failed, Question};
 pub use fetch::Document;
 pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
@@ -37,6 +38,7 @@ pub use retry::{Failure, MOST_ATTEMPTS, Retry};
 pub use service::{EndpointState, HostPolicy, NoChoice, Service, Standing};
 pub use split::Split;
 pub use timeouts::Timeouts;
+pub use trust::EndpointSettings;
 pub use url::BaseUrl;
 
 #[cfg(test)]

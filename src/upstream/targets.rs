@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::discovery::{Discovered, Name, Question};
-use super::endpoint::{Endpoint, EndpointSettings};
+use super::endpoint::Endpoint;
 use super::service::Target;
+use super::trust::EndpointSettings;
 use super::url::BaseUrl;
 use crate::config::{self, Diagnostics, Span, Spanned, TargetFields, socket_path};
 

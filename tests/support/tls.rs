@@ -4,15 +4,23 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
-use openssl::ssl::{AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslMethod, select_next_proto};
+use openssl::ssl::{
+    AlpnError, Ssl, SslAcceptor, SslAcceptorBuilder, SslMethod, SslVerifyMode, select_next_proto,
+};
 use openssl::x509::X509;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_RSA_SHA256};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer,
+    KeyIdMethod, KeyPair, PKCS_RSA_SHA256, RevokedCertParams, SerialNumber,
+};
+use rustls::client::WantsClientCert;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 use tokio_rustls::TlsConnector;
@@ -30,11 +38,14 @@ pub struct Secure(SslAcceptor);
 
 impl Authority {
     pub fn new() -> Self {
+        Self::called("test authority")
+    }
+
+    /// One that is called so.
+    pub fn called(name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "test authority");
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let pem = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
@@ -79,6 +90,30 @@ impl Authority {
         write_pair(folder, "ca", &pair);
     }
 
+    /// A list of revoked certificates that is true until then, PEM.
+    pub fn revoke(&self, certificates: &[&str], until: SystemTime) -> String {
+        let revoked = certificates.iter().map(|pem| {
+            let certificate = X509::from_pem(pem.as_bytes()).unwrap();
+            let serial = certificate.serial_number().to_bn().unwrap().to_vec();
+            RevokedCertParams {
+                serial_number: SerialNumber::from(serial),
+                revocation_time: until.into(),
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let list = CertificateRevocationListParams {
+            this_update: (until - Duration::from_secs(100 * 86_400)).into(),
+            next_update: until.into(),
+            crl_number: NUMBER.fetch_add(1, Ordering::Relaxed).into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
+    }
+
     /// A client that trusts this authority only and speaks these protocols.
     pub fn client(&self, protocols: &[&str]) -> ClientConfig {
         Self::client_of(&self.pem, protocols)
@@ -86,16 +121,18 @@ impl Authority {
 
     /// A client that trusts who has this certificate only.
     pub fn client_of(pem: &str, protocols: &[&str]) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots
-            .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
-            .unwrap();
-        let provider = rustls::crypto::aws_lc_rs::default_provider().into();
-        let mut config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = trusting(pem).with_no_client_auth();
+        config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
+        config
+    }
+
+    /// The same with a certificate of its own.
+    pub fn client_with(&self, protocols: &[&str], (pem, key): &(String, String)) -> ClientConfig {
+        let chain = CertificateDer::pem_slice_iter(pem.as_bytes());
+        let chain = chain.collect::<Result<_, _>>().unwrap();
+        let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
+        let config = trusting(&self.pem).with_client_auth_cert(chain, key);
+        let mut config = config.unwrap();
         config.alpn_protocols = protocols.iter().map(|it| it.as_bytes().to_vec()).collect();
         config
     }
@@ -103,6 +140,15 @@ impl Authority {
     /// Who takes connections by a certificate for a name.
     pub fn certify(&self, name: &str) -> Secure {
         Secure(self.acceptor(name).build())
+    }
+
+    /// The same, who asks for certificates that `clients` has signed.
+    pub fn certify_verifying(&self, name: &str, clients: &Self) -> Secure {
+        let mut acceptor = self.acceptor(name);
+        let authority = X509::from_pem(clients.pem.as_bytes()).unwrap();
+        acceptor.cert_store_mut().add_cert(authority).unwrap();
+        acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
+        Secure(acceptor.build())
     }
 
     /// The same, to speak HTTP/2.
@@ -124,6 +170,18 @@ impl Authority {
         acceptor.set_private_key(&key).unwrap();
         acceptor
     }
+}
+
+fn trusting(pem: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_slice(pem.as_bytes()).unwrap())
+        .unwrap();
+    let provider = rustls::crypto::aws_lc_rs::default_provider().into();
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
 }
 
 /// Writes a certificate and its key as `NAME.pem` and `NAME.key`; as programs that renew them do it, nobody

@@ -18,6 +18,11 @@ pub struct ForwardAuth {
     pub timeout: Spanned<Period>,
     /// A PEM file with the authorities that are trusted instead of the system's, if its URL is `https`.
     pub ca: Option<Spanned<String>>,
+    /// A PEM file with the certificate that it is shown if it asks for one, and behind it those that vouch for it.
+    /// Default: none.
+    pub client_cert: Option<Spanned<String>>,
+    /// A PEM file with its key, not encrypted.
+    pub client_key: Option<Spanned<String>>,
     /// The client's headers that it sees. Default `[Authorization, Cookie, Accept, User-Agent,
     /// X-Requested-With]`. It always sees `X-Forwarded-Method`, `-Uri`, `-Host`, `-Proto`, `-For`,
     /// `Forwarded` and `X-Request-Id`.

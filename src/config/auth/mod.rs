@@ -84,7 +84,11 @@ impl AuthProvider {
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let keys = self.jwt.as_ref().and_then(|jwt| jwt.keys.as_ref());
         let of_keys = keys.and_then(|keys| keys.ca.as_ref());
-        let of_forward = self.forward.as_ref().and_then(|it| it.ca.as_ref());
+        let of_forward = self
+            .forward
+            .as_ref()
+            .map(|it| [&it.ca, &it.client_cert, &it.client_key]);
+        let of_forward = of_forward.into_iter().flatten().flatten();
         let certificates = self.client_certificate.as_ref();
         let of_certificates = certificates.and_then(|it| it.ca.as_ref());
         let files = of_keys.into_iter().chain(of_forward).chain(of_certificates);

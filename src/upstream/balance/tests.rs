@@ -8,7 +8,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::{Choice, Law, Pool, Rank, Seen, Tried};
-use crate::upstream::endpoint::{Endpoint, EndpointSettings};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::trust::EndpointSettings;
 use crate::upstream::url::BaseUrl;
 
 const NOW: Duration = Duration::from_secs(1);

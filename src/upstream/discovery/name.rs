@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 
 use super::resolver::Answer;
-use crate::upstream::endpoint::{Endpoint, EndpointSettings};
+use crate::upstream::endpoint::Endpoint;
+use crate::upstream::trust::EndpointSettings;
 use crate::upstream::url::BaseUrl;
 
 /// Answers are used for at least and at most so long, whatever their time to live.
