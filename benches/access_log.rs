@@ -55,6 +55,7 @@ fn record(headers: &HeaderMap) -> Record<'_> {
         service: Some("orders"),
         endpoint: Some("http://10.0.0.7:9001"),
         consumer: None,
+        client_certificate: None,
         limit: None,
         cache: None,
         status: 200,

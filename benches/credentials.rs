@@ -58,6 +58,7 @@ fn is_known(provider: &Provider, headers: &HeaderMap) -> bool {
         method: &Method::GET,
         uri: &Uri::from_static("/"),
         headers,
+        certificates: &[],
         is_from_trusted_proxy: true,
         now: NOW,
     };

@@ -49,6 +49,7 @@ fn allocations(provider: &Provider, name: HeaderName, value: &str) -> (u64, bool
         method: &Method::GET,
         uri: &uri,
         headers: &headers,
+        certificates: &[],
         is_from_trusted_proxy: false,
         now: NOW,
     };
@@ -212,6 +213,7 @@ fn record(status: u16, headers: &HeaderMap) -> Record<'_> {
         service: Some("a"),
         endpoint: None,
         consumer: None,
+        client_certificate: None,
         limit: None,
         cache: None,
         status,

@@ -74,6 +74,19 @@ fn write_certificates(folder: &Path) {
         &authority.sign_with(&[], &KeyPair::generate().unwrap(), |_| {}),
     );
     let write = |name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+    let stranger = Authority::called("stranger");
+    let year_2030 = UNIX_EPOCH + Duration::from_secs(1_893_456_000);
+    write("ca.pem", authority.pem());
+    write("strangers.pem", stranger.pem());
+    write("strangers.crl", &stranger.revoke(&[], year_2030));
+    write(
+        "passed.crl",
+        &authority.revoke(&[], UNIX_EPOCH + Duration::from_secs(1_700_000_000)),
+    );
+    write(
+        "damaged.crl",
+        "-----BEGIN X509 CRL-----\n!\n-----END X509 CRL-----\n",
+    );
     write("empty.pem", "");
     write(
         "damaged.pem",

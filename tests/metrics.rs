@@ -4,6 +4,7 @@
 mod support;
 
 use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::{Method, Response};
@@ -40,9 +41,18 @@ async fn silent() -> Upstream {
 async fn busy(upstream: &Upstream, redis: &Redis) -> Gateway {
     let address = upstream.address;
     let directory = tempfile::tempdir().unwrap();
-    Authority::new().write(directory.path(), "a", &["a.example"]);
+    let authority = Authority::new();
+    authority.write(directory.path(), "a", &["a.example"]);
+    let in_a_day = SystemTime::now() + Duration::from_secs(86_400);
+    for (name, text) in [
+        ("ca.pem", authority.pem()),
+        ("crl.pem", &authority.revoke(&[], in_a_day)),
+    ] {
+        std::fs::write(directory.path().join(name), text).unwrap();
+    }
     let config = format!(
-        "server: {{ listen: [$LISTEN, {{ address: \"{}\", tls: {{ certificates: {{ cert: a.pem, key: a.key }} }} }}] }}\n\
+        "server: {{ listen: [$LISTEN, {{ address: \"{}\", tls: {{ certificates: {{ cert: a.pem, key: a.key }}, \
+         client_certificates: {{ ca: ca.pem, crl: crl.pem }} }} }}] }}\n\
          admin: {{ listen: $ADMIN }}\n\
          redis: {{ url: \"redis://{}\" }}\n\
          consumers: {{ acme: {{ credentials: {{ keys: acme }} }} }}\n\

@@ -1,4 +1,4 @@
-//! The certificates that clients are shown, and how long they are good.
+//! The certificates that clients are shown, what they are verified by themselves, and how long all that is good.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,14 +10,17 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Exposition;
 use crate::tls::Certificate;
 
-/// A certificate that clients are shown.
+/// Something that TLS with clients depends on, and that ends.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct ShownCertificate {
+    /// What it is.
+    #[serde(default)]
+    pub kind: CertificateKind,
     /// Its file, as written in the configuration.
     pub file: String,
-    /// The names that it is for.
+    /// The names that it is for, or what the authority is called.
     pub names: Vec<String>,
-    /// The last moment at which clients accept it.
+    /// The last moment at which it is accepted; of a list of revoked certificates, at which it is true.
     pub expires: String,
     /// Whole days until then; less than 0 once it has passed.
     #[serde(default)]
@@ -41,18 +44,48 @@ pub struct AutomaticCertificate {
     pub error: Option<String>,
 }
 
+/// What a file is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CertificateKind {
+    /// A certificate that clients are shown.
+    #[default]
+    Server,
+    /// An authority that vouches for clients.
+    ClientAuthority,
+    /// A list of clients' certificates that are revoked.
+    RevocationList,
+}
+
 /// All of them, those first that expire first.
 pub(super) fn list(snapshot: &Snapshot) -> Vec<ShownCertificate> {
-    let mut certificates: Vec<_> = snapshot.listeners.certificates().collect();
-    certificates.sort_by_key(|certificate| certificate.expires);
-    let shown = certificates
+    let listeners = &snapshot.listeners;
+    let certificates = listeners.certificates().map(|it| {
+        let names = it.names.iter().map(str::to_owned).collect();
+        let kind = CertificateKind::Server;
+        (kind, &it.file, names, it.expires, automatic(it, snapshot))
+    });
+    let authorities = listeners.verifications().flat_map(|it| &it.authorities);
+    let authorities = authorities.map(|it| {
+        let kind = CertificateKind::ClientAuthority;
+        (kind, &it.file, vec![it.name.to_string()], it.expires, None)
+    });
+    let lists = listeners.verifications().flat_map(|it| &it.lists);
+    let lists = lists.map(|it| {
+        let kind = CertificateKind::RevocationList;
+        (kind, &it.file, vec![it.issuer.to_string()], it.until, None)
+    });
+    let mut all: Vec<_> = certificates.chain(authorities).chain(lists).collect();
+    all.sort_by_key(|(_, _, _, expires, _)| *expires);
+    let shown = all
         .into_iter()
-        .map(|certificate| ShownCertificate {
-            file: certificate.file.to_string(),
-            names: certificate.names.iter().map(str::to_owned).collect(),
-            expires: text(certificate.expires),
-            days_left: days_until(certificate.expires),
-            acme: automatic(certificate, snapshot),
+        .map(|(kind, file, names, expires, automatic)| ShownCertificate {
+            kind,
+            file: file.to_string(),
+            names,
+            expires: text(expires),
+            days_left: days_until(expires),
+            acme: automatic,
         });
     shown.collect()
 }
@@ -82,21 +115,48 @@ fn days_until(expires: SystemTime) -> i64 {
 
 /// When they expire.
 pub(super) fn expose(snapshot: &Snapshot, page: &mut Exposition) {
-    let certificates = snapshot.listeners.certificates();
-    let mut certificates: Vec<_> = certificates.filter(|it| !it.is_awaited).collect();
-    // Several listeners may show the same one.
-    certificates.sort_by_key(|it| (&it.file, it.fingerprint));
-    certificates.dedup_by_key(|it| &it.file);
-    if certificates.is_empty() {
-        return;
-    }
-    let mut expiries = page.gauge(
+    let listeners = &snapshot.listeners;
+    let of_servers = listeners.certificates().filter(|it| !it.is_awaited);
+    let of_servers = of_servers.map(|it| (&*it.file, it.expires));
+    let authorities = listeners.verifications().flat_map(|it| &it.authorities);
+    let of_authorities = authorities.map(|it| (&*it.file, it.expires));
+    let lists = listeners.verifications().flat_map(|it| &it.lists);
+    let of_lists = lists.map(|it| (&*it.file, it.until));
+    gauge(
+        page,
         "tollgate_tls_certificate_expiry_seconds",
         "When a certificate expires, in seconds since 1970.",
+        ("certificate", of_servers.collect()),
     );
-    for certificate in certificates {
-        let since = certificate.expires.duration_since(UNIX_EPOCH);
-        let seconds = since.unwrap_or_default().as_secs();
-        expiries.sample(&[("certificate", &certificate.file)], seconds);
+    gauge(
+        page,
+        "tollgate_tls_client_authority_expiry_seconds",
+        "When the first authority for clients in a file expires, in seconds since 1970.",
+        ("authority", of_authorities.collect()),
+    );
+    gauge(
+        page,
+        "tollgate_tls_revocation_list_expiry_seconds",
+        "When the first list of revoked certificates in a file is no longer true, in seconds since 1970.",
+        ("list", of_lists.collect()),
+    );
+}
+
+/// Files by what ends first in them; several listeners may name the same one.
+fn gauge(
+    page: &mut Exposition,
+    name: &'static str,
+    help: &'static str,
+    (label, mut files): (&str, Vec<(&str, SystemTime)>),
+) {
+    if files.is_empty() {
+        return;
+    }
+    files.sort();
+    files.dedup_by_key(|(file, _)| *file);
+    let mut expiries = page.gauge(name, help);
+    for (file, expires) in files {
+        let since = expires.duration_since(UNIX_EPOCH);
+        expiries.sample(&[(label, file)], since.unwrap_or_default().as_secs());
     }
 }

@@ -32,6 +32,7 @@ mod traffic;
 
 pub use api::Api;
 pub use backends::{EndpointReport, ServiceReport};
+pub use certificates::CertificateKind;
 pub use commands::{Command, Commands, commands};
 pub use explain::{
     Asked, Condition, Decided, Explained, Kept, NotTaken, Outcome, OwnAnswer, Part, PolicyLevel,

@@ -21,6 +21,9 @@ pub struct Credentials<'r> {
     pub uri: &'r Uri,
     /// The fields.
     pub headers: &'r HeaderMap,
+    /// The certificate that was shown for the connection and those that vouch for it, as DER one behind the other;
+    /// empty if there is none.
+    pub certificates: &'r [u8],
     /// Whether a proxy sent it whose word counts.
     pub is_from_trusted_proxy: bool,
     /// Seconds since 1970.

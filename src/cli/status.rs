@@ -5,7 +5,8 @@ use std::fmt::Write;
 use super::Failure;
 use super::operator::{Operator, Question};
 use crate::admin::{
-    Finding, Impaired, Phase, Reload, ReloadOutcome, Report, Trigger, UpgradeOutcome,
+    CertificateKind, Finding, Impaired, Phase, Reload, ReloadOutcome, Report, Trigger,
+    UpgradeOutcome,
 };
 
 /// Prints how the running gateway is.
@@ -81,7 +82,12 @@ fn describe(report: &Report) -> String {
                 Some(error) => format!("{names} is not issued: {error}; again at {}", awaited.due),
             },
         };
-        line("certificate", &text);
+        let what = match certificate.kind {
+            CertificateKind::Server => "certificate",
+            CertificateKind::ClientAuthority => "authority",
+            CertificateKind::RevocationList => "revocation list",
+        };
+        line(what, &text);
     }
     out
 }

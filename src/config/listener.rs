@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::client_verification::ClientVerification;
 use super::proxy_protocol::{FileMode, ProxyProtocol};
 use super::shape::OneOrMany;
 use super::source::Spanned;
@@ -53,6 +54,10 @@ pub struct ListenerTls {
     /// or, where names stand in a list of their own, one for all of these.
     #[serde(default)]
     pub acme: OneOrMany<Spanned<OneOrMany<Spanned<String>>>>,
+    /// Which certificates clients must show themselves, and who vouches for them; several sections for several
+    /// `hosts`. Default: they are asked for none.
+    #[serde(default)]
+    pub client_certificates: OneOrMany<Spanned<ClientVerification>>,
     /// The oldest version: `1.2` (the default) or `1.3`.
     #[serde(default)]
     pub min_version: Spanned<TlsVersion>,
@@ -149,10 +154,12 @@ impl Listener {
     /// The files it names.
     pub(super) fn files(&self) -> impl Iterator<Item = &str> {
         let certificates = self.tls.iter().flat_map(|tls| &tls.certificates);
-        certificates.flat_map(|it| {
+        let of_certificates = certificates.flat_map(|it| {
             let files = [Some(&it.cert), Some(&it.key), it.ocsp.as_ref()];
             files.into_iter().flatten().map(|file| file.as_str())
-        })
+        });
+        let clients = self.tls.iter().flat_map(|tls| &tls.client_certificates);
+        of_certificates.chain(clients.flat_map(|it| it.files()))
     }
 
     /// Those that nobody else may read.

@@ -10,6 +10,7 @@ mod admin;
 mod auth;
 mod bandwidth_limit;
 mod cache;
+mod client_verification;
 mod concurrency_limit;
 mod consumer;
 mod country;
@@ -61,6 +62,7 @@ pub use auth::{
 };
 pub use bandwidth_limit::{BandwidthKey, BandwidthLimit};
 pub use cache::{Cache, CacheDisk, CacheKey, CacheStore, RequestDirectives, SetCookie};
+pub use client_verification::{ClientVerification, VerificationMode};
 pub use concurrency_limit::ConcurrencyLimit;
 pub use consumer::{Consumer, ConsumerGroup};
 pub use country::{Country, GeoIp};

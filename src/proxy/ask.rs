@@ -9,10 +9,12 @@ use pingora::RetryType;
 use pingora::http::RequestHeader;
 
 use super::context::Context;
-use super::forward::{ORIGIN_FIELDS, X_REQUEST_ID, is_of_certificate, set_origin_fields};
+use super::forward::{
+    ORIGIN_FIELDS, X_REQUEST_ID, certificate, is_of_certificate, set_origin_fields,
+};
 use super::reply::Reply;
 use super::trace;
-use crate::auth::{Decider, Decision, Identity};
+use crate::auth::{CLIENT_CERT, Decider, Decision, Identity};
 use crate::upstream::{
     Admission, Answer, Backends, Choice, Failed, NoChoice, Outcome, Permit, Question, Service,
     Timeouts, Tried,
@@ -140,6 +142,10 @@ fn question(decider: &Decider, sent: &RequestHeader, context: &Context) -> Optio
     copy(&decider.seen, headers);
     if context.is_from_trusted_proxy {
         copy(&ORIGIN_FIELDS, headers);
+    } else if let Some(shown) = certificate(context)
+        && decider.seen.contains(&CLIENT_CERT)
+    {
+        headers.insert(CLIENT_CERT, shown.clone());
     }
     set_origin_fields(headers, sent.headers.get(header::HOST), context);
     let method = match sent.method {

@@ -31,10 +31,13 @@ pub(super) async fn authenticate(
         return Ok(());
     };
     trace::enter(Phase::Authenticate, context);
+    let connection = context.connection.as_ref();
+    let shown = connection.and_then(|it| it.certificate());
     let credentials = Credentials {
         method: &request.method,
         uri: &request.uri,
         headers: &request.headers,
+        certificates: shown.map_or(&[], |it| it.der()),
         is_from_trusted_proxy: context.is_from_trusted_proxy,
         now: context.since_epoch().as_secs(),
     };

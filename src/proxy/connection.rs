@@ -12,7 +12,8 @@ use http::HeaderValue;
 use pingora::apps::ReusedHttpStream;
 use pingora::protocols::l4::ext::get_tcp_info;
 
-use crate::tls::Channel;
+use crate::config::Address;
+use crate::tls::{Channel, PeerCertificate};
 
 /// No deadline.
 const NEVER: u64 = u64::MAX;
@@ -47,8 +48,9 @@ pub struct Connection {
     is_own: bool,
     /// Where it comes from and where it came in, if that is known with their ports.
     ends: Option<(SocketAddr, SocketAddr)>,
-    /// How it is encrypted, if it is.
+    /// How it is encrypted, if it is, and at which address of the machine that came in.
     channel: Option<Arc<Channel>>,
+    local: Option<Address>,
     /// The port at which clients find the same encrypted, if they are only told so.
     redirects_to: Option<u16>,
     opened: Instant,
@@ -96,6 +98,7 @@ impl Connection {
             is_own: false,
             ends: None,
             channel: None,
+            local: None,
             redirects_to: None,
             opened: Instant::now(),
             deadline: AtomicU64::new(NEVER),
@@ -122,11 +125,12 @@ impl Connection {
         Self { ends, ..self }
     }
 
-    /// The same, encrypted.
+    /// The same, encrypted, at this address of the machine.
     #[must_use]
-    pub fn encrypted(self, channel: Channel) -> Self {
+    pub fn encrypted(self, channel: Channel, local: Option<Address>) -> Self {
         Self {
             channel: Some(Arc::new(channel)),
+            local,
             ..self
         }
     }
@@ -147,6 +151,7 @@ impl Connection {
         Self {
             ends: self.ends,
             channel: self.channel.clone(),
+            local: self.local.clone(),
             whole: Some(self.clone()),
             ..Self::new(Some(self.peer), NONE)
         }
@@ -178,6 +183,16 @@ impl Connection {
     /// The client's end and the gateway's, if they are known.
     pub(super) fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
         self.ends
+    }
+
+    /// The address of the machine that it came in at, if it is encrypted.
+    pub(super) fn local(&self) -> Option<&Address> {
+        self.local.as_ref()
+    }
+
+    /// The certificate that its client has shown, if it has.
+    pub(super) fn certificate(&self) -> Option<&PeerCertificate> {
+        self.channel()?.shown()
     }
 
     /// The address at the other end.

@@ -8,6 +8,7 @@ use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::reply::{Body, Reply};
+use crate::routing::normal_host;
 use crate::telemetry::Flag;
 
 /// What authorities ask for in clear before there is a certificate (RFC 8555 §8.3).
@@ -67,15 +68,32 @@ fn location(request: &RequestHeader, port: u16) -> Option<HeaderValue> {
 }
 
 /// A connection that was made for one host is not for another, whose clients may be verified in another way
-/// (RFC 9110 §15.5.20).
-pub(super) fn check_host(request: &RequestHeader, context: &Context) -> Result<(), Box<Reply>> {
-    let Some(channel) = context.connection.as_ref().and_then(|it| it.channel()) else {
+/// (RFC 9110 §15.5.20); nor is one for anybody whose client would not come in any more.
+pub(super) fn check_channel(
+    request: &RequestHeader,
+    context: &mut Context,
+) -> Result<(), Box<Reply>> {
+    let Some(connection) = &context.connection else {
         return Ok(());
     };
+    let Some(channel) = connection.channel() else {
+        return Ok(());
+    };
+    let listener = connection
+        .local()
+        .and_then(|it| context.snapshot.listeners.at(it));
+    let tls = listener.and_then(|it| it.tls.as_ref());
+    if tls.is_some_and(|tls| !channel.stands_under(tls)) {
+        // On a new connection the client learns why, or shows what is asked for by now.
+        context.is_last = true;
+        let reply =
+            Reply::misdirected("clients are verified otherwise since the connection was made");
+        return Err(reply.into());
+    }
     let host = request.headers.get(header::HOST);
     if host
         .and_then(|host| host.to_str().ok())
-        .is_none_or(|host| channel.is_for(host))
+        .is_none_or(|host| channel.is_for(&normal_host(host), tls))
     {
         return Ok(());
     }

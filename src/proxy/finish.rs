@@ -82,6 +82,8 @@ impl Gateway {
         let client = context.client_text();
         let route = context.route();
         let consumer = identity.and_then(Identity::consumer);
+        let connection = context.connection.as_ref();
+        let shown = connection.and_then(|it| it.certificate());
         let record = Record {
             time: context.time,
             id: context.id(),
@@ -106,6 +108,7 @@ impl Gateway {
                 .as_ref()
                 .map(|choice| choice.endpoint.as_str()),
             consumer: consumer.map(|it| &*it.name),
+            client_certificate: shown.map(|it| it.fingerprint()),
             limit: limit::noted(context),
             cache: outcome.map(|it| (it.result.word(), it.reason)),
             status,

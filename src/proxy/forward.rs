@@ -246,13 +246,22 @@ pub(super) fn is_of_certificate(name: &HeaderName) -> bool {
     *name == CLIENT_CERT || *name == CLIENT_CERT_CHAIN
 }
 
+/// The client's own certificate, if backends are shown it.
+pub(super) fn certificate(context: &Context) -> Option<&HeaderValue> {
+    let connection = context.connection.as_ref()?;
+    connection.certificate()?.forwarded()
+}
+
 /// What clients send in the headers that carry an identity inward never passes, whether or not this
 /// route asks for one. Certificates are a trusted proxy's to pass on (RFC 9440 §4).
 fn set_identity(headers: &mut HeaderMap, context: &Context) {
     let snapshot = &context.snapshot;
     if !context.is_from_trusted_proxy {
-        headers.remove(CLIENT_CERT);
         headers.remove(CLIENT_CERT_CHAIN);
+        match certificate(context) {
+            Some(shown) => headers.insert(CLIENT_CERT, shown.clone()),
+            None => headers.remove(CLIENT_CERT),
+        };
     }
     if !snapshot.identity_headers.is_empty() {
         let forged: Vec<HeaderName> = headers

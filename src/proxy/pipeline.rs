@@ -51,7 +51,7 @@ pub(super) async fn admit(
     encryption::redirect(request, context)?;
     let preflight = arrival::find_route(request, context)?;
     meter::begin(context);
-    encryption::check_host(request, context)?;
+    encryption::check_channel(request, context)?;
     let snapshot = context.snapshot.clone();
     let Some(route) = context.matched.map(|matched| snapshot.route(matched.route)) else {
         let reply = Reply::internal("a request passed the routes without one");

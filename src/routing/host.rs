@@ -75,7 +75,7 @@ impl HostPattern {
 }
 
 /// A request's host without port and last dot, in lower case.
-pub(super) fn normalise(host: &str) -> Cow<'_, str> {
+pub fn normalise(host: &str) -> Cow<'_, str> {
     let name = match host.rfind(':') {
         // A colon in brackets belongs to an IPv6 address.
         Some(colon) if !host[colon..].contains(']') => &host[..colon],

@@ -15,6 +15,7 @@ mod tree;
 
 pub use candidate::{Conditions, Parameters, Request};
 pub use explain::{Candidate, Reason};
+pub use host::normalise as normal_host;
 pub use path::{PathError, canonical_path};
 pub use pattern::{MOST_PARAMETERS, Pattern};
 pub use table::{Entry, Outcome, RouteTable};

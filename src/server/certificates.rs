@@ -1,4 +1,5 @@
-//! Says in the log which certificates are in force, and in good time that they expire.
+//! Says in the log which certificates are in force, who vouches for clients and which of theirs are revoked, and
+//! in good time that all this expires.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +10,7 @@ use jiff::Timestamp;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use crate::snapshot::Store;
-use crate::tls::Certificate;
+use crate::snapshot::{Listeners, Store};
 
 /// How soon a new certificate is noticed.
 const TICK: Duration = Duration::from_secs(1);
@@ -39,6 +39,26 @@ struct Said {
     at: SystemTime,
 }
 
+/// Something that ends.
+struct Watched<'w> {
+    kind: Kind,
+    file: &'w str,
+    names: String,
+    /// Tells it from what was in its file before.
+    fingerprint: [u8; 32],
+    from: Option<SystemTime>,
+    expires: SystemTime,
+    /// Whether it stands in the place of a certificate that is still to come.
+    is_awaited: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Certificate,
+    Authority,
+    List,
+}
+
 #[async_trait]
 impl BackgroundService for Certificates {
     async fn start(&self, _shutdown: ShutdownWatch) {
@@ -47,57 +67,121 @@ impl BackgroundService for Certificates {
             let listeners = self.0.load().listeners.clone();
             let now = SystemTime::now();
             let before = std::mem::take(&mut known);
-            for certificate in listeners.certificates() {
-                let key = (certificate.file.clone(), certificate.fingerprint);
+            for watched in watched(&listeners) {
+                let key = (watched.kind, watched.file.to_owned(), watched.fingerprint);
                 let said = before.get(&key).copied();
-                known.insert(key, look(certificate, said, now));
+                known.insert(key, look(&watched, said, now));
             }
             tokio::time::sleep(TICK).await;
         }
     }
 }
 
-/// Says what there is to say of a certificate; returns what was said last.
-fn look(certificate: &Certificate, said: Option<Said>, now: SystemTime) -> Said {
-    let names: Vec<_> = certificate.names.iter().collect();
-    if certificate.is_awaited {
+fn watched(listeners: &Listeners) -> Vec<Watched<'_>> {
+    let certificates = listeners.certificates().map(|it| Watched {
+        kind: Kind::Certificate,
+        file: &it.file,
+        names: it.names.iter().collect::<Vec<_>>().join(","),
+        fingerprint: it.fingerprint,
+        from: None,
+        expires: it.expires,
+        is_awaited: it.is_awaited,
+    });
+    let authorities = listeners.verifications().flat_map(|it| &it.authorities);
+    let authorities = authorities.map(|it| Watched {
+        kind: Kind::Authority,
+        file: &it.file,
+        names: it.name.to_string(),
+        fingerprint: it.fingerprint,
+        from: None,
+        expires: it.expires,
+        is_awaited: false,
+    });
+    let lists = listeners.verifications().flat_map(|it| &it.lists);
+    let lists = lists.map(|it| Watched {
+        kind: Kind::List,
+        file: &it.file,
+        names: it.issuer.to_string(),
+        fingerprint: it.fingerprint,
+        from: Some(it.issued),
+        expires: it.until,
+        is_awaited: false,
+    });
+    certificates.chain(authorities).chain(lists).collect()
+}
+
+/// Says what there is to say of something; returns what was said last.
+fn look(watched: &Watched<'_>, said: Option<Said>, now: SystemTime) -> Said {
+    let left = watched.expires.duration_since(now).ok();
+    let (file, names, expires) = (watched.file, &watched.names, text(watched.expires));
+    if watched.is_awaited {
         if said.is_none() {
-            log::warn!(
-                "certificate awaited, clients trust none before: file={} names={}",
-                certificate.file,
-                names.join(",")
-            );
+            log::warn!("certificate awaited, clients trust none before: file={file} names={names}");
         }
         return said.unwrap_or(Said {
             stage: Stage::Good,
             at: now,
         });
     }
-    let left = certificate.expires.duration_since(now).ok();
     if said.is_none() {
-        log::info!(
-            "certificate in force: file={} names={} expires={}",
-            certificate.file,
-            names.join(","),
-            text(certificate.expires)
-        );
+        match watched.kind {
+            Kind::Certificate => {
+                log::info!("certificate in force: file={file} names={names} expires={expires}");
+            }
+            Kind::Authority => {
+                log::info!("client authority in force: file={file} name={names} expires={expires}");
+            }
+            Kind::List => {
+                log::info!(
+                    "revocation list in force: file={file} issuer={names} expires={expires}"
+                );
+            }
+        }
     }
-    let Some(stage) = due(left, said, now) else {
+    // How long such a list is true differs between hours and months.
+    let limits = match watched
+        .from
+        .map(|from| watched.expires.duration_since(from))
+    {
+        Some(life) => (life.unwrap_or_default() / 10, Duration::ZERO),
+        None => (SOON, URGENT),
+    };
+    let Some(stage) = due(left, limits, said, now) else {
         return said.unwrap_or(Said {
             stage: Stage::Good,
             at: now,
         });
     };
-    let (file, expires) = (&certificate.file, text(certificate.expires));
     let days = left.map_or(0, |left| left.as_secs() / DAY.as_secs());
-    match stage {
-        Stage::Good => {}
-        Stage::Soon | Stage::Urgent => {
+    match (stage, watched.kind) {
+        (Stage::Good, _) => {}
+        (Stage::Soon | Stage::Urgent, Kind::Certificate) => {
             log::warn!("certificate expires: file={file} expires={expires} days_left={days}");
         }
-        Stage::Expired => {
+        (Stage::Soon | Stage::Urgent, Kind::Authority) => {
+            log::warn!(
+                "client authority expires: file={file} name={names} expires={expires} days_left={days}"
+            );
+        }
+        (Stage::Soon | Stage::Urgent, Kind::List) => {
+            log::warn!(
+                "revocation list needs a successor: file={file} issuer={names} expires={expires}"
+            );
+        }
+        (Stage::Expired, Kind::Certificate) => {
             log::error!(
                 "certificate has expired, clients refuse it: file={file} expired={expires}"
+            );
+        }
+        (Stage::Expired, Kind::Authority) => {
+            log::error!(
+                "client authority has expired and is trusted yet: file={file} name={names} expired={expires}"
+            );
+        }
+        (Stage::Expired, Kind::List) => {
+            log::error!(
+                "revocation list is no longer true, clients of its authority are refused: file={file} \
+                 issuer={names} expired={expires}"
             );
         }
     }
@@ -105,11 +189,16 @@ fn look(certificate: &Certificate, said: Option<Said>, now: SystemTime) -> Said 
 }
 
 /// How pressing it is, if that is to be said now: when it becomes more so, and each day if it is urgent.
-fn due(left: Option<Duration>, said: Option<Said>, now: SystemTime) -> Option<Stage> {
+fn due(
+    left: Option<Duration>,
+    (soon, urgent): (Duration, Duration),
+    said: Option<Said>,
+    now: SystemTime,
+) -> Option<Stage> {
     let stage = match left {
         None => Stage::Expired,
-        Some(left) if left <= URGENT => Stage::Urgent,
-        Some(left) if left <= SOON => Stage::Soon,
+        Some(left) if left <= urgent => Stage::Urgent,
+        Some(left) if left <= soon => Stage::Soon,
         Some(_) => Stage::Good,
     };
     let is_news = said.is_none_or(|said| {
@@ -136,7 +225,7 @@ mod tests {
         for hour in 0..65 * 24 {
             let now = start + hour * Duration::from_secs(3600);
             let left = expires.duration_since(now).ok();
-            if let Some(stage) = due(left, said, now) {
+            if let Some(stage) = due(left, (SOON, URGENT), said, now) {
                 said = Some(Said { stage, at: now });
                 days.push((hour / 24, stage));
             }

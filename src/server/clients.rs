@@ -21,11 +21,12 @@ use tokio::sync::{Semaphore, watch};
 
 use super::http2;
 use super::introduction::{self, Origin, Unintroduced};
+use super::refusals::Refusals;
 use crate::config::Address;
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
 use crate::snapshot::{ClientTimeouts, Listener, Listeners, ProxyProtocol, Snapshot, Store};
 use crate::telemetry::{Exposed, Exposition, Handshakes, NoHandshake};
-use crate::tls::{Channel, Refused, Tls};
+use crate::tls::{BadCertificate, Channel, Refused, Tls};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
 /// on their way.
@@ -68,6 +69,8 @@ pub(super) struct Clients {
     /// For signatures of handshakes.
     turns: Arc<Semaphore>,
     handshakes: Handshakes,
+    /// Certificates of clients that were refused.
+    refusals: Arc<Refusals>,
 }
 
 impl OpenConnections {
@@ -142,6 +145,7 @@ impl Clients {
             open,
             pressure,
             handshakes,
+            refusals: Arc::default(),
         }
     }
 
@@ -164,13 +168,16 @@ impl Clients {
             }
             Err(refused) => {
                 log::debug!("no handshake with {peer}: {refused}");
-                self.handshakes.failed(match refused {
-                    Refused::Proved => return None,
-                    Refused::Slow => NoHandshake::Slow,
-                    Refused::Gone(_) => NoHandshake::Gone,
-                    Refused::NotTls => NoHandshake::NotTls,
-                    Refused::Failed(_) => NoHandshake::Failed,
-                });
+                let why = reason(&refused)?;
+                self.handshakes.failed(why);
+                if let Refused::Certificate(_, error) = refused
+                    && let Some(unsaid) = self.refusals.say(Instant::now())
+                {
+                    let reason = why.word();
+                    log::warn!(
+                        "client certificate refused: client={peer} reason={reason} unsaid={unsaid}: {error}"
+                    );
+                }
                 None
             }
         }
@@ -270,6 +277,25 @@ impl Clients {
     }
 }
 
+/// What a failed handshake is counted as; `None` if it did what it was for.
+fn reason(refused: &Refused) -> Option<NoHandshake> {
+    Some(match refused {
+        Refused::Proved => return None,
+        Refused::Slow => NoHandshake::Slow,
+        Refused::Gone(_) => NoHandshake::Gone,
+        Refused::NotTls => NoHandshake::NotTls,
+        Refused::Failed(_) => NoHandshake::Failed,
+        Refused::Certificate(bad, _) => match bad {
+            BadCertificate::Missing => NoHandshake::Certificateless,
+            BadCertificate::Expired => NoHandshake::Expired,
+            BadCertificate::Revoked => NoHandshake::Revoked,
+            BadCertificate::UnknownIssuer => NoHandshake::UnknownIssuer,
+            BadCertificate::UnknownStatus => NoHandshake::UnknownStatus,
+            BadCertificate::Invalid => NoHandshake::BadCertificate,
+        },
+    })
+}
+
 /// The next request of a connection. `settings` are what the last one left.
 fn session(
     stream: Stream,
@@ -354,9 +380,10 @@ impl ServerApp for Clients {
         connection = connection.redirecting(listener.and_then(|it| it.redirects_to));
         let may_be_http2 = listener.is_some_and(|it| it.is_http2);
         if let Some(tls) = listener.and_then(|it| it.tls.as_ref()) {
+            let local = local(&stream);
             let (encrypted, channel) = self.encrypt(stream, tls, connection.peer()).await?;
             stream = encrypted;
-            connection = connection.encrypted(channel);
+            connection = connection.encrypted(channel, local);
         }
         drop(snapshot);
         let connection = Arc::new(connection);

@@ -11,6 +11,7 @@ mod key_sets;
 mod listening;
 mod operations;
 mod pressure;
+mod refusals;
 mod reload;
 mod shutdown;
 mod sockets;

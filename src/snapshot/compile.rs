@@ -17,7 +17,7 @@ use super::route::Route;
 use super::settings::Settings;
 use super::{Snapshot, State, consumers, cost, fallback, geoip, matching, providers};
 use crate::acme::Acme;
-use crate::auth::{Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
+use crate::auth::{CLIENT_CERT, CLIENT_CERT_CHAIN, Consumers, X_CONSUMER, X_CONSUMER_GROUPS};
 use crate::cache::Cache;
 use crate::config::{
     AuthRule, Config, Diagnostics, LimitAlgorithm, OneOrMany, Policy, RateLimit, RouteFields,
@@ -134,6 +134,9 @@ pub fn compile(
     let mut identity_headers: AHashSet<_> = forwarded.collect();
     if !consumers.is_empty() {
         identity_headers.extend([X_CONSUMER, X_CONSUMER_GROUPS]);
+    }
+    if listeners.verifications().any(|it| it.is_forwarded()) {
+        identity_headers.extend([CLIENT_CERT, CLIENT_CERT_CHAIN]);
     }
     let deciders = deciding.len();
     let (services, service_places): (Vec<_>, Vec<_>) = placed(config, source, &services, deciding)

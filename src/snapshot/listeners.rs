@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::proxy_protocol::ProxyProtocol;
 use crate::config::{self, Address, Config, Diagnostics, socket_path};
-use crate::tls::{Automatic, Certificate, Surroundings, Tls};
+use crate::tls::{Automatic, Certificate, Surroundings, Tls, Verification};
 
 /// Who may open a socket in the file system: its owner, and its group.
 const MODE: u32 = 0o660;
@@ -84,6 +84,12 @@ impl Listeners {
     /// Those that the gateway gets by itself.
     pub fn automatic(&self) -> impl Iterator<Item = &Arc<Automatic>> {
         self.certificates().filter_map(|it| it.automatic.as_ref())
+    }
+
+    /// How clients are verified by certificates of their own, at all of them.
+    pub fn verifications(&self) -> impl Iterator<Item = &Arc<Verification>> {
+        let tls = self.0.iter().filter_map(|it| it.tls.as_ref());
+        tls.flat_map(Tls::verifications)
     }
 }
 

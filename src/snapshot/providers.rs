@@ -98,16 +98,25 @@ pub(super) fn warn_about_unused(config: &Config, diagnostics: &mut Diagnostics) 
     }
 }
 
-/// Certificates are read from trusted proxies only.
+/// Certificates are shown to a listener that asks for them, or to a trusted proxy.
 pub(super) fn warn_about_unseen_certificates(config: &Config, diagnostics: &mut Diagnostics) {
+    let mut tls = config.server.listen.iter().filter_map(|it| it.tls.as_ref());
+    if tls.any(|tls| !tls.client_certificates.0.is_empty())
+        || !config.server.trusted_proxies.is_empty()
+    {
+        return;
+    }
     for (name, provider) in &config.auth_providers {
-        if provider.client_certificate.is_some() && config.server.trusted_proxies.is_empty() {
+        if provider.client_certificate.is_some() {
             diagnostics
                 .warning(
                     name.span,
-                    format!("nobody comes in by `{name}`: no proxy's word is believed"),
+                    format!("nobody comes in by `{name}`: nothing asks clients for certificates"),
                 )
-                .help("name the proxy that ends TLS in `server.trusted_proxies`");
+                .help(
+                    "add `client_certificates: { ca: FILE }` to the `tls` of a listener, or name the proxy that \
+                     ends TLS in `server.trusted_proxies`",
+                );
         }
     }
 }

@@ -19,15 +19,38 @@ pub enum NoHandshake {
     NotTls,
     /// They had nothing in common, or the client did not like the certificate.
     Failed,
+    /// The client has no certificate.
+    Certificateless,
+    /// Its certificate is before or after its time.
+    Expired,
+    /// It is revoked.
+    Revoked,
+    /// Nobody known vouches for it.
+    UnknownIssuer,
+    /// Whether it is revoked can't be told.
+    UnknownStatus,
+    /// It is not for clients, or badly signed.
+    BadCertificate,
 }
 
 impl NoHandshake {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 10] = [
         (Self::Slow, "timeout"),
         (Self::Gone, "client_gone"),
         (Self::NotTls, "not_tls"),
         (Self::Failed, "failed"),
+        (Self::Certificateless, "certificate_missing"),
+        (Self::Expired, "certificate_expired"),
+        (Self::Revoked, "certificate_revoked"),
+        (Self::UnknownIssuer, "certificate_unknown_issuer"),
+        (Self::UnknownStatus, "certificate_unknown_status"),
+        (Self::BadCertificate, "certificate_invalid"),
     ];
+
+    /// What it is called.
+    pub fn word(self) -> &'static str {
+        Self::ALL[self as usize].1
+    }
 }
 
 /// The counters.
@@ -39,7 +62,7 @@ struct Counters {
     /// By version, then by session.
     done: [[AtomicU64; 2]; 2],
     /// In the order of [`NoHandshake::ALL`].
-    failed: [AtomicU64; 4],
+    failed: [AtomicU64; 10],
 }
 
 impl Handshakes {

@@ -32,6 +32,8 @@ pub struct Record<'a> {
     pub endpoint: Option<&'a str>,
     /// The name of the consumer that it comes from.
     pub consumer: Option<&'a str>,
+    /// The fingerprint of the certificate that was shown for the connection.
+    pub client_certificate: Option<&'a str>,
     /// The name of the limit that refused it, would have, or let it wait.
     pub limit: Option<&'a str>,
     /// What it had to do with answers that are kept, and why.

@@ -187,7 +187,7 @@ pub(super) fn read(
 }
 
 /// The certificates of a file, of which there is at least one.
-fn chain(
+pub(super) fn chain(
     file: &Spanned<String>,
     base: &Path,
     diagnostics: &mut Diagnostics,
@@ -228,7 +228,7 @@ fn key(
     None
 }
 
-fn time(written: &Asn1TimeRef) -> SystemTime {
+pub(super) fn time(written: &Asn1TimeRef) -> SystemTime {
     let since = Asn1Time::from_unix(0).and_then(|epoch| epoch.diff(written));
     let seconds = since.map_or(0, |it| i64::from(it.days) * 86_400 + i64::from(it.secs));
     SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0))

@@ -92,6 +92,16 @@ impl Certificates {
         let known = name.and_then(|name| find(&self.exact, &self.wildcards, name));
         known.or(self.default.as_ref())
     }
+
+    /// Whether one is for this name or, if it is a wildcard, for some name below it.
+    pub(super) fn have(&self, name: &str) -> bool {
+        let below = name.strip_prefix('*');
+        find(&self.exact, &self.wildcards, name).is_some()
+            || below.is_some_and(|below| {
+                let mut names = self.exact.keys().chain(self.wildcards.keys());
+                names.any(|it| it.ends_with(below))
+            })
+    }
 }
 
 fn find<'m>(

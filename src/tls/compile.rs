@@ -17,12 +17,12 @@ use super::certificates::Certificates;
 use super::challenge::TlsChallenges;
 use super::channel::HTTP2;
 use super::tickets::{TicketKeys, Tickets};
+use super::verification::{NOBODY, Verification};
+use super::verifications::Verifications;
 use crate::config::{CipherSuite, Diagnostics, ListenerTls, Span, Spanned, TlsVersion};
 
 /// Longest time for a handshake.
 const LONGEST_HANDSHAKE: Duration = Duration::from_secs(60);
-/// The digest of how clients are verified, where they are not.
-const NOBODY: [u8; 32] = [0; 32];
 
 /// What a listener's encryption shares with others.
 #[derive(Debug, Clone, Copy)]
@@ -84,10 +84,6 @@ impl Tls {
         }
         let certificates = Certificates::new(certificates, section.strict_sni, diagnostics);
         let certificates = Arc::new(certificates);
-        let versions: &[&SupportedProtocolVersion] = match *section.min_version {
-            TlsVersion::Tls12 => &[&TLS13, &TLS12],
-            TlsVersion::Tls13 => &[&TLS13],
-        };
         if !section.cipher_suites.is_empty() {
             let known = std::mem::take(&mut provider.cipher_suites);
             let find = |written: &Spanned<CipherSuite>| {
@@ -96,28 +92,37 @@ impl Tls {
             };
             provider.cipher_suites = section.cipher_suites.iter().filter_map(find).collect();
         }
-        let builder = ServerConfig::builder_with_provider(provider.into());
-        let Ok(builder) = builder.with_protocol_versions(versions) else {
+        let provider = Arc::new(provider);
+        let clients = &section.client_certificates;
+        let verifications = Verifications::compile(
+            clients,
+            &certificates,
+            surroundings.base,
+            &provider,
+            diagnostics,
+        );
+        let assemble = |verification: Option<&Verification>| {
+            assemble(
+                section,
+                is_http2,
+                &provider,
+                surroundings.ticket_keys,
+                &certificates,
+                verification,
+            )
+        };
+        let Some(config) = assemble(None) else {
             diagnostics
                 .error(section.cipher_suites[0].span, "no cipher here is one of TLS 1.3")
                 .help("those of TLS 1.3 have no `WITH` in their names, such as `TLS_AES_256_GCM_SHA384`");
             return None;
         };
-        let builder = builder.with_no_client_auth();
-        let mut config = builder.with_cert_resolver(certificates.clone());
-        // The order of `cipher_suites` is the gateway's to choose.
-        config.ignore_client_order = !section.cipher_suites.is_empty();
-        // What there is to remember is in tickets.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        if section.session_tickets {
-            config.ticketer = Arc::new(Tickets::new(surroundings.ticket_keys.clone(), NOBODY));
-        } else {
-            config.send_tls13_tickets = 0;
-        }
-        let http2 = is_http2.then(|| HTTP2.to_vec());
-        config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec()]).collect();
+        let verifications = verifications?;
+        let verifying = verifications.iter().map(|it| assemble(Some(it)));
         Some(Self {
-            config: config.into(),
+            verifying: verifying.collect::<Option<_>>()?,
+            verifications: verifications.into(),
+            config,
             certificates,
             challenges: surroundings.challenges.clone(),
             handshake_timeout,
@@ -149,6 +154,42 @@ fn automatic(
         Some((automatic.read(provider)?, names.span))
     });
     certificates.collect()
+}
+
+/// What connections are encrypted by on which clients are verified in one way; `None` if there is no cipher for
+/// one of the versions.
+fn assemble(
+    section: &ListenerTls,
+    is_http2: bool,
+    provider: &Arc<CryptoProvider>,
+    keys: &Arc<TicketKeys>,
+    certificates: &Arc<Certificates>,
+    verification: Option<&Verification>,
+) -> Option<Arc<ServerConfig>> {
+    let versions: &[&SupportedProtocolVersion] = match *section.min_version {
+        TlsVersion::Tls12 => &[&TLS13, &TLS12],
+        TlsVersion::Tls13 => &[&TLS13],
+    };
+    let builder = ServerConfig::builder_with_provider(provider.clone());
+    let builder = builder.with_protocol_versions(versions).ok()?;
+    let builder = match verification {
+        None => builder.with_no_client_auth(),
+        Some(it) => builder.with_client_cert_verifier(it.verifier.clone()),
+    };
+    let mut config = builder.with_cert_resolver(certificates.clone());
+    // The order of `cipher_suites` is the gateway's to choose.
+    config.ignore_client_order = !section.cipher_suites.is_empty();
+    // What there is to remember is in tickets.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    if section.session_tickets {
+        let scope = verification.map_or(NOBODY, |it| it.scope);
+        config.ticketer = Arc::new(Tickets::new(keys.clone(), scope));
+    } else {
+        config.send_tls13_tickets = 0;
+    }
+    let http2 = is_http2.then(|| HTTP2.to_vec());
+    config.alpn_protocols = http2.into_iter().chain([b"http/1.1".to_vec()]).collect();
+    Some(config.into())
 }
 
 fn suite(written: CipherSuite) -> rustls::CipherSuite {

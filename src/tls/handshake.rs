@@ -16,7 +16,8 @@ use tokio_rustls::LazyConfigAcceptor;
 
 use super::Tls;
 use super::channel::Channel;
-use super::stream::Encrypted;
+use super::refusal::Refused;
+use super::stream::{Encrypted, FAREWELL};
 
 /// How a record with a message of a handshake begins (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
@@ -26,26 +27,6 @@ const NOT_ENCRYPTED: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n
     this port speaks TLS: ask with https://...\n";
 /// Bytes of its request that are read, so that it reads the answer.
 const LARGEST_REQUEST: u64 = 64 * 1024;
-
-/// Why there is no encrypted connection.
-#[derive(Debug, thiserror::Error)]
-pub enum Refused {
-    /// The client took too long.
-    #[error("it took too long")]
-    Slow,
-    /// It went away.
-    #[error("the client went away: {0}")]
-    Gone(io::Error),
-    /// What it sent was no beginning of a handshake.
-    #[error("the client does not speak TLS")]
-    NotTls,
-    /// It was an authority's look for a proof that a name is the gateway's, which it got.
-    #[error("it was a look for a proof")]
-    Proved,
-    /// They have no version, cipher or name in common, or what the client sent was wrong.
-    #[error("{0}")]
-    Failed(io::Error),
-}
 
 impl Tls {
     /// Encrypts a connection, with one of `turns` for a signature.
@@ -82,15 +63,17 @@ impl Tls {
             Ok(hello) => hello,
             Err(error) => {
                 tell(hello.take_io()).await;
-                return Err(refusal(error));
+                return Err(error.into());
             }
         };
         if let Some(config) = self.challenges.answer(&hello.client_hello()) {
-            let mut proved = hello.into_stream(config).await.map_err(refusal)?;
+            let mut proved = hello.into_stream(config).await.map_err(Refused::from)?;
             proved.shutdown().await.map_err(Refused::Gone)?;
             return Err(Refused::Proved);
         }
-        let mut rest = std::pin::pin!(hello.into_stream(self.config.clone()).into_fallible());
+        let number = self.verifications.find(hello.client_hello().server_name());
+        let config = number.map_or(&self.config, |number| &self.verifying[number]);
+        let mut rest = std::pin::pin!(hello.into_stream(config.clone()).into_fallible());
         let signed = {
             let _turn = turns.acquire().await;
             poll!(rest.as_mut())
@@ -101,30 +84,46 @@ impl Tls {
         };
         match done {
             Ok(encrypted) => {
-                let channel = Channel::of(encrypted.get_ref().1, &self.certificates);
-                Ok((Box::new(Encrypted(encrypted)), channel))
+                let connection = encrypted.get_ref().1;
+                let channel = Channel::of(connection, (self, number));
+                let mut stream = Box::new(Encrypted(encrypted));
+                // A session is taken up without a look at the certificate, which may have expired meanwhile.
+                if channel.is_resumed {
+                    let verified = {
+                        let _turn = turns.acquire().await;
+                        channel.verify_again()
+                    };
+                    if let Err(error) = verified {
+                        stream.end().await;
+                        return Err(error.into());
+                    }
+                }
+                Ok((stream, channel))
             }
             Err((error, socket)) => {
                 tell(Some(socket)).await;
-                Err(refusal(error))
+                Err(error.into())
             }
         }
     }
 }
 
-fn refusal(error: io::Error) -> Refused {
-    match error.kind() {
-        io::ErrorKind::InvalidData => Refused::Failed(error),
-        _ => Refused::Gone(error),
-    }
-}
-
-/// Sends the alert that says why.
+/// Sends the alert that says why. With a request unread that came right behind the handshake, the system would
+/// take it back.
 async fn tell(socket: Option<Socket>) {
-    if let Some(mut socket) = socket
-        && let Err(error) = socket.flush().await
-    {
-        log::debug!("a client was not told why its handshake failed: {error}");
+    let Some(mut socket) = socket else { return };
+    let told = async {
+        socket.flush().await?;
+        socket.shutdown().await?;
+        let mut request = socket.take(LARGEST_REQUEST);
+        tokio::io::copy(&mut request, &mut tokio::io::sink()).await
+    };
+    match tokio::time::timeout(FAREWELL, told).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => {
+            log::debug!("a client was not told why its handshake failed: {error}");
+        }
+        Err(_) => log::debug!("a client did not read why its handshake failed"),
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 /// How long a client is given to read that the connection ends.
-const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const FAREWELL: Duration = Duration::from_secs(1);
 
 /// An encrypted connection.
 #[derive(Debug)]
@@ -26,6 +26,11 @@ pub(super) struct Encrypted(pub(super) TlsStream<Stream>);
 impl Encrypted {
     fn socket(&self) -> &Stream {
         self.0.get_ref().0
+    }
+
+    /// Tells the client that the connection ends.
+    pub(super) async fn end(&mut self) {
+        Shutdown::shutdown(self).await;
     }
 }
 

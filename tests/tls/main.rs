@@ -7,6 +7,7 @@ mod support;
 mod abuse;
 mod access;
 mod acme;
+mod client_certificates;
 mod hosts;
 mod http2;
 mod renewal;

@@ -71,6 +71,7 @@ impl Asked {
             method: &self.method,
             uri: &self.url,
             headers: &self.headers,
+            certificates: &[],
             is_from_trusted_proxy: false,
             now: since.unwrap_or_default().as_secs(),
         }

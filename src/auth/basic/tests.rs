@@ -56,6 +56,7 @@ fn present(users: &Arc<Users>, headers: &HeaderMap, now: u64) -> Verdict {
         method: &Method::GET,
         uri: &Uri::from_static("/"),
         headers,
+        certificates: &[],
         is_from_trusted_proxy: false,
         now,
     })

@@ -1,9 +1,11 @@
-//! Client certificates, which a proxy in front that ends TLS passes on (RFC 9440): who they are, and which
-//! of them are let in.
+//! Client certificates, shown for the connection or passed on by a proxy in front that ends TLS (RFC 9440): who
+//! they are, and which of them are let in.
 //!
-//! Only proxies that are trusted are believed: a certificate is public, and whoever knows one could show it.
+//! Only proxies that are trusted are believed: a certificate is public, and whoever knows one could name it in
+//! a header. Whether a client has the key of the one that it shows is for [`crate::tls`] to find out.
 
 mod compile;
+mod connection;
 mod distinguished_name;
 mod field;
 mod names;
@@ -12,7 +14,7 @@ mod rules;
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use openssl::asn1::{Asn1Time, Asn1TimeRef};
 use openssl::stack::{Stack, StackRef};
 use openssl::x509::store::X509Store;
@@ -53,6 +55,9 @@ struct Authorities {
     pem: Box<[u8]>,
 }
 
+/// What a field's value begins with that holds a certificate, and no certificate itself does.
+const OF_FIELD: u8 = b':';
+
 /// Seconds since 1970: from the first one on, before the second one.
 type Validity = (u64, u64);
 
@@ -70,19 +75,31 @@ impl Certificates {
 
     /// Whose certificate a request carries.
     pub(super) fn authenticate(self: &Arc<Self>, credentials: Credentials<'_>) -> Verdict {
-        if !credentials.is_from_trusted_proxy {
-            return Verdict::Refused(Refusal::Missing);
-        }
-        let headers = credentials.headers;
-        let shown = match only(headers.get_all(CLIENT_CERT).iter()) {
-            Ok(Some(shown)) => shown.as_bytes(),
-            Ok(None) => return Verdict::Refused(Refusal::Missing),
+        let now = self.clock.steady(credentials.now);
+        let key = match (credentials.is_from_trusted_proxy, credentials.certificates) {
+            (true, _) => self.passed_on(credentials.headers),
+            (false, []) => Err(Refusal::Missing),
+            (false, shown) => Ok(shown.into()),
+        };
+        let key = match key {
+            Ok(key) => key,
             Err(refusal) => return Verdict::Refused(refusal),
         };
-        if shown.contains(&b',') {
-            return Verdict::Refused(Refusal::MalformedCredential);
+        if let Some(known) = self.cache.find(&key, now) {
+            return known.into();
         }
-        let now = self.clock.steady(credentials.now);
+        // Only to read one takes as long as a signature.
+        let (this, key) = (self.clone(), key.into_owned());
+        Verdict::Costly(Work::new(&self.bench, move || this.confirm(&key, now)))
+    }
+
+    /// What a trusted proxy passes on, as its fields hold it. Its own certificate is not its clients'.
+    fn passed_on<'h>(&self, headers: &'h HeaderMap) -> Result<Cow<'h, [u8]>, Refusal> {
+        let shown = only(headers.get_all(CLIENT_CERT).iter())?;
+        let shown = shown.ok_or(Refusal::Missing)?.as_bytes();
+        if shown.contains(&b',') || !shown.starts_with(&[OF_FIELD]) {
+            return Err(Refusal::MalformedCredential);
+        }
         let mut key = Cow::Borrowed(shown);
         if self.authorities.is_some() {
             for line in headers.get_all(CLIENT_CERT_CHAIN) {
@@ -92,12 +109,7 @@ impl Certificates {
                 key.extend_from_slice(line.as_bytes());
             }
         }
-        if let Some(known) = self.cache.find(&key, now) {
-            return known.into();
-        }
-        // Only to read one takes as long as a signature.
-        let (this, key) = (self.clone(), key.into_owned());
-        Verdict::Costly(Work::new(&self.bench, move || this.confirm(&key, now)))
+        Ok(key)
     }
 
     /// Verifies what a request carries, and remembers how that ended.
@@ -170,10 +182,14 @@ impl Authorities {
     }
 }
 
-/// The certificate in the headers' values, and those behind it.
+/// The certificate in the headers' values or of the connection, and those behind it.
 fn read(key: &[u8]) -> Result<(X509, Stack<X509>), Refusal> {
     let read = || {
-        let mut certificates = field::certificates(key)?.into_iter();
+        let certificates = match key.starts_with(&[OF_FIELD]) {
+            true => field::certificates(key)?,
+            false => connection::certificates(key)?,
+        };
+        let mut certificates = certificates.into_iter();
         let certificate = certificates.next()?;
         let mut chain = Stack::new().ok()?;
         for certificate in certificates {

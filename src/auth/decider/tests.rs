@@ -143,6 +143,7 @@ fn two_authorizations_are_nobody_elses_guess() {
             method: &http::Method::GET,
             uri: &http::Uri::from_static("/"),
             headers: &headers,
+            certificates: &[],
             is_from_trusted_proxy: false,
             now: 0,
         })

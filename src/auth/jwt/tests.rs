@@ -133,6 +133,7 @@ fn authenticate(
         method: &Method::GET,
         uri: &Uri::from_static("/"),
         headers,
+        certificates: &[],
         is_from_trusted_proxy: false,
         now,
     };

@@ -3,10 +3,10 @@
 use std::borrow::Cow;
 
 use http::header::{AUTHORIZATION, FORWARDED};
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::super::context::Context;
-use super::super::forward::{X_FORWARDED_FOR, X_REQUEST_ID};
+use super::super::forward::{X_FORWARDED_FOR, X_REQUEST_ID, certificate, is_of_certificate};
 use crate::auth::CLIENT_CERT;
 
 /// Who asks, as far as a backend could tell: by the verified identity and by what else it sees of the
@@ -27,20 +27,30 @@ pub(super) fn asker(request: &HeaderMap, context: &Context) -> Option<Vec<u8>> {
             add(value.as_bytes());
         }
     }
-    for name in [AUTHORIZATION, CLIENT_CERT] {
-        let is_hidden = match name == AUTHORIZATION {
-            true => identity.is_some_and(|it| it.hidden.contains(&AUTHORIZATION)),
-            // Certificates are a trusted proxy's to pass on.
-            false => !context.is_from_trusted_proxy,
-        };
-        if !is_hidden {
-            for value in request.get_all(&name) {
-                add(name.as_str().as_bytes());
-                add(value.as_bytes());
-            }
+    let is_hidden = identity.is_some_and(|it| it.hidden.contains(&AUTHORIZATION));
+    if !is_hidden {
+        for value in request.get_all(AUTHORIZATION) {
+            add(AUTHORIZATION.as_str().as_bytes());
+            add(value.as_bytes());
         }
     }
+    for value in certificates(&CLIENT_CERT, request, context) {
+        add(CLIENT_CERT.as_str().as_bytes());
+        add(value.as_bytes());
+    }
     (!asker.is_empty()).then_some(asker)
+}
+
+/// What a backend sees in a field about certificates: what a trusted proxy says, or the client's own.
+fn certificates<'f>(
+    name: &HeaderName,
+    request: &'f HeaderMap,
+    context: &'f Context,
+) -> impl Iterator<Item = &'f HeaderValue> {
+    let is_passed_on = context.is_from_trusted_proxy;
+    let passed_on = is_passed_on.then(|| request.get_all(name).iter());
+    let own = certificate(context).filter(|_| !is_passed_on && *name == CLIENT_CERT);
+    passed_on.into_iter().flatten().chain(own)
 }
 
 /// What a backend sees in a field, whatever the client sent there.
@@ -55,6 +65,10 @@ pub(super) fn field<'f>(
     if *name == X_FORWARDED_FOR || *name == FORWARDED {
         return Some(context.client().to_string().into_bytes().into());
     }
+    if is_of_certificate(name) {
+        let values = certificates(name, request, context).map(|value| value.as_bytes());
+        return joined(&values.collect::<Vec<_>>());
+    }
     let identity = context.identity.as_deref();
     let forwarded = identity.into_iter().flat_map(|it| &it.forward);
     let forwarded = forwarded
@@ -68,7 +82,11 @@ pub(super) fn field<'f>(
             .map(|value| value.as_bytes())
             .collect(),
     };
-    match values[..] {
+    joined(&values)
+}
+
+fn joined<'f>(values: &[&'f [u8]]) -> Option<Cow<'f, [u8]>> {
+    match *values {
         [] => None,
         [only] => Some(only.into()),
         _ => Some(values.join(&b", "[..]).into()),

@@ -35,6 +35,10 @@ pub(super) fn spawn(session: &Session, right: Refresh, context: &mut Context) {
     let Caching::On(lookup) = &context.caching else {
         return;
     };
+    if forward::certificate(context).is_some() {
+        // The client's connection is its own, and so is what backends are shown of it.
+        return;
+    }
     let decided = Decided {
         lookup: Box::new(Lookup {
             policy: lookup.policy.clone(),

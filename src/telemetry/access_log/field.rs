@@ -28,6 +28,7 @@ pub(super) enum Field {
     Service,
     Endpoint,
     Consumer,
+    ClientCertificate,
     Limit,
     Cache,
     CacheReason,
@@ -49,7 +50,7 @@ pub(super) enum Field {
 
 impl Field {
     /// All of them with their names, in the order of a line. Names are part of what users rely on.
-    pub(super) const ALL: [(Self, &'static str); 31] = [
+    pub(super) const ALL: [(Self, &'static str); 32] = [
         (Self::Time, "time"),
         (Self::Id, "id"),
         (Self::TraceId, "trace_id"),
@@ -64,6 +65,7 @@ impl Field {
         (Self::Service, "service"),
         (Self::Endpoint, "endpoint"),
         (Self::Consumer, "consumer"),
+        (Self::ClientCertificate, "client_certificate"),
         (Self::Limit, "limit"),
         (Self::Cache, "cache"),
         (Self::CacheReason, "cache_reason"),
@@ -151,6 +153,7 @@ impl<'a> Line<'a> {
             Field::Service => Value::Text(record.service?),
             Field::Endpoint => Value::Text(record.endpoint?),
             Field::Consumer => Value::Text(record.consumer?),
+            Field::ClientCertificate => Value::Text(record.client_certificate?),
             Field::Limit => Value::Text(record.limit?),
             Field::Cache => Value::Text(record.cache?.0),
             Field::CacheReason => Value::Text(record.cache?.1?),

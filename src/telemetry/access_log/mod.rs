@@ -178,6 +178,7 @@ mod tests {
             service: None,
             endpoint: None,
             consumer: None,
+            client_certificate: None,
             limit: None,
             cache: None,
             status: 200,

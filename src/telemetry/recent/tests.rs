@@ -48,6 +48,7 @@ fn tell(recent: &RecentRequests, told: &Told<'_>, took: Duration, ended: Instant
         service: Some("a"),
         endpoint: None,
         consumer: None,
+        client_certificate: None,
         limit: None,
         cache: None,
         status: told.status,

@@ -9,6 +9,7 @@ fn shown(provider: &Provider, token: &str) -> Verdict {
         method: &Method::GET,
         uri: &Uri::from_static("/"),
         headers: &bearer(token),
+        certificates: &[],
         is_from_trusted_proxy: false,
         now: NOW,
     };

@@ -98,6 +98,7 @@ impl Request {
             method: &self.method,
             uri: &self.uri,
             headers: &self.headers,
+            certificates: &[],
             is_from_trusted_proxy: false,
             now: self.now,
         };

@@ -52,6 +52,7 @@ impl Request {
             method: &self.method,
             uri: &self.uri,
             headers: &self.headers,
+            certificates: &[],
             is_from_trusted_proxy,
             now: 1_618_884_480,
         }

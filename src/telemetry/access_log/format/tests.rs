@@ -62,6 +62,7 @@ fn write(rules: &LineRules, weight: Weight, told: &Told) -> Vec<u8> {
         service: None,
         endpoint: None,
         consumer: Some("acme inc"),
+        client_certificate: None,
         limit: Some("/a/{id}"),
         cache: Some(("miss", Some("no_store"))),
         status: 429,
