@@ -59,6 +59,7 @@ fn is_known(provider: &Provider, headers: &HeaderMap) -> bool {
         uri: &Uri::from_static("/"),
         headers,
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: true,
         now: NOW,
     };

@@ -50,6 +50,7 @@ fn allocations(provider: &Provider, name: HeaderName, value: &str) -> (u64, bool
         uri: &uri,
         headers: &headers,
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: false,
         now: NOW,
     };

@@ -7,8 +7,12 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hyper::{Method, Response};
-use support::{Answer, Fault, Gateway, MessageSigner, Request, Signature, Upstream, digest};
+use hyper::header::HeaderName;
+use hyper::{HeaderMap, Method, Response};
+use support::{
+    Answer, Authority, Client, Fault, Gateway, MessageSigner, Request, Signature, Upstream, dial,
+    digest,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const ACME: MessageSigner = MessageSigner {
@@ -469,4 +473,40 @@ services:
         ("@query", "?"),
     ]);
     refused(gateway.get("/a").signature(&forged).send().await, WRONG);
+}
+
+#[tokio::test]
+async fn the_target_of_an_encrypted_request_is_signed_as_one() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    let directory = tempfile::tempdir().unwrap();
+    authority.write(directory.path(), "a", &["a.example"]);
+    let config = format!(
+        "server: {{ listen: {{ address: $LISTEN, tls: {{ certificates: {{ cert: a.pem, key: a.key }} }} }} }}
+admin: {{ listen: $ADMIN }}
+auth_providers: {{ partners: {{ signature: {{ keys: {{ acme-1: {} }}, components: '@target-uri' }} }} }}
+services: {{ a: {{ base_url: \"http://{}\", auth: partners, routes: [/a] }} }}
+",
+        ACME.secret, upstream.address
+    );
+    let gateway = Gateway::start_in(directory, &config, &[]).await;
+    let config = Arc::new(authority.client(&["http/1.1"]));
+    for (target, status) in [
+        ("https://a.example/a?x=1", 200),
+        ("http://a.example/a?x=1", 401),
+    ] {
+        let stream = dial(gateway.address, "a.example", &config).await.unwrap();
+        let mut client = Client::over(stream, "a.example").await;
+        let signature = ACME.sign(&[("@target-uri", target)]);
+        let fields = [
+            ("host", "a.example"),
+            ("signature-input", &signature.input),
+            ("signature", &signature.value),
+        ];
+        let fields =
+            fields.map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        let answer = client
+            .get_with("/a?x=1", &HeaderMap::from_iter(fields))
+            .await;
+        answer.assert_status(status);
+    }
 }

@@ -24,6 +24,8 @@ pub struct Credentials<'r> {
     /// The certificate that was shown for the connection and those that vouch for it, as DER one behind the other;
     /// empty if there is none.
     pub certificates: &'r [u8],
+    /// Whether it came by TLS to this gateway.
+    pub is_encrypted: bool,
     /// Whether a proxy sent it whose word counts.
     pub is_from_trusted_proxy: bool,
     /// Seconds since 1970.
@@ -31,12 +33,13 @@ pub struct Credentials<'r> {
 }
 
 impl Credentials<'_> {
-    /// The scheme of the target: what a trusted proxy says it was, or that of the listeners.
+    /// The scheme of the target: what a trusted proxy says it was, or that of the connection.
     pub(super) fn scheme(&self) -> &'static str {
         let told = self.headers.get(X_FORWARDED_PROTO);
         let told = told.filter(|_| self.is_from_trusted_proxy);
         match told {
             Some(told) if told.as_bytes().eq_ignore_ascii_case(b"https") => "https",
+            None if self.is_encrypted => "https",
             _ => "http",
         }
     }

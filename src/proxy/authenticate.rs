@@ -38,6 +38,7 @@ pub(super) async fn authenticate(
         uri: &request.uri,
         headers: &request.headers,
         certificates: shown.map_or(&[], |it| it.der()),
+        is_encrypted: connection.is_some_and(|it| it.channel().is_some()),
         is_from_trusted_proxy: context.is_from_trusted_proxy,
         now: context.since_epoch().as_secs(),
     };

@@ -72,6 +72,7 @@ impl Asked {
             uri: &self.url,
             headers: &self.headers,
             certificates: &[],
+            is_encrypted: self.url.scheme_str() == Some("https"),
             is_from_trusted_proxy: false,
             now: since.unwrap_or_default().as_secs(),
         }

@@ -57,6 +57,7 @@ fn present(users: &Arc<Users>, headers: &HeaderMap, now: u64) -> Verdict {
         uri: &Uri::from_static("/"),
         headers,
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: false,
         now,
     })

@@ -118,6 +118,7 @@ fn credentials(headers: &HeaderMap, now: u64) -> Credentials<'_> {
         uri: &TARGET,
         headers,
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: true,
         now,
     }
@@ -210,6 +211,7 @@ fn only_a_trusted_proxy_is_believed() {
     let refusal = |headers: &HeaderMap, is_from_trusted_proxy| {
         let credentials = Credentials {
             certificates: &[],
+            is_encrypted: false,
             is_from_trusted_proxy,
             ..credentials(headers, NOW)
         };

@@ -144,6 +144,7 @@ fn two_authorizations_are_nobody_elses_guess() {
             uri: &http::Uri::from_static("/"),
             headers: &headers,
             certificates: &[],
+            is_encrypted: false,
             is_from_trusted_proxy: false,
             now: 0,
         })

@@ -134,6 +134,7 @@ fn authenticate(
         uri: &Uri::from_static("/"),
         headers,
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: false,
         now,
     };

@@ -10,6 +10,7 @@ fn shown(provider: &Provider, token: &str) -> Verdict {
         uri: &Uri::from_static("/"),
         headers: &bearer(token),
         certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: false,
         now: NOW,
     };

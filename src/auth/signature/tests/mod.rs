@@ -99,6 +99,7 @@ impl Request {
             uri: &self.uri,
             headers: &self.headers,
             certificates: &[],
+            is_encrypted: false,
             is_from_trusted_proxy: false,
             now: self.now,
         };

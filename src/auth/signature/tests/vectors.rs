@@ -53,6 +53,7 @@ impl Request {
             uri: &self.uri,
             headers: &self.headers,
             certificates: &[],
+            is_encrypted: false,
             is_from_trusted_proxy,
             now: 1_618_884_480,
         }
@@ -344,13 +345,22 @@ fn derived_components_have_the_values_of_section_2_2() {
 
 /// A proxy that nobody trusts makes no request secure.
 #[test]
-fn the_scheme_is_what_a_trusted_proxy_says() {
+fn the_scheme_is_that_of_the_connection_unless_a_trusted_proxy_says_otherwise() {
     let text = "GET /\nhost: a\nx-forwarded-proto: https";
-    let request = Request::new(text);
-    assert_eq!(request.credentials(true).scheme(), "https");
-    assert_eq!(request.credentials(false).scheme(), "http");
+    let schemes = |text: &str, is_from_trusted_proxy| {
+        let request = Request::new(text);
+        let clear = request.credentials(is_from_trusted_proxy);
+        let encrypted = Credentials {
+            is_encrypted: true,
+            ..clear
+        };
+        [clear.scheme(), encrypted.scheme()]
+    };
+    assert_eq!(schemes(text, true), ["https", "https"]);
+    assert_eq!(schemes(text, false), ["http", "https"]);
+    assert_eq!(schemes("GET /\nhost: a", true), ["http", "https"]);
     for told in ["https, http", "http", "", "httpss"] {
-        let request = Request::new(&text.replace("https", told));
-        assert_eq!(request.credentials(true).scheme(), "http", "{told}");
+        let text = text.replace("https", told);
+        assert_eq!(schemes(&text, true), ["http", "http"], "{told}");
     }
 }
