@@ -12,11 +12,9 @@ run: tools
 	@scripts/quickstart target/debug/tollgate
 
 test: tools
-	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server pebble:pebble
-	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server h2load:nghttp2-client \
-		/usr/bin/python3:python3 /usr/lib/python3/dist-packages/grpc:python3-grpcio \
+	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server pebble:pebble h2load:nghttp2-client \
+		slowhttptest:slowhttptest /usr/bin/python3:python3 /usr/lib/python3/dist-packages/grpc:python3-grpcio \
 		/usr/lib/python3/dist-packages/h2:python3-h2 /usr/lib/python3/dist-packages/websockets:python3-websockets
-	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server slowhttptest:slowhttptest
 	@scripts/promtool target/promtool
 	@scripts/browser target/dashboard
 	cargo test --all-targets

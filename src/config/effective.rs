@@ -202,6 +202,7 @@ mod tests {
 
     const SECRETS: &str = r#"
 admin: { token: hunter2 }
+acme: { external_account: { key_id: any, hmac_key: hunter2 } }
 redis: { url: "redis://u:hunter2@h", password: hunter2, sentinel: { urls: [], master: m, password: hunter2 } }
 tracing: { otlp: { endpoint: "http://u:hunter2@h?api_key=hunter2", headers: { any: hunter2 } } }
 auth_providers:
