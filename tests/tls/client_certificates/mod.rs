@@ -154,6 +154,11 @@ async fn failures(gateway: &Gateway, reason: &str) -> u64 {
         .unwrap()
 }
 
+/// Waits until so many clients were refused for a reason: who is told so may know before it is counted.
+async fn refused(gateway: &Gateway, reason: &str, count: u64) {
+    until(async || failures(gateway, reason).await == count, reason).await;
+}
+
 #[tokio::test]
 async fn only_clients_with_a_good_certificate_come_in_and_others_are_told_why() {
     let world = World::new().await;
@@ -189,11 +194,11 @@ async fn only_clients_with_a_good_certificate_come_in_and_others_are_told_why() 
             assert!(said.contains(&alert), "{certificate:?} {version}: {said}");
             assert!(!said.contains("HTTP/1.1 "), "{said}");
         }
-        assert_eq!(failures(&gateway, reason).await, 2, "{reason}");
+        refused(&gateway, reason, 2).await;
         let said =
             format!("client certificate refused: client=127.0.0.1 reason={reason} unsaid=0: ");
-        let log = gateway.process_log();
-        assert_eq!(log.matches(&said).count(), 2, "{said}: {log}");
+        let is_said = async || gateway.process_log().matches(&said).count() == 2;
+        until(is_said, &said).await;
     }
     assert_eq!(world.upstream.seen().len(), asked, "nobody else came in");
     // There were ten lines, and more come only slowly.
@@ -202,7 +207,7 @@ async fn only_clients_with_a_good_certificate_come_in_and_others_are_told_why() 
             assert!(nobody.try_get("/").await.is_none());
         }
     }
-    assert_eq!(failures(&gateway, "certificate_missing").await, 52);
+    refused(&gateway, "certificate_missing", 52).await;
     let lines = gateway.process_log().matches("certificate refused").count();
     assert!(lines < 60, "{}", gateway.process_log());
 }
@@ -243,9 +248,9 @@ async fn a_list_that_is_no_longer_true_lets_nobody_in() {
     );
     let said = "revocation list is no longer true, clients of its authority are refused: file=crl.pem issuer=clients";
     until(async || gateway.process_log().contains(said), said).await;
-    let refused = talk(&gateway, Some("device"), &[]).await;
-    assert!(refused.contains("alert unknown ca"), "{refused}");
-    assert_eq!(failures(&gateway, "certificate_unknown_status").await, 1);
+    let said = talk(&gateway, Some("device"), &[]).await;
+    assert!(said.contains("alert unknown ca"), "{said}");
+    refused(&gateway, "certificate_unknown_status", 1).await;
     let warned = "the list of `clients` in `crl.pem` is no longer true";
     assert!(gateway.process_log().contains(warned));
     world.revoke(folder, &["revoked"], in_days(1));

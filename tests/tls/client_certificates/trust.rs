@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::support::{Gateway, write_pair};
 use super::super::until;
-use super::{World, failures, in_days, pair, replace, talk};
+use super::{World, in_days, pair, refused, replace, talk};
 
 /// Begins a session of a version, by the certificate of this name, and keeps it in a file of the version's name.
 async fn begin(gateway: &Gateway, certificate: &str, version: &str) {
@@ -98,7 +98,7 @@ async fn a_session_is_not_taken_up_once_its_certificate_has_expired() {
         let said = offer(&gateway, version).await;
         assert!(!said.contains("HTTP/1.1 "), "{said}");
     }
-    assert_eq!(failures(&gateway, "certificate_expired").await, 2);
+    refused(&gateway, "certificate_expired", 2).await;
 }
 
 #[tokio::test]
