@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
-	flood-bench shared-bench observe-bench cache-bench fleet fuzz tools clean
+	flood-bench shared-bench observe-bench cache-bench tls-bench fleet fuzz tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -126,6 +126,10 @@ bench: tools
 observe-bench: build
 	@scripts/need wrk:wrk nginx:nginx taskset:util-linux python3:python3
 	python3 benches/wrk/observed.py --results benches/OBSERVED.md
+
+# What encryption, HTTP/2 and gRPC cost beside the peers; writes benches/TLS.md.
+tls-bench: tools
+	@PROGRAM=encrypted benches/wrk/run
 
 # What it costs to give a kept answer, beside NGINX and Varnish; writes benches/CACHE.md.
 cache-bench: build

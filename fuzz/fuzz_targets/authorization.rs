@@ -65,6 +65,8 @@ fuzz_target!(|bytes: &[u8]| {
             method: &Method::GET,
             uri: &uri,
             headers: &headers,
+            certificates: &[],
+            is_encrypted: false,
             is_from_trusted_proxy: bytes.len() % 2 == 0,
             now: 1_800_000_000,
         };

@@ -39,16 +39,24 @@ fuzz_target!(|der: &[u8]| {
         };
         headers.insert(CLIENT_CERT, value.clone());
         headers.insert(CLIENT_CERT_CHAIN, value);
-        let credentials = Credentials {
-            method: &Method::GET,
-            uri: &Uri::default(),
-            headers: &headers,
-            is_from_trusted_proxy: true,
-            now: 1_800_000_000,
-        };
-        assert!(PROVIDER.authenticate(credentials).settle().is_err());
+        assert!(is_refused(&headers, &[]));
     }
+    // And as that of the connection.
+    assert!(is_refused(&HeaderMap::new(), der));
 });
+
+fn is_refused(headers: &HeaderMap, certificates: &[u8]) -> bool {
+    let credentials = Credentials {
+        method: &Method::GET,
+        uri: &Uri::default(),
+        headers,
+        certificates,
+        is_encrypted: !certificates.is_empty(),
+        is_from_trusted_proxy: certificates.is_empty(),
+        now: 1_800_000_000,
+    };
+    PROVIDER.authenticate(credentials).settle().is_err()
+}
 
 fn encoded(der: &[u8]) -> String {
     use base64::Engine;

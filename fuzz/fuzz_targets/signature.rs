@@ -50,6 +50,8 @@ fuzz_target!(|bytes: &[u8]| {
         method: &Method::POST,
         uri: &target.unwrap_or_default(),
         headers: &headers,
+        certificates: &[],
+        is_encrypted: false,
         is_from_trusted_proxy: false,
         now: NOW,
     };
