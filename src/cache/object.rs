@@ -12,7 +12,7 @@ use pingora_cache::CacheMeta;
 use pingora_cache::key::HashBinary;
 
 /// Bytes that an answer takes beside its header and body, by measure.
-const OVERHEAD: u64 = 512;
+const OVERHEAD: u64 = 1024;
 /// Fields that say how an answer may be given, whether it is still the same, and when it has to go.
 const RULES: [HeaderName; 8] = [
     CACHE_CONTROL,
