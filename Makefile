@@ -17,7 +17,8 @@ test: tools
 		/usr/lib/python3/dist-packages/h2:python3-h2 /usr/lib/python3/dist-packages/websockets:python3-websockets
 	@scripts/promtool target/promtool
 	@scripts/browser target/dashboard
-	cargo test --all-targets
+	@# Most of them wait, for clocks and for each other.
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --all-targets
 
 # Two minutes under load while everything changes; see tests/soak.
 SOAK_SECONDS = 120
