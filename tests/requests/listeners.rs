@@ -412,9 +412,14 @@ async fn a_backend_may_be_a_socket_in_the_file_system() {
     std::fs::remove_file(&path).unwrap();
     let deadline = std::time::Instant::now() + PATIENCE;
     // 502 to whom it happens to, or 503 once the checks have found out.
-    while gateway.get("/a").send().await.status == 200 {
+    let status = loop {
+        let status = gateway.get("/a").send().await.status;
+        if status != 200 {
+            break status;
+        }
         assert!(std::time::Instant::now() < deadline, "it goes on");
-    }
+    };
+    assert!(status == 502 || status == 503, "{status}");
 }
 
 #[tokio::test]
