@@ -69,6 +69,10 @@ pub(super) fn is_of<const WORDS: usize>(slot: &Slot<WORDS>, key: KeyHash) -> boo
 impl<const WORDS: usize> Slots<WORDS> {
     /// Entries of a bucket.
     const WAYS: usize = LOCK / WORDS;
+    /// A key goes into its first bucket, where it is looked for first, while fewer entries than this are taken
+    /// there. So, of five entries a bucket, three of four keys do in a table that is as full as may be, and nearly
+    /// all in one that is half full.
+    const PREFERRED: usize = Self::WAYS.div_ceil(2);
 
     /// A table for at least `keys` keys at a time.
     pub(super) fn new(keys: usize) -> Self {
@@ -187,19 +191,20 @@ impl<const WORDS: usize> Slots<WORDS> {
     }
 }
 
-/// Fills a free or expired entry, of the bucket with most of them.
+/// Fills a free or expired entry: of the first bucket if that has enough of them, else of the one with most.
 fn take_free<const WORDS: usize>(
     mut buckets: [&Bucket; CHOICES],
     key: KeyHash,
     now: u64,
     begin: impl FnOnce(&Slot<WORDS>),
 ) -> Option<&Slot<WORDS>> {
-    buckets.sort_by_key(|bucket| {
-        slots::<WORDS>(bucket)
-            .iter()
-            .filter(|it| !is_free(it, now))
-            .count()
-    });
+    let taken = |bucket: &&Bucket| {
+        let slots = slots::<WORDS>(bucket).iter();
+        slots.filter(|it| !is_free(it, now)).count()
+    };
+    if taken(&buckets[0]) >= Slots::<WORDS>::PREFERRED {
+        buckets.sort_by_key(taken);
+    }
     for slot in buckets.into_iter().flat_map(slots) {
         let fingerprint = slot[FINGERPRINT].load(Ordering::Relaxed);
         let is_mine = is_free(slot, now)
