@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
-	flood-bench shared-bench observe-bench cache-bench tls-bench fleet fuzz tools clean
+	flood-bench shared-bench observe-bench cache-bench tls-bench fleet fuzz fuzz-build tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -97,12 +97,15 @@ policy: tools
 
 # Each fuzz target for so many seconds.
 FUZZ_SECONDS = 20
-fuzz: tools
-	@scripts/need g++:g++
-	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --profile dev
+fuzz: fuzz-build
 	@for target in config_text path authorization signature key_set client_certificate client_address trace_context; do \
 		cargo fuzz run --sanitizer none $$target -- -max_total_time=$(FUZZ_SECONDS) -timeout=10 || exit 1; \
 	done
+
+fuzz-build: tools
+	@scripts/need g++:g++
+	@command -v cargo-fuzz >/dev/null || cargo install cargo-fuzz --locked --profile dev
+	cargo fuzz build --sanitizer none
 
 # The hot parts by themselves.
 micro-bench: tools
