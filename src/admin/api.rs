@@ -1,14 +1,16 @@
 //! The operators' address: what comes in, who may ask it, and what answers.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use pingora::apps::{HttpPersistentSettings, HttpServerApp, ReusedHttpStream};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
+use tokio::task::JoinError;
 
 use super::answer::{Answer, Body};
 use super::backends;
@@ -24,7 +26,7 @@ use super::in_force::{Configured, InForce};
 use super::limit_store;
 use super::limits;
 use super::log_level;
-use super::niceness::give_way;
+use super::niceness::{give_way, rest};
 use super::openapi;
 use super::operations::{Ask, Unknown, find};
 use super::readiness::{Readiness, Unready};
@@ -39,6 +41,10 @@ use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
 
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
+/// The longest piece of a body that is sent at once, in bytes.
+const LONGEST_PIECE: usize = 256 * 1024;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_millis(1);
 /// How long a connection may rest between requests, in seconds.
 const KEEP_ALIVE: u64 = 60;
 
@@ -89,7 +95,7 @@ impl HttpServerApp for Api {
         session.write_response_header(response).await.ok()?;
         match body {
             _ if is_head => {}
-            Body::Whole(body) => session.write_response_body(body, true).await.ok()?,
+            Body::Whole(body) => send(&mut session, body).await.ok()?,
             Body::Events(subscription) => {
                 let sent = subscription.send(&mut session, shutdown.clone());
                 sent.await.ok()?;
@@ -129,7 +135,7 @@ impl Api {
             Ask::Readiness => self.is_ready().await,
             Ask::Document => Answer::json(StatusCode::OK, &openapi::document()),
             Ask::Status => self.status(),
-            Ask::Metrics => self.metrics(&request.headers),
+            Ask::Metrics => self.metrics(&request.headers).await,
             Ask::Traffic => self.traffic(query),
             Ask::Events => match self.traffic.follow() {
                 Some(subscription) => Answer::events(subscription),
@@ -195,30 +201,55 @@ impl Api {
         say: impl FnOnce(Arc<Configured>, Report) -> Answer + Send + 'static,
     ) -> Answer {
         let (in_force, status) = (self.in_force.load_full(), self.status.report());
-        let said = tokio::task::spawn_blocking(move || say(in_force, status)).await;
-        said.unwrap_or_else(|error| {
-            Answer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
-        })
+        let say = move || {
+            give_way();
+            say(in_force, status)
+        };
+        let said = tokio::task::spawn_blocking(say).await;
+        said.unwrap_or_else(|error| failed(&error))
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Answer {
+    /// What is counted, written beside what else is asked for here.
+    async fn metrics(&self, headers: &HeaderMap) -> Answer {
         let accept = headers.get(header::ACCEPT);
         let format = Format::wanted(accept.and_then(|accept| accept.to_str().ok()));
-        let snapshot = self.snapshots.load();
-        let text = self.status.metrics.page(format, |page| {
-            self.pressure.expose(page);
-            let now = Instant::now();
-            services::expose(&snapshot, now, page);
-            endpoints::expose(&snapshot, now, page);
-            limit_store::expose(&snapshot, page);
-            certificates::expose(&snapshot, page);
-            if let Some(cache) = snapshot.cache {
-                cache::expose(cache, page);
-            }
-        });
+        let (snapshot, status) = (self.snapshots.load(), self.status.clone());
+        let pressure = self.pressure.clone();
+        let write = move || {
+            give_way();
+            status.metrics.page(format, rest, |page| {
+                pressure.expose(page);
+                let now = Instant::now();
+                services::expose(&snapshot, now, page);
+                endpoints::expose(&snapshot, now, page);
+                limit_store::expose(&snapshot, page);
+                certificates::expose(&snapshot, page);
+                if let Some(cache) = snapshot.cache {
+                    cache::expose(cache, page);
+                }
+            })
+        };
         let kind = HeaderValue::from_static(format.content_type());
-        Answer::of(StatusCode::OK, kind, text)
+        match tokio::task::spawn_blocking(write).await {
+            Ok(text) => Answer::of(StatusCode::OK, kind, text),
+            Err(error) => failed(&error),
+        }
     }
+}
+
+/// The answer when the work on it has ended before its time.
+fn failed(error: &JoinError) -> Answer {
+    Answer::text(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+}
+
+/// Sends a body, a long one in pieces with pauses in between: the kernel copies all that it is given at once.
+async fn send(session: &mut ServerSession, mut body: Bytes) -> pingora::Result<()> {
+    while body.len() > LONGEST_PIECE {
+        let piece = body.split_to(LONGEST_PIECE);
+        session.write_response_body(piece, false).await?;
+        tokio::time::sleep(PAUSE).await;
+    }
+    session.write_response_body(body, true).await
 }
 
 /// The answer to what can't be asked.

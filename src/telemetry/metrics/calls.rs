@@ -29,11 +29,7 @@ impl CallSeries {
 }
 
 pub(super) fn expose(calls: &Calls, page: &mut Exposition) {
-    let routes: Vec<_> = calls
-        .read()
-        .into_iter()
-        .map(|series| (series.counts.sums(), series))
-        .collect();
+    let routes = calls.sums(page);
     let mut calls = page.counter(
         "tollgate_grpc_calls_total",
         "Calls by gRPC by the status that their client was told.",

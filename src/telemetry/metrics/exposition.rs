@@ -3,6 +3,9 @@
 //! Both are lines of text that differ in a few words. Libraries for it know one of the two, or build every
 //! sample as an object first, which takes longer than a scrape of ten thousand routes may.
 
+/// Lines between two rests: about a tenth of a millisecond's work.
+const STEPS: u32 = 256;
+
 /// In which words samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
@@ -43,13 +46,22 @@ impl Format {
 #[derive(Debug)]
 pub struct Exposition {
     format: Format,
+    page: Page,
+}
+
+/// What is written of it, and how its writer gives way.
+#[derive(Debug)]
+struct Page {
     text: String,
+    rest: fn(),
+    /// Since the last rest.
+    steps: u32,
 }
 
 /// The samples of one name. All of them must be written before the next name begins.
 #[derive(Debug)]
 pub struct Family<'e> {
-    text: &'e mut String,
+    page: &'e mut Page,
     name: &'static str,
 }
 
@@ -70,13 +82,43 @@ impl Labels {
     }
 }
 
+impl Page {
+    fn push(&mut self, parts: &[&str]) {
+        push(&mut self.text, parts);
+    }
+
+    fn step(&mut self) {
+        self.steps += 1;
+        if self.steps == STEPS {
+            self.steps = 0;
+            (self.rest)();
+        }
+    }
+}
+
 impl Exposition {
     /// An empty page, with room for so many bytes.
     pub fn new(format: Format, room: usize) -> Self {
         Self {
             format,
-            text: String::with_capacity(room),
+            page: Page {
+                text: String::with_capacity(room),
+                rest: || {},
+                steps: 0,
+            },
         }
+    }
+
+    /// Has whoever writes a long page take a `rest` now and then.
+    #[must_use]
+    pub fn with_rests(mut self, rest: fn()) -> Self {
+        self.page.rest = rest;
+        self
+    }
+
+    /// Something was done for this page that takes as long as a line of it.
+    pub(in crate::telemetry) fn step(&mut self) {
+        self.page.step();
     }
 
     /// Begins a counter. Its name ends in `_total`.
@@ -97,9 +139,9 @@ impl Exposition {
     /// The whole page.
     pub fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
-            self.text.push_str("# EOF\n");
+            self.page.push(&["# EOF\n"]);
         }
-        self.text
+        self.page.text
     }
 
     fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
@@ -109,27 +151,28 @@ impl Exposition {
             Some(family) if is_open => family,
             _ => name,
         };
-        let text = &mut self.text;
-        push(text, &["# HELP ", family, " ", help, "\n"]);
-        push(text, &["# TYPE ", family, " ", kind, "\n"]);
+        let page = &mut self.page;
+        page.push(&["# HELP ", family, " ", help, "\n"]);
+        page.push(&["# TYPE ", family, " ", kind, "\n"]);
         let unit = ["seconds", "bytes"]
             .into_iter()
             .find(|unit| family.ends_with(unit));
         if let (true, Some(unit)) = (is_open, unit) {
-            push(text, &["# UNIT ", family, " ", unit, "\n"]);
+            page.push(&["# UNIT ", family, " ", unit, "\n"]);
         }
-        Family { text, name }
+        Family { page, name }
     }
 }
 
 impl Family<'_> {
     /// Writes a sample.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
-        self.text.push_str(self.name);
+        let text = &mut self.page.text;
+        text.push_str(self.name);
         if !labels.is_empty() {
-            self.text.push('{');
-            write_labels(self.text, labels);
-            self.text.push('}');
+            text.push('{');
+            write_labels(text, labels);
+            text.push('}');
         }
         self.value(value);
     }
@@ -151,22 +194,17 @@ impl Family<'_> {
 
     /// Writes a sample with labels that are there already, and others that are written as they come.
     pub(super) fn both(&mut self, labels: &Labels, more: &str, value: u64) {
-        push(
-            self.text,
-            &[self.name, "{", labels.as_str(), ",", more, "}"],
-        );
+        self.page
+            .push(&[self.name, "{", labels.as_str(), ",", more, "}"]);
         self.value(value);
     }
 
     pub(super) fn part(&mut self, ending: &str, labels: &str, more: (&str, &str), value: u64) {
         let comma = if labels.is_empty() { "" } else { "," };
         let (name, text) = more;
-        push(
-            self.text,
-            &[
-                self.name, ending, "{", labels, comma, name, "=\"", text, "\"}",
-            ],
-        );
+        self.page.push(&[
+            self.name, ending, "{", labels, comma, name, "=\"", text, "\"}",
+        ]);
         self.value(value);
     }
 
@@ -182,19 +220,22 @@ impl Family<'_> {
         // The one in front keeps the zeros behind the point.
         let digits = after.format(1_000_000 + part)[1..].trim_end_matches('0');
         let digits = if digits.is_empty() { "0" } else { digits };
-        push(self.text, &[" ", before.format(whole), ".", digits, "\n"]);
+        self.page
+            .push(&[" ", before.format(whole), ".", digits, "\n"]);
+        self.page.step();
     }
 
     fn begin(&mut self, ending: &str, labels: &str) {
         match labels {
-            "" => push(self.text, &[self.name, ending]),
-            _ => push(self.text, &[self.name, ending, "{", labels, "}"]),
+            "" => self.page.push(&[self.name, ending]),
+            _ => self.page.push(&[self.name, ending, "{", labels, "}"]),
         }
     }
 
     fn value(&mut self, value: u64) {
         let mut digits = itoa::Buffer::new();
-        push(self.text, &[" ", digits.format(value), "\n"]);
+        self.page.push(&[" ", digits.format(value), "\n"]);
+        self.page.step();
     }
 }
 
@@ -224,6 +265,8 @@ fn write_labels(text: &mut String, pairs: &[(&str, &str)]) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use super::*;
 
     fn page(format: Format) -> String {
@@ -262,6 +305,27 @@ mod tests {
              c_seconds 1.5\nc_seconds 2.0\nc_seconds 0.000007\n\
              # EOF\n"
         );
+    }
+
+    #[test]
+    fn whoever_writes_many_lines_rests_in_between() {
+        static RESTS: AtomicU32 = AtomicU32::new(0);
+        let count = || {
+            RESTS.fetch_add(1, Ordering::Relaxed);
+        };
+        let mut page = Exposition::new(Format::Text, 0).with_rests(count);
+        for _ in 0..STEPS {
+            page.step();
+        }
+        let mut things = page.gauge("b", "Things.");
+        let mut rests = || {
+            things.sample(&[], 1);
+            things.plain("", "", 1);
+            things.sample_micros(&[], 1);
+            RESTS.load(Ordering::Relaxed)
+        };
+        assert_eq!((1..STEPS / 3).map(|_| rests()).max(), Some(1));
+        assert_eq!((1..=STEPS / 3).map(|_| rests()).max(), Some(2));
     }
 
     #[test]

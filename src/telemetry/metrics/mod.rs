@@ -92,12 +92,12 @@ impl Metrics {
         self.upgrades.count(is_success);
     }
 
-    /// A page of all that is counted, `more` included.
+    /// A page of all that is counted, `more` included, whose writer takes a `rest` now and then.
     ///
     /// Its text is given away, so that the next one is made anew, of the size that the last one had.
-    pub fn page(&self, format: Format, more: impl FnOnce(&mut Exposition)) -> String {
+    pub fn page(&self, format: Format, rest: fn(), more: impl FnOnce(&mut Exposition)) -> String {
         let length = self.length.load(Ordering::Relaxed);
-        let mut page = Exposition::new(format, length + length / 8);
+        let mut page = Exposition::new(format, length + length / 8).with_rests(rest);
         self.expose(&mut page);
         for source in &self.sources {
             source.expose(&mut page);

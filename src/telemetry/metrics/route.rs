@@ -96,11 +96,7 @@ impl RouteMeter {
 }
 
 pub(super) fn expose(routes: &Routes, page: &mut Exposition) {
-    let routes: Vec<_> = routes
-        .read()
-        .into_iter()
-        .map(|series| (series.counts.sums(), series))
-        .collect();
+    let routes = routes.sums(page);
     let mut requests = page.counter(
         "tollgate_requests_total",
         "Requests by their route and the class of the status that their client was told.",

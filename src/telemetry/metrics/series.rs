@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::exposition::Labels;
+use super::exposition::{Exposition, Labels};
 use super::lines::Lines;
 
 /// The name of those that share a series because there are too many.
@@ -71,6 +71,18 @@ impl<const N: usize> AllSeries<N> {
                     && !std::mem::replace(&mut known.is_read, true))
         });
         all.values().map(|known| known.series.clone()).collect()
+    }
+
+    /// All of them, with what is counted for each as it is now, to be written on a page.
+    pub(in crate::telemetry) fn sums(
+        &self,
+        page: &mut Exposition,
+    ) -> Vec<([u64; N], Arc<Series<N>>)> {
+        let sum = |series: Arc<Series<N>>| {
+            page.step();
+            (series.counts.sums(), series)
+        };
+        self.read().into_iter().map(sum).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Labels, Known<N>>> {

@@ -162,11 +162,7 @@ impl ServiceMeter {
 }
 
 pub(super) fn expose(services: &Services, page: &mut Exposition) {
-    let services: Vec<_> = services
-        .read()
-        .into_iter()
-        .map(|series| (series.counts.sums(), series))
-        .collect();
+    let services = services.sums(page);
     for (number, (name, help)) in DURATIONS.into_iter().enumerate() {
         let mut durations = page.histogram(name, help);
         let start = number * histogram::COUNTS;
