@@ -2,11 +2,12 @@
 
 The same gateway on one core: unobserved but for its metrics, which are always counted; with an access log in
 JSON; with traces of 1 % of its requests; with both. Load, backend and collector are on another core. Rounds are
-interleaved. Then the metrics of 10,000 routes are scraped while requests come, as often as is usual and once a
-second, and the latencies are held against those of the same rounds without scrapes.
+interleaved. Then the metrics of 10,000 routes are scraped once a second while requests come, and the latencies of
+those requests that a scrape was beside are held against those of all others.
 """
 
 import argparse
+import multiprocessing
 import os
 import socket
 import statistics
@@ -23,8 +24,10 @@ import run
 
 GATEWAY = "target/release/tollgate"
 ROUTES = 10_000
-# Seconds between scrapes.
-SCRAPES = {"unobserved": None, "scraped every 15 s": 15, "scraped once a second": 1}
+# Connections that send requests while metrics are scraped, and seconds between their requests, as between scrapes.
+CONNECTIONS = 3
+PAUSE = 200e-6
+INTERVAL = 1
 # Keys beside `server` and `services`.
 CASES = {
     "metrics alone": "log: { access: off }",
@@ -86,12 +89,12 @@ def costs(folder, backend, collector, arguments):
             server.stop()
 
 
-def scrape(port, interval, seconds, until):
-    """Scrapes as from another machine: it takes no time of the gateway's core, nor of who loads it."""
-    os.sched_setaffinity(0, {run.LOAD_CORE})
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def scrape(port, until):
+    """Scrapes as from another machine: it takes no time of the gateway's core. Returns from when to when."""
     part = bytearray(64 * 1024)
-    while not until.wait(interval / 2):
+    scrapes = []
+    while time.monotonic() < until:
+        time.sleep(INTERVAL)
         begin = time.monotonic()
         with socket.create_connection(("127.0.0.1", port), 30) as stream:
             stream.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -100,18 +103,26 @@ def scrape(port, interval, seconds, until):
                 length += count
         if length < 1_000_000:
             raise SystemExit(f"a page has {length} bytes")
-        seconds.append(time.monotonic() - begin)
-        until.wait(interval / 2)
+        scrapes.append((begin, time.monotonic()))
+    return scrapes
 
 
-def steady(server, seconds):
-    """Latencies in milliseconds of requests that a few connections send at their leisure."""
-    found = measure.load(server, "/r0", {}, seconds, 4, run.LOAD_CORE)
-    return found["p50_ms"], found["p99_ms"]
+def send(port, until):
+    """Sends requests one after the other. Returns from when to when."""
+    requests = []
+    with socket.create_connection(("127.0.0.1", port), 30) as stream:
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while (begin := time.monotonic()) < until:
+            stream.sendall(b"GET /r0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            if not stream.recv(4096).startswith(b"HTTP/1.1 200"):
+                raise SystemExit("a request failed")
+            requests.append((begin, time.monotonic()))
+            time.sleep(PAUSE)
+    return requests
 
 
 def scrapes(folder, backend, arguments):
-    """How long scrapes take, and latencies beside them."""
+    """Milliseconds that requests took with a scrape beside them, and without; and that scrapes took."""
     routes = "\n".join(f"      - /r{number}" for number in range(ROUTES))
     admin = measure.free_port()
     text = (
@@ -119,31 +130,29 @@ def scrapes(folder, backend, arguments):
         f"services:\n  backend:\n    base_url: http://{backend}\n    routes:\n{routes}"
     )
     server = gateway(folder, "scraped", text, f"{{ listen: 127.0.0.1:{admin} }}")
-    latencies, seconds = {case: [] for case in SCRAPES}, []
+    to_load_core = (os.sched_setaffinity, (0, {run.LOAD_CORE}))
     try:
-        steady(server, 1)
-        for _ in range(arguments.rounds):
-            for case, interval in SCRAPES.items():
-                until = threading.Event()
-                scraper = threading.Thread(target=scrape, args=(admin, interval, seconds, until))
-                if interval:
-                    scraper.start()
-                latencies[case].append(steady(server, max(it or 0 for it in SCRAPES.values())))
-                until.set()
-                if interval:
-                    scraper.join()
-                print(f"{case:22} p99 {latencies[case][-1][1]:.3f} ms", flush=True)
+        with multiprocessing.Pool(CONNECTIONS + 1, *to_load_core) as processes:
+            until = time.monotonic() + arguments.rounds * arguments.seconds
+            scraper = processes.apply_async(scrape, (admin, until))
+            senders = [processes.apply_async(send, (server.port, until)) for _ in range(CONNECTIONS)]
+            scraped = scraper.get()
+            sent = [request for sender in senders for request in sender.get()]
     finally:
         server.stop()
-    return latencies, seconds
+    beside, without = [], []
+    for begin, end in sent:
+        is_beside = any(begin < over and end > since for since, over in scraped)
+        (beside if is_beside else without).append((end - begin) * 1e3)
+    return beside, without, [(over - since) * 1e3 for since, over in scraped]
 
 
 def median(found):
     return statistics.median(found)
 
 
-def markdown(costs, latencies, arguments):
-    latencies, seconds = latencies
+def markdown(costs, scrapes, arguments):
+    beside, without, scraped = scrapes
     base = costs["metrics alone"]
     out = [
         "# Results of `make observe-bench`", "",
@@ -155,10 +164,15 @@ def markdown(costs, latencies, arguments):
     for case, found in costs.items():
         times = median(a["cpu_us"] / b["cpu_us"] for a, b in zip(found, base))
         out.append(f"| {case} | {median(it['cpu_us'] for it in found):.2f} | {times:.3f} |")
-    out += ["", f"| {ROUTES:,} routes | p50 ms | p99 ms |", "|---|--:|--:|"]
-    for name, found in latencies.items():
-        out.append(f"| {name} | {median(it[0] for it in found):.3f} | {median(it[1] for it in found):.3f} |")
-    out += ["", f"A scrape took {median(seconds) * 1e3:.0f} ms, the longest {max(seconds) * 1e3:.0f} ms."]
+    out += [
+        "", f"With {ROUTES:,} routes, of which all metrics are scraped once a second:", "",
+        "| requests | how many | p50 ms | p90 ms | p99 ms | p99.9 ms |", "|---|--:|--:|--:|--:|--:|",
+    ]
+    for name, found in [("with a scrape beside them", beside), ("without", without)]:
+        found = sorted(found)
+        parts = " | ".join(f"{found[int(len(found) * part)]:.3f}" for part in (0.5, 0.9, 0.99, 0.999))
+        out.append(f"| {name} | {len(found):,} | {parts} |")
+    out += ["", f"A scrape took {median(scraped):.0f} ms, the longest {max(scraped):.0f} ms."]
     return "\n".join(out) + "\n"
 
 
@@ -175,12 +189,12 @@ def main():
         upstream, address = run.backend(folder)
         try:
             spent = costs(folder, address, f"http://127.0.0.1:{collector.server_port}", arguments)
-            latencies = scrapes(folder, address, arguments)
+            scraped = scrapes(folder, address, arguments)
         finally:
             upstream.stop()
     if not Collector.received:
         raise SystemExit("the collector got no spans")
-    text = markdown(spent, latencies, arguments)
+    text = markdown(spent, scraped, arguments)
     print("\n" + text)
     if arguments.results:
         arguments.results.write_text(text)

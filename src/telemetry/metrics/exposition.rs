@@ -4,7 +4,7 @@
 //! sample as an object first, which takes longer than a scrape of ten thousand routes may.
 
 /// Lines between two rests: about a tenth of a millisecond's work.
-const STEPS: u32 = 256;
+const STEPS: u32 = 1024;
 
 /// In which words samples are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
