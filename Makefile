@@ -13,7 +13,8 @@ run: tools
 
 test: tools
 	@scripts/need curl:curl wrk:wrk openssl:openssl redis-server:redis-server pebble:pebble h2load:nghttp2-client \
-		slowhttptest:slowhttptest /usr/bin/python3:python3 /usr/lib/python3/dist-packages/grpc:python3-grpcio \
+		slowhttptest:slowhttptest testssl:testssl.sh \
+		/usr/bin/python3:python3 /usr/lib/python3/dist-packages/grpc:python3-grpcio \
 		/usr/lib/python3/dist-packages/h2:python3-h2 /usr/lib/python3/dist-packages/websockets:python3-websockets
 	@scripts/promtool target/promtool
 	@scripts/browser target/dashboard

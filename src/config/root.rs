@@ -15,7 +15,7 @@ use super::concurrency_limit::ConcurrencyLimit;
 use super::consumer::{Consumer, ConsumerGroup};
 use super::country::GeoIp;
 use super::fallback::Fallback;
-use super::listener::Listener;
+use super::listener::{Listener, RedirectHttps};
 use super::metrics::Metrics;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -79,6 +79,10 @@ pub struct Config {
     pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on all routes.
     pub auth: Policy<AuthRule>,
+    /// Whether what comes in clear to routes is answered with 308 to the same URL with `https`: `true`, `false`, or
+    /// the port if it is not 443, unless the listener says another. Default: as the listener does, which does so
+    /// for what no route takes, too.
+    pub redirect_https: Option<Spanned<RedirectHttps>>,
     /// Which answers are kept and given again, on all routes.
     pub cache: Policy<Cache>,
     /// How long upstreams may take, on all routes.

@@ -8,6 +8,7 @@ use super::bandwidth_limit::BandwidthLimit;
 use super::cache::Cache;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
+use super::listener::RedirectHttps;
 use super::mask::fields;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::rate_limit::RateLimit;
@@ -76,6 +77,9 @@ pub struct RouteFields {
     pub concurrency_limit: Policy<OneOrMany<ConcurrencyLimit>>,
     /// How fast bodies pass.
     pub bandwidth_limit: Policy<BandwidthLimit>,
+    /// Whether what comes in clear is answered with 308 to the same URL with `https`: `true`, `false`, or the port
+    /// if it is not 443, unless the listener says another. Default: as the listener does.
+    pub redirect_https: Option<Spanned<RedirectHttps>>,
     /// Who may come in.
     pub auth: Policy<AuthRule>,
     /// Which answers are kept and given again.

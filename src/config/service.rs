@@ -9,6 +9,7 @@ use super::cache::Cache;
 use super::concurrency_limit::ConcurrencyLimit;
 use super::fallback::Fallback;
 use super::health::HealthCheck;
+use super::listener::RedirectHttps;
 use super::policy::{Access, Cors, HeaderEdits, Timeouts};
 use super::proxy_protocol::ProxyProtocolVersion;
 use super::rate_limit::RateLimit;
@@ -67,6 +68,10 @@ pub struct Service {
     pub bandwidth_limit: Policy<BandwidthLimit>,
     /// Who may come in, on this service's routes.
     pub auth: Policy<AuthRule>,
+    /// Whether what comes in clear to this service's routes is answered with 308 to the same URL with `https`:
+    /// `true`, `false`, or the port if it is not 443, unless the listener says another. Default: as the listener
+    /// does.
+    pub redirect_https: Option<Spanned<RedirectHttps>>,
     /// Which answers are kept and given again.
     pub cache: Policy<Cache>,
     /// How long this service's upstreams may take.

@@ -152,6 +152,7 @@ impl Connection {
             ends: self.ends,
             channel: self.channel.clone(),
             local: self.local.clone(),
+            redirects_to: self.redirects_to,
             whole: Some(self.clone()),
             ..Self::new(Some(self.peer), NONE)
         }

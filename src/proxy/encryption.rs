@@ -8,6 +8,7 @@ use pingora::http::RequestHeader;
 
 use super::context::Context;
 use super::reply::{Body, Reply};
+use crate::config::RedirectHttps;
 use crate::routing::normal_host;
 use crate::telemetry::Flag;
 
@@ -30,9 +31,17 @@ pub(super) fn answer_challenge(
     Err(reply.with(header::CONTENT_TYPE, kind).into())
 }
 
-/// Sends requests elsewhere that come in clear to a listener that only says where to go.
+/// Sends requests elsewhere that come in clear, if their route says so or, where it says nothing, the listener.
+/// Which port it is, the listener knows best.
 pub(super) fn redirect(request: &RequestHeader, context: &Context) -> Result<(), Box<Reply>> {
-    let port = context.connection.as_ref().and_then(|it| it.redirects_to());
+    let listener = context.connection.as_ref().and_then(|it| it.redirects_to());
+    let written = context
+        .route()
+        .and_then(|route| route.policies.redirect_https);
+    let port = match written {
+        None => listener,
+        Some(RedirectHttps(written)) => written.map(|written| listener.unwrap_or(written)),
+    };
     let Some(port) = port else {
         return Ok(());
     };

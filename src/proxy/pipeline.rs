@@ -1,6 +1,6 @@
 //! The policies that every request passes, in their one order, and on the way back.
 //!
-//! request id → bounds → framing → TLS → route → overload → addresses → rate limits by address → preflight →
+//! request id → bounds → framing → route → TLS → overload → addresses → rate limits by address → preflight →
 //! authentication → authorisation → rate limits by identity → concurrency → body bound → redirect or direct answer →
 //! backend
 
@@ -48,8 +48,10 @@ pub(super) async fn admit(
     arrival::check_bounds(request, context.snapshot.settings.bounds)?;
     framing::check(request, raw, context)?;
     encryption::answer_challenge(request, context)?;
+    let found = arrival::find_route(request, context);
+    // What no route takes is sent on by the listener all the same.
     encryption::redirect(request, context)?;
-    let preflight = arrival::find_route(request, context)?;
+    let preflight = found?;
     meter::begin(context);
     encryption::check_channel(request, context)?;
     let snapshot = context.snapshot.clone();

@@ -132,6 +132,7 @@ pub fn policy_lines(route: &Route, config: &Config, source: &Source) -> Vec<Poli
         (Level::Top, Written::from(config)),
     ]);
     let lines = [
+        places.line("redirect_https", source, |it| it.redirect_https),
         places.line("access", source, |it| it.access),
         places
             .line("rate_limit", source, |it| it.rate_limit)

@@ -12,7 +12,7 @@ use crate::auth::{Consumers, Known, Provider, Rule, Vocabulary};
 use crate::cache::{self, CachePolicy};
 use crate::config::{
     self, AuthRule, ByteSize, ConcurrencyLimit, Config, Diagnostics, OneOrMany, Period, Policy,
-    Priority, RateLimit, RouteFields, Span, Spanned, Toggle,
+    Priority, RateLimit, RedirectHttps, RouteFields, Span, Spanned, Toggle,
 };
 use crate::limits::{
     BandwidthLimit, Buckets, ConcurrencyLimits, Counters, InFlight, Scope, checked_cost,
@@ -61,6 +61,8 @@ pub struct Policies {
     pub priority: Priority,
     /// Whether calls of browsers are made gRPC.
     pub grpc_web: bool,
+    /// Whether what comes in clear is sent to where it is encrypted; `None` to do as the listener does.
+    pub redirect_https: Option<RedirectHttps>,
     /// The largest request body, in bytes.
     pub body_limit: Option<u64>,
 }
@@ -90,6 +92,7 @@ pub(super) struct Written<'c> {
     pub(super) fallback: &'c Policy<config::Fallback>,
     pub(super) priority: &'c Option<Spanned<Priority>>,
     pub(super) grpc_web: &'c Option<Spanned<bool>>,
+    pub(super) redirect_https: &'c Option<Spanned<RedirectHttps>>,
     pub(super) headers: &'c Policy<config::HeaderEdits>,
     pub(super) cors: &'c Policy<config::Cors>,
     pub(super) security_headers: &'c Policy<config::SecurityHeaders>,
@@ -111,6 +114,7 @@ macro_rules! written {
             fallback: &$section.fallback,
             priority: &$section.priority,
             grpc_web: &$section.grpc_web,
+            redirect_https: &$section.redirect_https,
             headers: &$section.headers,
             cors: &$section.cors,
             security_headers: &$section.security_headers,
@@ -188,6 +192,7 @@ impl Policies {
             fallback: None,
             priority: Priority::default(),
             grpc_web: false,
+            redirect_https: None,
             body_limit: Some(body_limit),
         }
     }
@@ -299,6 +304,11 @@ impl Policies {
                 .as_deref()
                 .copied()
                 .unwrap_or(self.grpc_web),
+            redirect_https: written
+                .redirect_https
+                .as_deref()
+                .copied()
+                .or(self.redirect_https),
             fallback: inherit(written.fallback, &self.fallback, |fallback, span| {
                 Fallback::compile(fallback, span, surroundings.services, diagnostics)
             }),

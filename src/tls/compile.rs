@@ -16,6 +16,7 @@ use super::certificate::Certificate;
 use super::certificates::Certificates;
 use super::challenge::TlsChallenges;
 use super::channel::HTTP2;
+use super::preference::Preference;
 use super::tickets::{TicketKeys, Tickets};
 use super::verification::{NOBODY, Verification};
 use super::verifications::Verifications;
@@ -101,15 +102,18 @@ impl Tls {
             &provider,
             diagnostics,
         );
+        let is_negotiable = section.cipher_suites.is_empty();
         let assemble = |verification: Option<&Verification>| {
-            assemble(
-                section,
-                is_http2,
-                &provider,
-                surroundings.ticket_keys,
-                &certificates,
-                verification,
-            )
+            Preference::new(&provider, is_negotiable, |provider| {
+                assemble(
+                    section,
+                    is_http2,
+                    provider,
+                    surroundings.ticket_keys,
+                    &certificates,
+                    verification,
+                )
+            })
         };
         let Some(config) = assemble(None) else {
             diagnostics
@@ -177,8 +181,7 @@ fn assemble(
         Some(it) => builder.with_client_cert_verifier(it.verifier.clone()),
     };
     let mut config = builder.with_cert_resolver(certificates.clone());
-    // The order of `cipher_suites` is the gateway's to choose.
-    config.ignore_client_order = !section.cipher_suites.is_empty();
+    config.ignore_client_order = true;
     // What there is to remember is in tickets.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     if section.session_tickets {

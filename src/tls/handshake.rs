@@ -73,6 +73,7 @@ impl Tls {
         }
         let number = self.verifications.find(hello.client_hello().server_name());
         let config = number.map_or(&self.config, |number| &self.verifying[number]);
+        let config = config.of(hello.client_hello().cipher_suites());
         let mut rest = std::pin::pin!(hello.into_stream(config.clone()).into_fallible());
         let signed = {
             let _turn = turns.acquire().await;

@@ -15,6 +15,7 @@ mod compile;
 mod handshake;
 mod names;
 mod peer;
+mod preference;
 mod refusal;
 mod revocation;
 mod staple;
@@ -26,8 +27,6 @@ mod verifications;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
-
 pub use self::authority::Authority;
 pub use self::automatic::Automatic;
 pub use self::certificate::Certificate;
@@ -37,6 +36,7 @@ pub use self::channel::Channel;
 pub use self::compile::Surroundings;
 pub use self::names::Names;
 pub use self::peer::PeerCertificate;
+use self::preference::Preference;
 pub use self::refusal::{BadCertificate, Refused};
 pub use self::revocation::RevocationList;
 pub use self::tickets::{SealedKeys, TicketKeys};
@@ -47,9 +47,9 @@ use self::verifications::Verifications;
 #[derive(Debug)]
 pub struct Tls {
     /// Where clients are not verified.
-    config: Arc<ServerConfig>,
+    config: Preference,
     /// Where they are: one for each of `verifications`.
-    verifying: Box<[Arc<ServerConfig>]>,
+    verifying: Box<[Preference]>,
     verifications: Arc<Verifications>,
     certificates: Arc<Certificates>,
     challenges: Arc<TlsChallenges>,

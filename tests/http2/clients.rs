@@ -7,15 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Frame, Incoming};
 use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper::{Request, StatusCode, Version};
+use hyper::{Request, Response, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::run;
 use super::support::{Body, Gateway, Upstream};
+use super::{PYTHON, run, script};
 
 pub(super) async fn connect(to: SocketAddr) -> SendRequest<Body> {
     let stream = TcpStream::connect(to).await.unwrap();
@@ -118,6 +118,23 @@ async fn programs_of_nghttp2_get_their_answers() {
         "{said}"
     );
     assert!(said.contains("status codes: 2000 2xx"), "{said}");
+}
+
+/// By frames of hyperframe and hpack.
+#[tokio::test]
+async fn odd_and_wrong_frames_are_taken_as_the_specification_says() {
+    let serve = |request: Request<Incoming>| async move {
+        if request.uri().path() == "/late" {
+            std::future::pending::<()>().await;
+        }
+        request.into_body().collect().await.unwrap();
+        Response::new(Full::from("hello").boxed())
+    };
+    let upstream = Upstream::serving(serve).await;
+    let gateway = gateway(&upstream, "", "").await;
+    let address = gateway.address.to_string();
+    let said = run(PYTHON, &[&script("conformance.py"), &address]).await;
+    assert_eq!(said, "85 cases\n");
 }
 
 #[tokio::test]

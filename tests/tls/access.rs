@@ -206,6 +206,42 @@ async fn only_the_ciphers_that_are_written_are_spoken_and_the_first_is_preferred
 }
 
 #[tokio::test]
+async fn the_cipher_is_the_gateways_choice_but_for_clients_that_would_rather_have_chacha20() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    let gateway = gateway(&authority, &upstream, "").await;
+    let (strong, weak) = ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256");
+    let chacha = "TLS_CHACHA20_POLY1305_SHA256";
+    for (offered, expected) in [
+        ([weak, strong, chacha], strong),
+        ([weak, chacha, strong], strong),
+        ([chacha, weak, strong], chacha),
+    ] {
+        let offered = offered.join(":");
+        let arguments = ["-tls1_3", "-ciphersuites", &offered];
+        let said = s_client(gateway.address, &arguments, "").await;
+        let expected = format!("Cipher is {expected}\n");
+        assert!(said.contains(&expected), "{offered}: {said}");
+    }
+    let (strong, weak) = (
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+    );
+    let (chacha, unknown) = ("ECDHE-ECDSA-CHACHA20-POLY1305", "ECDHE-ECDSA-AES128-SHA");
+    for (offered, expected) in [
+        ([weak, strong, chacha], strong),
+        ([unknown, weak, chacha], weak),
+        ([unknown, chacha, strong], chacha),
+        ([chacha, weak, strong], chacha),
+    ] {
+        let offered = offered.join(":");
+        let arguments = ["-tls1_2", "-cipher", &offered];
+        let said = s_client(gateway.address, &arguments, "").await;
+        let expected = format!("Cipher is {expected}\n");
+        assert!(said.contains(&expected), "{offered}: {said}");
+    }
+}
+
+#[tokio::test]
 async fn what_the_authority_says_of_a_certificate_is_shown_with_it() {
     let (authority, upstream) = (Authority::new(), Upstream::echo().await);
     let gateway = gateway(&authority, &upstream, "").await;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use http_body_util::Full;
 use hyper::{HeaderMap, Request};
+use tokio::net::TcpStream;
 
 use super::gateway;
-use super::http2::{ask, connect};
+use super::http2::{ask, connect, get, over};
 use super::support::{Authority, Client, Gateway, Upstream, dial, free_port};
 
 fn host(name: &str) -> HeaderMap {
@@ -144,4 +145,80 @@ async fn what_a_trusted_proxy_took_encrypted_is_not_sent_away() {
         client.get_with("/", &headers).await.assert_status(status);
     }
     assert_eq!(upstream.last().headers("x-forwarded-proto"), ["https"]);
+}
+
+/// A gateway for clients in clear, with more at its listener; its routes are `routes`.
+async fn in_clear(upstream: &Upstream, listener: &str, routes: &str) -> Gateway {
+    let config = format!(
+        "server: {{ threads: 2, listen: {{ address: $LISTEN, {listener} }} }}
+admin: {{ listen: $ADMIN }}
+services: {{ a: {{ base_url: \"http://{}\", routes: [{routes}] }} }}
+",
+        upstream.address
+    );
+    Gateway::start(&config).await
+}
+
+#[tokio::test]
+async fn what_comes_in_clear_by_http2_is_sent_there_too() {
+    let upstream = Upstream::echo().await;
+    let listener = "http2: true, redirect_https: true";
+    let gateway = in_clear(&upstream, listener, "{ prefix: / }").await;
+    let stream = TcpStream::connect(gateway.address).await.unwrap();
+    let (status, _) = ask(over(stream).await, get("http://a.example/x")).await;
+    assert_eq!(status, 308);
+    assert!(upstream.seen().is_empty());
+}
+
+#[tokio::test]
+async fn routes_may_be_sent_there_although_the_listener_says_otherwise_and_the_other_way_round() {
+    let upstream = Upstream::echo().await;
+    let routes = "{ path: /open, redirect_https: false }, { path: /here, redirect_https: 444 },
+        { path: /shut, redirect_https: true }, { prefix: /rest, methods: [GET] }";
+    let (here, there) = (None, Some("https://a.example"));
+    for (listener, expected) in [
+        (
+            "redirect_https: false",
+            [here, Some("https://a.example:444"), there, here],
+        ),
+        // The listener knows the port that its clients reach.
+        (
+            "redirect_https: 8443",
+            [
+                here,
+                Some("https://a.example:8443"),
+                Some("https://a.example:8443"),
+                Some("https://a.example:8443"),
+            ],
+        ),
+    ] {
+        let gateway = in_clear(&upstream, listener, routes).await;
+        let mut client = Client::connect(gateway.address, None).await;
+        for (path, expected) in std::iter::zip(["/open", "/here", "/shut", "/rest"], expected) {
+            let answer = client.get_with(path, &host("a.example")).await;
+            match expected {
+                None => answer.assert_status(200).assert_no_header("location"),
+                Some(place) => answer
+                    .assert_status(308)
+                    .assert_header("location", &format!("{place}{path}")),
+            };
+        }
+        // What no route takes is for the listener alone to decide.
+        let answer = client.get_with("/nothing", &host("a.example")).await;
+        answer.assert_status(if listener.ends_with("false") {
+            404
+        } else {
+            308
+        });
+        let log = gateway.log(5).await;
+        let routes: Vec<_> = log.iter().map(|line| line["route"].as_str()).collect();
+        let expected = [
+            Some("/open"),
+            Some("/here"),
+            Some("/shut"),
+            Some("/rest"),
+            None,
+        ];
+        assert_eq!(routes, expected, "{log:?}");
+    }
 }

@@ -9,6 +9,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::support::{Authority, Upstream, dial};
 use super::{gateway, gateway_with};
@@ -19,6 +20,10 @@ pub(super) async fn connect(to: SocketAddr, authority: &Authority, name: &str) -
     let config = Arc::new(authority.client(&["h2", "http/1.1"]));
     let stream = dial(to, name, &config).await.unwrap();
     assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    over(stream).await
+}
+
+pub(super) async fn over(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Sender {
     let (sender, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .unwrap();

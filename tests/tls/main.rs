@@ -11,6 +11,7 @@ mod client_certificates;
 mod hosts;
 mod http2;
 mod renewal;
+mod scan;
 mod sessions;
 mod upgrade;
 

@@ -143,6 +143,7 @@ fn compare_route(
         "split": it => it.route.split.as_ref(),
         "split_by": it => it.route.split_by.as_ref(),
         "mirror": it => it.route.mirror.as_ref(),
+        "redirect_https": it => it.nearest(|place| place.redirect_https),
         "access": it => it.nearest(|place| place.access),
         "rate_limit": it => it.nearest(|place| place.rate_limit),
         "rate_limit_cost": it => it.nearest(|place| place.rate_limit_cost),
