@@ -297,7 +297,18 @@ def markdown(results, arguments):
             ratio = statistics.median(a / b for a, b in zip(times, found["Tollgate"]))
             cells.append(f"{statistics.median(times):.0f} ({ratio:.2f})")
         out.append(f"| {case}, {CASES[case]} | " + " | ".join(cells) + " |")
+    out += ["", "What one core does in a second at that price:", "",
+            "| | " + " | ".join(SERVERS) + " |", "|---|" + "--:|" * len(SERVERS)]
+    for case, found in results.items():
+        cells = [rate(CASES[case], round(statistics.median(times))) for times in found.values()]
+        out.append(f"| {case} | " + " | ".join(cells) + " |")
     return "\n".join(out) + "\n"
+
+
+def rate(unit, microseconds):
+    if unit.endswith("MiB"):
+        return f"{2**20 / microseconds / 1000:.2f} GB"
+    return f"{float(f'{1e6 / microseconds:.2g}'):,.0f}"
 
 
 if __name__ == "__main__":

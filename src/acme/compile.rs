@@ -218,3 +218,45 @@ fn challenges(
         .filter(|it| has_clear || *it == AcmeChallenge::TlsAlpn)
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_authority_has_a_name_or_the_url_of_its_directory_and_a_folder_of_its_own() {
+        for (written, folder, url) in [
+            (
+                "letsencrypt",
+                "letsencrypt",
+                "https://acme-v02.api.letsencrypt.org/directory",
+            ),
+            (
+                "letsencrypt_staging",
+                "letsencrypt_staging",
+                "https://acme-staging-v02.api.letsencrypt.org/directory",
+            ),
+            (
+                "https://ca.example:14000/../dir",
+                "ca.example_14000_.._dir",
+                "https://ca.example:14000/../dir",
+            ),
+        ] {
+            let mut diagnostics = Diagnostics::default();
+            let found = directory(&written.to_owned().into(), &mut diagnostics);
+            let found = found.as_ref().map(|(folder, url)| (&**folder, &**url));
+            assert_eq!(found, Some((folder, url)));
+            assert!(!diagnostics.has_errors());
+        }
+        for written in [
+            "letsencrypt_production",
+            "http://ca.example/dir",
+            "https://",
+            "",
+        ] {
+            let mut diagnostics = Diagnostics::default();
+            assert!(directory(&written.to_owned().into(), &mut diagnostics).is_none());
+            assert!(diagnostics.has_errors(), "{written}");
+        }
+    }
+}

@@ -369,9 +369,14 @@ fn list(addresses: &[Address]) -> String {
         .join(",")
 }
 
+/// Workers that one loop keeps busy which accepts connections, if each brings one short request: to accept it is
+/// about 3 % of what there is to do about it (docs/listeners.md).
+const WORKERS_AN_ACCEPT_LOOP: usize = 16;
+
 fn configuration(settings: &Settings) -> ServerConf {
     ServerConf {
         threads: settings.threads,
+        listener_tasks_per_fd: settings.threads.div_ceil(WORKERS_AN_ACCEPT_LOOP),
         // One worker has nobody to share work with, and a simpler scheduler.
         work_stealing: settings.threads > 1,
         upstream_keepalive_pool_size: settings.upstream_pool,

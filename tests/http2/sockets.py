@@ -167,6 +167,24 @@ async def limited():
         raise SystemExit(f"{kind} was open for as long as it liked")
 
 
+async def silent():
+    """It ends when neither side has said anything for a while."""
+    async with websockets.connect(f"ws://{ADDRESS}/ws", compression=None, ping_interval=None) as client:
+        await client.send(b"on")
+        same(await client.recv(), b"on")
+        try:
+            said = await asyncio.wait_for(client.recv(), 20)
+        except websockets.ConnectionClosed:
+            pass
+        else:
+            raise SystemExit(f"it said {said}")
+    stream = Stream("/ws")
+    stream.send(b"on")
+    same(stream.recv(), (2, b"on"))
+    while not stream.is_ended:
+        stream.take()
+
+
 async def held():
     async with websockets.connect(f"ws://{ADDRESS}/ws", compression=None) as client:
         await client.send(b"there")
@@ -175,4 +193,4 @@ async def held():
         sys.stdin.read()
 
 
-asyncio.run({it.__name__: it for it in (http1, http2, refused, limited, held)}[WHAT]())
+asyncio.run({it.__name__: it for it in (http1, http2, refused, limited, silent, held)}[WHAT]())

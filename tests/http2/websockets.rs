@@ -63,6 +63,16 @@ async fn none_is_open_for_longer_than_it_may() {
 }
 
 #[tokio::test]
+async fn none_is_open_on_which_nothing_is_said() {
+    let server = Server::websocket();
+    let gateway = gateway(&server, "timeouts: { idle: 500ms }").await;
+    client(&gateway, "silent").await;
+    for line in gateway.log(2).await {
+        assert_eq!(line["status"], 101, "{line}");
+    }
+}
+
+#[tokio::test]
 async fn those_that_are_open_are_counted() {
     let server = Server::websocket();
     let gateway = gateway(&server, "").await;

@@ -521,6 +521,70 @@ async fn ipv6_comes_in_and_goes_out_and_an_address_for_all_takes_ipv4_too() {
     assert!(forwarded.starts_with("for=\"[::1]\";"), "{forwarded}");
 }
 
+/// Processor time of the threads that serve, in ticks.
+fn work_of_threads(gateway: &Gateway) -> Vec<u64> {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    let stats =
+        tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).ok());
+    let ticks = |stat: String| {
+        let rest = stat.split_once(" (clients) ")?.1;
+        let mut times = rest
+            .split(' ')
+            .skip(11)
+            .map(|it| it.parse::<u64>().unwrap());
+        Some(times.next()? + times.next()?)
+    };
+    stats.filter_map(ticks).collect()
+}
+
+async fn answering(threads: usize) -> Gateway {
+    Gateway::start(&format!(
+        "server: {{ threads: {threads}, listen: $LISTEN }}
+admin: {{ listen: $ADMIN }}
+log: {{ access: off }}
+services: {{ a: {{ routes: [{{ path: /a, respond: {{ body: hello }} }}] }} }}
+"
+    ))
+    .await
+}
+
+/// Opens so many connections at once, one after the other of each, with a request on each.
+async fn connect_often(gateway: &Gateway, at_once: usize, each: usize) {
+    let address = gateway.address;
+    let clients = (0..at_once).map(|_| async move {
+        for _ in 0..each {
+            let stream = TcpStream::connect(address).await.unwrap();
+            let answer = exchange(stream, GET.as_bytes()).await;
+            assert!(answer.ends_with("hello"), "{answer}");
+        }
+    });
+    futures_util::future::join_all(clients).await;
+}
+
+#[tokio::test]
+async fn every_worker_serves_connections_of_one_socket() {
+    let gateway = answering(4).await;
+    let deadline = tokio::time::Instant::now() + 3 * PATIENCE;
+    loop {
+        connect_often(&gateway, 16, 20).await;
+        let work = work_of_threads(&gateway);
+        assert_eq!(work.len(), 4, "{work:?}");
+        if work.iter().all(|ticks| *ticks >= 3) {
+            break;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{work:?}");
+    }
+}
+
+/// With so many workers that one loop does not accept for all of them.
+#[tokio::test]
+async fn several_loops_accept_before_and_after_an_upgrade() {
+    let mut gateway = answering(17).await;
+    connect_often(&gateway, 16, 10).await;
+    gateway.upgrade().await;
+    connect_often(&gateway, 16, 10).await;
+}
+
 #[test]
 fn a_socket_is_checked_before_anything_is_bound() {
     let (code, _, report) = check(

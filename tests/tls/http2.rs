@@ -78,6 +78,21 @@ async fn a_request_reaches_the_backend_as_any_other() {
 }
 
 #[tokio::test]
+async fn a_listener_may_do_without_it() {
+    let (authority, upstream) = (Authority::new(), Upstream::echo().await);
+    // Behind `tls`, whose last key it stands in place of.
+    let gateway = gateway(&authority, &upstream, "strict_sni: false\n    http2: false").await;
+    for offered in [&["h2", "http/1.1"][..], &["http/1.1"]] {
+        let config = Arc::new(authority.client(offered));
+        let stream = dial(gateway.address, "a.example", &config).await.unwrap();
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    }
+    // Who speaks nothing else is told so by an alert.
+    let config = Arc::new(authority.client(&["h2"]));
+    assert!(dial(gateway.address, "a.example", &config).await.is_err());
+}
+
+#[tokio::test]
 async fn many_requests_share_a_connection() {
     let (authority, upstream) = (Authority::new(), Upstream::echo().await);
     let gateway = gateway(&authority, &upstream, "").await;
