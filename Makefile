@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
-	flood-bench shared-bench observe-bench cache-bench tls-bench fleet fuzz fuzz-build tools clean
+	flood-bench shared-bench observe-bench cache-bench cache-conformance tls-bench fleet fuzz fuzz-build tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -140,6 +140,12 @@ tls-bench: tools
 cache-bench: build
 	@scripts/need wrk:wrk nginx:nginx varnishd:varnish taskset:util-linux python3:python3
 	python3 benches/wrk/cached.py --results benches/CACHE.md
+
+# The public suite of tests for caches, with the gateway and with those of its peers that are installed; writes
+# benches/CONFORMANCE.md. CACHE_TESTS may name a clone of the suite where there is no network.
+cache-conformance: build
+	@scripts/need node:nodejs npm:npm git:git python3:python3
+	python3 benches/cache-tests/run.py --results benches/CONFORMANCE.md
 
 # What a limit costs that is kept together with other gateways; writes benches/SHARED.md.
 shared-bench: build
