@@ -6,6 +6,7 @@
 
 mod clock;
 mod coalesce;
+mod conditional;
 mod directives;
 mod disk;
 mod eligible;
@@ -31,6 +32,7 @@ use pingora_cache::NoCacheReason;
 use pingora_cache::lock::CacheLock;
 use pingora_cache::predictor::Predictor;
 
+pub use conditional::is_unchanged;
 pub use directives::{RequestDirectives, may_be_stale};
 pub use disk::{DiskState, DiskUsage, make_folder};
 pub use eligible::Question;

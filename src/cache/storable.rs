@@ -2,9 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{
-    AGE, CONTENT_LENGTH, CONTENT_RANGE, DATE, ETAG, LAST_MODIFIED, SET_COOKIE, TRANSFER_ENCODING,
-};
+use http::header::{AGE, CONTENT_LENGTH, DATE, ETAG, LAST_MODIFIED, SET_COOKIE, TRANSFER_ENCODING};
 use http::{HeaderName, HeaderValue, StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_cache::CacheMeta;
@@ -77,8 +75,6 @@ pub enum Refusal {
     Unframed,
     /// It is too large.
     TooLarge,
-    /// It is a part.
-    Partial,
     /// It does not say how long it is fresh.
     NoLifetime,
     /// It was never fresh, and its backend can't be asked whether it has changed.
@@ -116,7 +112,6 @@ impl Refusal {
             Self::SetCookie => "set_cookie",
             Self::Unframed => "unframed",
             Self::TooLarge => "too_large",
-            Self::Partial => "partial",
             Self::NoLifetime => "no_lifetime",
             Self::NeverFresh => "never_fresh",
             Self::Failure => Self::FAILURE,
@@ -150,9 +145,6 @@ impl Terms {
         }
         if vary::names(headers).is_none() {
             return Err(Refusal::Vary);
-        }
-        if headers.contains_key(CONTENT_RANGE) {
-            return Err(Refusal::Partial);
         }
         let mut fields = OF_ONE_ANSWER.to_vec();
         fields.extend_from_slice(directives.private.fields());

@@ -1,18 +1,14 @@
 //! What a 304 says of an answer that is kept (RFC 9111 §3.2 and §4.3.4).
 
-use http::header::{
-    AGE, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG,
-    TRANSFER_ENCODING, VARY,
-};
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, ETAG, TRANSFER_ENCODING, VARY};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use super::vary;
 
-/// What a 304 has no say in: they describe the body that is kept, or its own way here.
-const NOT_UPDATED: [HeaderName; 7] = [
-    CONTENT_ENCODING,
-    CONTENT_TYPE,
+/// What a 304 has no say in: how long the body is that is kept, and its own way here. What is said of the
+/// kind of the body is updated, for it is kept as it came (RFC 9111 §3.2).
+const NOT_UPDATED: [HeaderName; 5] = [
     CONTENT_LENGTH,
     CONTENT_RANGE,
     TRANSFER_ENCODING,
@@ -84,12 +80,13 @@ mod tests {
     }
 
     #[test]
-    fn each_field_of_a_304_replaces_the_kept_one_but_those_of_the_body() {
+    fn each_field_of_a_304_replaces_the_kept_one_but_the_length() {
         let kept = [
             ("x-a", "1"),
             ("x-a", "2"),
             ("x-b", "1"),
             ("content-length", "5"),
+            ("content-type", "text/plain"),
             ("age", "9"),
         ];
         let update = [
@@ -97,6 +94,7 @@ mod tests {
             ("x-c", "1"),
             ("x-c", "2"),
             ("content-length", "0"),
+            ("content-type", "text/html"),
         ];
         let merged = merged(&kept, &update).unwrap();
         let all = |name| {
@@ -110,6 +108,7 @@ mod tests {
         assert_eq!(all("x-b"), ["1"]);
         assert_eq!(all("x-c"), ["1", "2"]);
         assert_eq!(all("content-length"), ["5"]);
+        assert_eq!(all("content-type"), ["text/html"]);
         assert!(all("age").is_empty());
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::VARY;
+use http::header::{ACCEPT_ENCODING, ACCEPT_LANGUAGE, VARY};
 use http::{HeaderMap, HeaderName};
 use pingora_cache::VarianceBuilder;
 use pingora_cache::key::HashBinary;
@@ -36,17 +36,22 @@ pub fn variance<'v>(
         let text = match value(name) {
             // No value holds a line end.
             None => b"\n".to_vec(),
-            Some(value) => normalised(&value),
+            Some(value) => normalised(name, &value),
         };
         variance.add_owned_name_value(name.as_str().to_owned(), text);
     }
     variance.finalize()
 }
 
-/// Without the spaces that mean nothing in a list.
-fn normalised(value: &[u8]) -> Vec<u8> {
+/// Without the spaces that mean nothing in a list, nor the case of letters where it means nothing either
+/// (RFC 9110 §8.4.1, §8.5.1).
+fn normalised(name: &HeaderName, value: &[u8]) -> Vec<u8> {
     let members = value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-    members.collect::<Vec<_>>().join(&b","[..])
+    let mut text = members.collect::<Vec<_>>().join(&b","[..]);
+    if [ACCEPT_ENCODING, ACCEPT_LANGUAGE].contains(name) {
+        text.make_ascii_lowercase();
+    }
+    text
 }
 
 #[cfg(test)]
@@ -77,6 +82,17 @@ mod tests {
         assert_ne!(plain, of(&[("accept", "b")]));
         assert_ne!(plain, of(&[("accept", "a"), ("x-a", "")]));
         assert_ne!(plain, of(&[("x-a", "a")]));
+    }
+
+    #[test]
+    fn letters_of_languages_and_codings_are_of_any_case_and_no_others() {
+        let language = |value| variance_of("Accept-Language", &[("accept-language", value)]);
+        assert_eq!(language("en-GB, de;Q=0.5"), language("EN-gb,DE;q=0.5"));
+        assert_ne!(language("en, de"), language("de, en"));
+        let coding = |value| variance_of("Accept-Encoding", &[("accept-encoding", value)]);
+        assert_eq!(coding("GZip"), coding("gzip"));
+        let other = |value| variance_of("X-A", &[("x-a", value)]);
+        assert_ne!(other("a"), other("A"));
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub use supervised::{Late, Supervised};
 use self::caching::Told;
 use self::handshake::Handshake;
 use self::pipeline::Stop;
+use crate::cache::is_unchanged;
 use crate::snapshot::Store;
 use crate::telemetry::{AccessLog, Flag, RecentRequests};
 use crate::upstream::Backends;
@@ -221,6 +222,15 @@ impl ProxyHttp for Gateway {
         caching::variant(meta, &request.headers, context)
     }
 
+    fn cache_not_modified_filter(
+        &self,
+        session: &Session,
+        response: &ResponseHeader,
+        _context: &mut Context,
+    ) -> Result<bool> {
+        Ok(is_unchanged(session.req_header(), response))
+    }
+
     fn range_header_filter(
         &self,
         session: &mut Session,
@@ -348,6 +358,7 @@ impl ProxyHttp for Gateway {
             return Err(Error::new_up(ErrorType::InvalidHTTPHeader));
         }
         framing::settle(response)?;
+        caching::pass_on(session, response, context).await;
         grpc::note(&response.headers, context);
         let status = grpc::effective(response.status, context);
         attempt::answered(status, context);

@@ -92,6 +92,8 @@ async fn which_answers_are_kept_is_the_rfcs_to_say() {
             false,
         ),
         ("Cache-Control=max-age=60|CDN-Cache-Control=;", true),
+        // RFC 9110 §14.4: it means nothing in an answer that is no part.
+        ("Cache-Control=max-age=60|Content-Range=bytes 0-1/9", true),
         // Cookies belong to one client.
         ("Cache-Control=max-age=60|Set-Cookie=a=b", false),
         (
@@ -248,6 +250,22 @@ async fn variants_are_told_apart_by_what_they_vary_by() {
         assert_eq!(send("b", Some("")).await, c);
     }
     assert_eq!(upstream.seen().len(), 3);
+    // Languages and codings are the same in letters of any case.
+    let answer = "Cache-Control=max-age=60|Vary=Accept-Language, Accept-Encoding";
+    let send = |language: &'static str, coding: &'static str| {
+        let request = gateway.get("/b").header("x-answer", answer);
+        let request = request.header("accept-language", language);
+        async move {
+            request
+                .header("accept-encoding", coding)
+                .send()
+                .await
+                .text()
+        }
+    };
+    let english = send("en-GB, de", "gzip").await;
+    assert_eq!(send("EN-gb, De", "GZip").await, english);
+    assert_ne!(send("de, en-GB", "gzip").await, english);
 }
 
 /// RFC 9111 §4.2.3, §5.1.
@@ -261,4 +279,21 @@ async fn the_age_of_an_answer_counts_from_its_origin() {
         assert!((100..160).contains(&age), "{age}");
     }
     assert_eq!(upstream.seen().len(), 1);
+}
+
+/// RFC 9111 §5.2.2.6: nothing that is kept is changed, least of all what says so.
+#[tokio::test]
+async fn no_content_is_transformed() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{}").await;
+    let answer =
+        "Cache-Control=max-age=60, no-transform|Content-Encoding=gzip|Content-Type=image/png";
+    for accepted in ["gzip", "identity", "br"] {
+        let request = gateway.get("/a").header("x-answer", answer);
+        let got = request.header("accept-encoding", accepted).send().await;
+        let got = got
+            .assert_header("content-encoding", "gzip")
+            .assert_header("content-type", "image/png");
+        assert_eq!(got.text(), "0 GET");
+    }
 }

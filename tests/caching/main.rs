@@ -10,6 +10,7 @@
 mod backend;
 mod crowds;
 mod disk;
+mod freshness;
 mod keeping;
 mod policy;
 mod purge;

@@ -119,6 +119,66 @@ async fn a_client_that_has_the_answer_already_is_told_so() {
     assert_eq!(upstream.last().header("if-match"), Some("\"v2\""));
 }
 
+/// RFC 9111 §4.3.2: an answer that does not say when it was changed was not since it was made.
+#[tokio::test]
+async fn an_answer_without_a_time_of_change_has_that_of_its_date() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{ ttl: 1h }").await;
+    let answer = "Date=Thu, 01 Jan 2026 00:00:00 GMT";
+    ask(&gateway, "/a", answer).await.assert_status(200);
+    for (since, status) in [
+        ("Thu, 01 Jan 2026 00:00:00 GMT", 304),
+        ("Fri, 02 Jan 2026 00:00:00 GMT", 304),
+        ("Wed, 31 Dec 2025 00:00:00 GMT", 200),
+        ("yesterday", 200),
+    ] {
+        let request = gateway.get("/a").header("if-modified-since", since);
+        request.send().await.assert_status(status);
+    }
+    // A tag goes before a time (RFC 9110 §13.1.3).
+    let request = gateway.get("/a").header("if-none-match", "\"v1\"");
+    let request = request.header("if-modified-since", "Fri, 02 Jan 2026 00:00:00 GMT");
+    request.send().await.assert_status(200);
+    assert_eq!(upstream.seen().len(), 1);
+}
+
+/// RFC 9111 §3.2: a 304 replaces what is kept of a header, but not what says how long the body is.
+#[tokio::test]
+async fn a_304_says_anew_what_an_answer_is() {
+    let upstream = Upstream::answering(|seen| {
+        let response = Response::builder().header("etag", "\"v1\"");
+        let response = match seen.header("if-none-match") {
+            None => response
+                .header("cache-control", "no-cache")
+                .header("content-type", "text/plain")
+                .header("x-a", "1")
+                .header("x-b", "1"),
+            Some(_) => response
+                .status(304)
+                .header("cache-control", "max-age=60")
+                .header("content-type", "text/html")
+                .header("x-a", "2"),
+        };
+        let is_first = seen.header("if-none-match").is_none();
+        let body: &[u8] = if is_first { b"body" } else { b"" };
+        response.body(Bytes::copy_from_slice(body)).unwrap()
+    })
+    .await;
+    let gateway = gateway(&upstream, "{}").await;
+    let get = || gateway.get("/a").send();
+    let first = get().await.assert_header("x-a", "1");
+    first.assert_header("content-type", "text/plain");
+    for _ in 0..2 {
+        let got = get().await.assert_status(200).assert_header("x-a", "2");
+        let got = got.assert_header("content-type", "text/html");
+        let got = got
+            .assert_header("x-b", "1")
+            .assert_header("content-length", "4");
+        assert_eq!(got.text(), "body");
+    }
+    assert_eq!(upstream.seen().len(), 2);
+}
+
 /// RFC 9110 §9.3.2, RFC 9111 §4.3.5.
 #[tokio::test]
 async fn a_head_is_answered_from_a_get_and_a_get_never_from_a_head() {

@@ -4,6 +4,7 @@
 //! exchange goes into that, and what the client is told.
 
 mod identity;
+mod interim;
 mod outcome;
 mod refresh;
 mod request;
@@ -18,6 +19,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason};
 use pingora_proxy::Session;
 
+pub(super) use self::interim::pass_on;
 pub(super) use self::outcome::outcome;
 pub(super) use self::refresh::resume;
 pub(super) use self::request::begin;
