@@ -127,10 +127,10 @@ impl Store {
         }
     }
 
-    /// The answer that has to leave the disk next; from which part of the store, it takes turns.
-    pub(super) fn evict_from_disk(&self, turn: usize) -> Option<Arc<OnDisk>> {
+    /// The answer that has to leave the disk next, from this part of the store or the next that has one.
+    pub(super) fn evict_from_disk(&self, first: usize) -> Option<Arc<OnDisk>> {
         (0..SHARDS).find_map(|offset| {
-            let shard = &self.shards[(turn + offset) % SHARDS];
+            let shard = &self.shards[(first + offset) % SHARDS];
             write(shard).evict_from_disk()
         })
     }
@@ -226,6 +226,12 @@ mod tests {
 
     fn files(store: &Store) -> u64 {
         store.disk_usage().unwrap().objects
+    }
+
+    /// Answers that have been dealt with.
+    fn written(store: &Store) -> u64 {
+        let usage = store.disk_usage().unwrap();
+        usage.objects + usage.evicted + usage.busy + usage.failed
     }
 
     /// Lets what is in memory go.
@@ -335,6 +341,8 @@ mod tests {
         until(|| files(store) == 50);
         for number in 0..3000 {
             if number % 20 == 0 {
+                // They are written in their time, and used in between.
+                until(|| written(store) == 50 + number);
                 for number in 0..50 {
                     store.find(&key(store, &format!("often/{number}")));
                 }
