@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pingora_cache::CacheKey;
-use pingora_cache::key::hash_key;
+use pingora_cache::key::{HashBinary, hash_key};
 
 use super::fill::Fill;
 use super::policy::{CachePolicy, Query};
@@ -79,6 +79,14 @@ impl Ticket {
         self.fill.get()?.upgrade()
     }
 
+    /// The key under which the framework looks.
+    pub fn key(self: &Arc<Self>, hash: HashBinary) -> CacheKey {
+        let mut key = CacheKey::new(Vec::new(), String::new());
+        key.set_primary_bin_override(hash);
+        key.extensions.insert(self.clone());
+        key
+    }
+
     /// A request has one answer, or none that is kept.
     pub(super) fn writes(&self, fill: &Arc<Fill>) {
         let _ = self.fill.set(Arc::downgrade(fill));
@@ -87,44 +95,48 @@ impl Ticket {
 
 /// Host and target as one text: what purges and unsafe requests are about.
 pub fn location(host: &[u8], path: &str, query: Option<&str>) -> String {
-    let host = String::from_utf8_lossy(host).to_ascii_lowercase();
-    let host = ["80", "443"]
-        .iter()
-        .find_map(|port| host.strip_suffix(port)?.strip_suffix(':'))
-        .unwrap_or(&host);
-    match query {
-        Some(query) => format!("{host}{path}?{query}"),
-        None => format!("{host}{path}"),
+    let host = String::from_utf8_lossy(host);
+    let port = [":80", ":443"].iter().find_map(|it| host.strip_suffix(it));
+    let host = port.unwrap_or(&host);
+    let length = host.len() + path.len() + query.map_or(0, |query| query.len() + 1);
+    let mut location = String::with_capacity(length);
+    location.push_str(host);
+    location.make_ascii_lowercase();
+    location.push_str(path);
+    if let Some(query) = query {
+        location.push('?');
+        location.push_str(query);
     }
+    location
 }
 
 impl KeyParts<'_> {
-    /// The key of the request's answer.
-    pub fn key(&self, policy: &CachePolicy, ticket: &Arc<Ticket>) -> CacheKey {
+    /// What tells the request's answer from all others.
+    pub fn hash(&self, policy: &CachePolicy) -> HashBinary {
         let mut bytes = Vec::with_capacity(256);
-        let mut add = |part: Option<&[u8]>| {
-            // Absent is not the same as empty, and no part runs into the next.
-            let length = part.map_or(u64::MAX, |part| part.len() as u64);
-            bytes.extend_from_slice(&length.to_be_bytes());
-            bytes.extend_from_slice(part.unwrap_or_default());
-        };
-        add(Some(&policy.identity.to_be_bytes()));
-        add(Some(&self.route.to_be_bytes()));
-        add(Some(self.service.as_bytes()));
-        add(Some(self.scheme.as_bytes()));
-        add(Some(&self.host.to_ascii_lowercase()));
-        add(Some(self.path.as_bytes()));
-        add(self.query.map(str::as_bytes));
-        add(self.cookies);
+        add(&mut bytes, Some(&policy.identity.to_be_bytes()));
+        add(&mut bytes, Some(&self.route.to_be_bytes()));
+        add(&mut bytes, Some(self.service.as_bytes()));
+        add(&mut bytes, Some(self.scheme.as_bytes()));
+        add(&mut bytes, Some(self.host)).make_ascii_lowercase();
+        add(&mut bytes, Some(self.path.as_bytes()));
+        add(&mut bytes, self.query.map(str::as_bytes));
+        add(&mut bytes, self.cookies);
         for (name, value) in self.more {
-            add(Some(name.as_bytes()));
-            add(value.as_deref());
+            add(&mut bytes, Some(name.as_bytes()));
+            add(&mut bytes, value.as_deref());
         }
-        let mut key = CacheKey::new(Vec::new(), String::new());
-        key.set_primary_bin_override(hash_key(&bytes));
-        key.extensions.insert(ticket.clone());
-        key
+        hash_key(&bytes)
     }
+}
+
+/// Adds a part: absent is not the same as empty, and no part runs into the next.
+fn add<'b>(bytes: &'b mut Vec<u8>, part: Option<&[u8]>) -> &'b mut [u8] {
+    let length = part.map_or(u64::MAX, |part| part.len() as u64);
+    bytes.extend_from_slice(&length.to_be_bytes());
+    let begin = bytes.len();
+    bytes.extend_from_slice(part.unwrap_or_default());
+    &mut bytes[begin..]
 }
 
 impl Query {

@@ -148,8 +148,21 @@ impl Head {
         }
     }
 
+    pub(super) fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.header.headers
+    }
+
+    /// When it was made, by which it has its age.
+    pub(super) fn made(&self) -> SystemTime {
+        self.made
+    }
+
+    pub(super) fn variance(&self) -> Option<HashBinary> {
+        self.variance
     }
 
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {

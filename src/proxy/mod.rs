@@ -178,6 +178,9 @@ impl ProxyHttp for Gateway {
         trace::leave(context);
         match admitted.and_then(|()| Ok(content::check_bodiless(session, context)?)) {
             Ok(()) => {
+                if caching::give(session, context).await? {
+                    return Ok(true);
+                }
                 forward::simplify(session.req_header_mut());
                 hedge::answer(session, &self.backends, &self.pressure, context).await
             }

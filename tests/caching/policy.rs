@@ -124,3 +124,40 @@ async fn a_route_that_keeps_nothing_is_as_before_and_a_changed_policy_begins_afr
     until(async || ask(&gateway, "/on", "").await.body != before.body).await;
     assert!(is_kept(&gateway, "/on", "").await);
 }
+
+/// What is given at once, and what the framework gives because its request is conditional.
+#[tokio::test]
+async fn an_answer_is_the_same_whichever_way_it_is_given() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{ ttl: 1h, negative_ttl: 1h, vary: [X-Kind] }").await;
+    let cases = [
+        ("/plain", "200", "Content-Type=text/plain"),
+        ("/tagged", "200", "ETag=\"a\"|X-A=1|X-A=2|Vary=Accept"),
+        ("/missing", "404", "Cache-Control=max-age=5|Age=2"),
+        ("/moved", "301", "Location=/plain|Accept-Ranges=none"),
+    ];
+    for (number, (path, status, answer)) in cases.into_iter().enumerate() {
+        let get = || {
+            let request = gateway.get(path).header("x-answer", answer);
+            request.header("x-status", status).header("accept", "a")
+        };
+        let first = get().send().await;
+        let at_once = get().send().await;
+        let other = get().header("if-none-match", "\"other\"").send().await;
+        assert_eq!(upstream.seen().len(), number + 1, "{path}");
+        assert_eq!(at_once.body, first.body, "{path}");
+        assert_eq!(at_once.body, other.body, "{path}");
+        assert_eq!(at_once.status, other.status, "{path}");
+        let [mut at_once, mut other] = [at_once.headers, other.headers];
+        for headers in [&mut at_once, &mut other] {
+            // Those that are another one each time.
+            assert!(headers.remove("x-request-id").is_some(), "{path}");
+            assert!(headers.remove("age").is_some(), "{path}");
+            assert!(headers.remove("date").is_some(), "{path}");
+            let status = headers.remove("cache-status").unwrap();
+            let status = status.to_str().unwrap();
+            assert!(status.starts_with("tollgate; hit; ttl="), "{status}");
+        }
+        assert_eq!(at_once, other, "{path}");
+    }
+}

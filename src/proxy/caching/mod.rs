@@ -3,6 +3,7 @@
 //! Which answers may be kept is decided in [`crate::cache`]; here stands what of a request and of an
 //! exchange goes into that, and what the client is told.
 
+mod give;
 mod identity;
 mod interim;
 mod outcome;
@@ -19,6 +20,7 @@ use pingora_cache::key::HashBinary;
 use pingora_cache::{CacheKey, CacheMeta, CachePhase, ForcedFreshness, NoCacheReason};
 use pingora_proxy::Session;
 
+pub(super) use self::give::give;
 pub(super) use self::interim::pass_on;
 pub(super) use self::outcome::outcome;
 pub(super) use self::refresh::resume;
@@ -39,8 +41,10 @@ pub(super) enum Caching {
     Off,
     /// None is looked for, because of this.
     Bypassed(&'static str),
-    /// One is looked for, or kept.
+    /// The framework looks for one, or keeps one.
     On(Box<Lookup>),
+    /// One was there at once, fresh for so many seconds more.
+    Given(i64),
 }
 
 /// How a request fares with the store.
@@ -48,7 +52,7 @@ pub(super) enum Caching {
 pub(super) struct Lookup {
     policy: Arc<CachePolicy>,
     ticket: Arc<Ticket>,
-    key: Option<CacheKey>,
+    hash: HashBinary,
     directives: RequestDirectives,
     needs_permission: bool,
     /// When the backend was asked.
@@ -74,20 +78,24 @@ impl Context {
     pub(super) fn lookup(&mut self) -> Option<&mut Lookup> {
         match &mut self.caching {
             Caching::On(lookup) => Some(lookup),
-            Caching::Off | Caching::Bypassed(_) => None,
+            Caching::Off | Caching::Bypassed(_) | Caching::Given(_) => None,
         }
     }
 
     /// Whether the client is given an answer that was kept, so that its request is there as a whole.
     pub(super) fn is_answered_from_store(&self) -> bool {
-        matches!(&self.caching, Caching::On(lookup) if lookup.is_given)
+        match &self.caching {
+            Caching::On(lookup) => lookup.is_given,
+            Caching::Given(_) => true,
+            Caching::Off | Caching::Bypassed(_) => false,
+        }
     }
 
     /// What went wrong so that the client is given a stale answer.
     pub(super) fn stale_for(&self) -> Option<FallbackOn> {
         match &self.caching {
             Caching::On(lookup) => lookup.stale_for,
-            Caching::Off | Caching::Bypassed(_) => None,
+            Caching::Off | Caching::Bypassed(_) | Caching::Given(_) => None,
         }
     }
 
@@ -97,10 +105,11 @@ impl Context {
     }
 }
 
-/// The key that was made when the request began.
+/// The key of the answer that is looked for.
 pub(super) fn key(context: &mut Context) -> Result<CacheKey> {
-    let key = context.lookup().and_then(|lookup| lookup.key.take());
-    key.ok_or_else(|| Error::new_in(ErrorType::InternalError))
+    let lookup = context.lookup();
+    let lookup = lookup.ok_or_else(|| Error::new_in(ErrorType::InternalError))?;
+    Ok(lookup.ticket.key(lookup.hash))
 }
 
 /// What becomes of an answer that was found.

@@ -2,8 +2,9 @@
 
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use http::HeaderValue;
-use pingora_cache::{CachePhase, NoCacheReason};
+use pingora_cache::{CacheMeta, CachePhase, NoCacheReason};
 use pingora_proxy::Session;
 
 use super::super::context::Context;
@@ -23,6 +24,7 @@ pub(in super::super) fn outcome(session: &Session, context: &Context) -> Option<
         Caching::Off => return None,
         Caching::Bypassed(why) => (CacheResult::Bypass, Some(*why)),
         Caching::On(lookup) => of_phase(session, lookup),
+        Caching::Given(_) => (CacheResult::Hit, None),
     };
     Some(Outcome { result, reason })
 }
@@ -65,12 +67,10 @@ fn word(why: NoCacheReason) -> &'static str {
 impl Outcome {
     /// What the client is told of it (RFC 9211).
     pub(super) fn cache_status(self, session: &Session, context: &Context) -> Option<HeaderValue> {
-        let now = SystemTime::now();
-        let meta = session.cache.maybe_cache_meta();
-        let left = meta.map(|meta| match meta.fresh_until().duration_since(now) {
-            Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
-            Err(over) => i64::try_from(over.duration().as_secs()).map_or(i64::MIN, |it| -it),
-        });
+        let left = match context.caching {
+            Caching::Given(left) => Some(left),
+            _ => session.cache.maybe_cache_meta().map(left),
+        };
         let is_kept = matches!(
             session.cache.phase(),
             CachePhase::Miss | CachePhase::Expired
@@ -83,7 +83,7 @@ impl Outcome {
                     Some("disk") => "; detail=disk",
                     _ => "",
                 };
-                format!("tollgate; hit; ttl={left}{more}")
+                return hit(left, more);
             }
             (CacheResult::Revalidated, Some(left)) => {
                 format!("tollgate; fwd=stale; fwd-status={forwarded}; ttl={left}")
@@ -107,4 +107,19 @@ impl Outcome {
         };
         HeaderValue::try_from(text).ok()
     }
+}
+
+/// For how many seconds more an answer is fresh, or less than none if it is not.
+fn left(meta: &CacheMeta) -> i64 {
+    match meta.fresh_until().duration_since(SystemTime::now()) {
+        Ok(left) => i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+        Err(over) => i64::try_from(over.duration().as_secs()).map_or(i64::MIN, |it| -it),
+    }
+}
+
+/// The commonest one, in one piece of memory of its size.
+fn hit(left: i64, more: &str) -> Option<HeaderValue> {
+    let mut digits = itoa::Buffer::new();
+    let text = ["tollgate; hit; ttl=", digits.format(left), more].concat();
+    HeaderValue::from_maybe_shared(Bytes::from(text)).ok()
 }

@@ -43,7 +43,7 @@ pub(super) fn spawn(session: &Session, right: Refresh, context: &mut Context) {
         lookup: Box::new(Lookup {
             policy: lookup.policy.clone(),
             ticket: lookup.ticket.clone(),
-            key: None,
+            hash: lookup.hash,
             directives: Default::default(),
             needs_permission: lookup.needs_permission,
             asked: lookup.asked,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, COOKIE, HOST};
 use http::{HeaderValue, Uri};
 use pingora_cache::CacheOptionOverrides;
+use pingora_cache::key::HashBinary;
 use pingora_cache::lock::CacheKeyLockImpl;
 use pingora_proxy::Session;
 
@@ -14,27 +15,62 @@ use super::super::attempt;
 use super::super::context::Context;
 use super::super::forward::X_FORWARDED_HOST;
 use super::{Caching, Lookup, identity};
-use crate::cache::{Cache, CachePolicy, KeyParts, Question, RequestDirectives, Ticket, location};
+use crate::cache::{
+    Cache, CachePolicy, KeyParts, Question, Refresh, RequestDirectives, Ticket, location,
+};
 
 /// How often a request looks again after others that it waited for.
 const MOST_LOOKS: usize = 8;
-/// Has an answer looked for if the route keeps some and the request is one for which that makes sense.
-pub(in super::super) fn begin(session: &mut Session, context: &mut Context) {
-    let snapshot = context.snapshot.clone();
-    let Some(cache) = snapshot.cache else { return };
-    let Some(policy) = context
-        .route()
-        .and_then(|route| route.policies.cache.clone())
-    else {
-        return;
-    };
-    let refresh = context.lookup().and_then(|lookup| lookup.refresh.take());
-    let directives = match &refresh {
-        None => RequestDirectives::of(&session.req_header().headers),
-        Some(_) => RequestDirectives::default(),
-    };
+
+/// The answer that a request asks for, if one is looked for.
+pub(super) struct Wanted {
+    pub(super) policy: Arc<CachePolicy>,
+    /// What tells it from others.
+    pub(super) hash: HashBinary,
+    /// The host and the target that it is about.
+    pub(super) location: String,
+    /// Purges up to this one came before the request.
+    generation: u64,
+    pub(super) directives: RequestDirectives,
+    needs_permission: bool,
+}
+
+impl Wanted {
+    /// Has the framework look for it.
+    pub(super) fn look_up(self, refresh: Option<Refresh>, context: &mut Context) {
+        let ticket = Ticket::new(self.location, self.generation, self.policy.max_object_size);
+        let lookup = Lookup {
+            hash: self.hash,
+            needs_permission: self.needs_permission,
+            directives: self.directives,
+            asked: context.time,
+            update: None,
+            withheld: Vec::new(),
+            refused: None,
+            has_stale: false,
+            is_given: false,
+            is_stale: None,
+            stale_for: None,
+            refresh,
+            ticket,
+            policy: self.policy,
+        };
+        context.caching = Caching::On(lookup.into());
+    }
+}
+
+/// The answer that a request asks for if the route keeps some and the request is one for which that makes
+/// sense.
+pub(super) fn wanted(
+    session: &mut Session,
+    cache: &Cache,
+    directives: Option<RequestDirectives>,
+    context: &mut Context,
+) -> Option<Wanted> {
+    let policy = context.route()?.policies.cache.clone()?;
     let has_body = !session.is_body_empty();
     let request = session.req_header();
+    let directives = directives.unwrap_or_else(|| RequestDirectives::of(&request.headers));
     let bypass = policy.bypass(Question {
         method: &request.method,
         headers: &request.headers,
@@ -44,7 +80,7 @@ pub(in super::super) fn begin(session: &mut Session, context: &mut Context) {
     });
     if let Some(why) = bypass {
         context.caching = Caching::Bypassed(why);
-        return;
+        return None;
     }
     decide_service(session, context);
     select(session, &policy);
@@ -54,30 +90,30 @@ pub(in super::super) fn begin(session: &mut Session, context: &mut Context) {
         .get(HOST)
         .map_or(&b""[..], HeaderValue::as_bytes);
     let path = context.path(&request.uri);
-    let ticket = Ticket::new(
-        location(host, path, request.uri.query()),
-        cache.store.generation(),
-        policy.max_object_size,
-    );
     let has_credential = request.headers.contains_key(AUTHORIZATION);
-    let lookup = Lookup {
-        key: Some(key(session, host, &policy, &ticket, context)),
-        needs_permission: has_credential || (policy.is_shared && context.identity.is_some()),
+    Some(Wanted {
+        hash: hash(session, host, &policy, context),
+        location: location(host, path, request.uri.query()),
+        generation: cache.store.generation(),
         directives,
-        asked: context.time,
-        update: None,
-        withheld: Vec::new(),
-        refused: None,
-        has_stale: false,
-        is_given: false,
-        is_stale: None,
-        stale_for: None,
-        refresh,
-        ticket,
+        needs_permission: has_credential || (policy.is_shared && context.identity.is_some()),
         policy,
+    })
+}
+
+/// Has the framework look for an answer, if one is wanted.
+pub(in super::super) fn begin(session: &mut Session, context: &mut Context) {
+    let Some(cache) = context.snapshot.cache else {
+        return;
     };
-    enable(session, cache, &lookup.policy);
-    context.caching = Caching::On(lookup.into());
+    if let Some(refresh) = context.lookup().and_then(|lookup| lookup.refresh.take())
+        && let Some(wanted) = wanted(session, cache, Some(RequestDirectives::default()), context)
+    {
+        wanted.look_up(Some(refresh), context);
+    }
+    if let Some(lookup) = context.lookup() {
+        enable(session, cache, &lookup.policy);
+    }
 }
 
 fn enable(session: &mut Session, cache: &'static Cache, policy: &CachePolicy) {
@@ -135,13 +171,7 @@ fn cookies(session: &Session, policy: &CachePolicy) -> Option<Vec<u8>> {
     policy.select_cookies(lines.iter().map(HeaderValue::as_bytes))
 }
 
-fn key(
-    session: &Session,
-    host: &[u8],
-    policy: &CachePolicy,
-    ticket: &Arc<Ticket>,
-    context: &Context,
-) -> pingora_cache::CacheKey {
+fn hash(session: &Session, host: &[u8], policy: &CachePolicy, context: &Context) -> HashBinary {
     let request = session.req_header();
     let headers = &request.headers;
     let service = context.service().map_or("", |service| &*service.name);
@@ -173,5 +203,5 @@ fn key(
         route: context.route().map_or(0, |route| route.id),
         more: &more,
     }
-    .key(policy, ticket)
+    .hash(policy)
 }

@@ -124,7 +124,17 @@ pub(in super::super) fn tell(
             respond::decorate(session.req_header(), response, context);
             Told::Here
         }
-        _ => Told::Before,
+        Caching::Given(_) => {
+            let policy = context
+                .route()
+                .and_then(|route| route.policies.cache.as_ref());
+            if let Some(policy) = policy {
+                vary(response, &policy.vary);
+            }
+            respond::decorate(session.req_header(), response, context);
+            Told::Here
+        }
+        Caching::Off | Caching::Bypassed(_) => Told::Before,
     };
     if let Some(status) = status {
         let _ = response.append_header(CACHE_STATUS, status);
