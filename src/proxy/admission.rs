@@ -156,7 +156,7 @@ async fn identity(
         let Some(awaited) = provider.remedy(refusal, looked) else {
             break;
         };
-        let arrival = awaited.come().await;
+        let arrival = Box::pin(awaited.come()).await;
         looked = Instant::now();
         verdict = provider.authenticate_unless(credentials, wait);
         match (arrival, &verdict) {
@@ -184,7 +184,7 @@ impl Origin<'_> {
             Verdict::Known(identity) => Ok((identity, Content::Any)),
             Verdict::Bound(identity, content) => Ok((identity, content)),
             Verdict::Refused(refusal) => Err(Denied::Refused(refusal)),
-            Verdict::Costly(work) => Ok((self.perform(work).await?, Content::Any)),
+            Verdict::Costly(work) => Ok((Box::pin(self.perform(work)).await?, Content::Any)),
             Verdict::Throttled(seconds) => Err(Denied::Throttled(seconds)),
             Verdict::Elsewhere(decider) => Err(Denied::Elsewhere(decider)),
         }

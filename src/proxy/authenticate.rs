@@ -80,7 +80,7 @@ pub(super) async fn authenticate(
             Err(reply.with(header::RETRY_AFTER, wait).into())
         }
         Admission::Elsewhere(way, decider) => {
-            let asked = ask(&decider, request, backends, context).await;
+            let asked = Box::pin(ask(&decider, request, backends, context)).await;
             context.snapshot.auth_results.count(
                 Mechanism::Forward,
                 match &asked {

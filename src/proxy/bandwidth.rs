@@ -39,7 +39,7 @@ pub(super) async fn receive(sent: usize, context: &mut Context) {
         pass(paced.flows.request.as_mut()?, bytes)
     });
     if let Some(wait) = wait {
-        tokio::time::sleep(pause(wait, context)).await;
+        Box::pin(tokio::time::sleep(pause(wait, context))).await;
     }
 }
 

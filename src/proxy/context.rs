@@ -81,7 +81,7 @@ pub struct Context {
     pub(super) counted: Option<Counted>,
     pub(super) flags: Flags,
     /// Its place in a trace, if requests are traced.
-    pub(super) recording: Option<Recording>,
+    pub(super) recording: Option<Box<Recording>>,
     /// The status of a reply of the gateway's own.
     pub(super) replied: Option<u16>,
     /// Whether it counts among those of its route that are under way.

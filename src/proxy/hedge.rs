@@ -48,6 +48,16 @@ pub(super) async fn answer(
     let Some(delay) = delay(session, pressure, context) else {
         return Ok(false);
     };
+    // In a box of its own, so that routes without hedging pay nothing for it.
+    Box::pin(hedged(session, backends, delay, context)).await
+}
+
+async fn hedged(
+    session: &mut Session,
+    backends: &Arc<Backends>,
+    delay: Duration,
+    context: &mut Context,
+) -> Result<bool> {
     let end = race(session, backends, delay, context).await?;
     let Some(answer) = judge(end, session, context)? else {
         return Ok(false);

@@ -129,22 +129,22 @@ async fn admit(
     let now = context.now();
     let verdict = match (phase, rates.is_shared()) {
         (Some(phase), false) => rates.decide(phase, now, facts),
-        (Some(phase), true) => rates.decide_shared(phase, now, facts).await,
+        (Some(phase), true) => Box::pin(rates.decide_shared(phase, now, facts)).await,
         (None, false) => rates.decide_all(now, facts),
-        (None, true) => rates.decide_all_shared(now, facts).await,
+        (None, true) => Box::pin(rates.decide_all_shared(now, facts)).await,
     };
     let admitted = match verdict {
         Verdict::Admit(passed) => Ok(passed),
         Verdict::Refuse(refusal) => Err(Denial::Refused(refusal)),
         Verdict::Unavailable(limit) => Err(Denial::Unavailable(limit)),
         Verdict::Wait(limit) => {
-            return let_wait(
+            let decision = let_wait(
                 (limits, is_of_consumer),
                 (phase, limit),
                 (request, facts),
                 context,
-            )
-            .await;
+            );
+            return Box::pin(decision).await;
         }
     };
     judge(admitted, limits, is_of_consumer)

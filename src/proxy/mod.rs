@@ -2,6 +2,9 @@
 //!
 //! What may pass and what is answered here is decided in [`pipeline`]; which backend serves an
 //! attempt and what its failure means in [`attempt`].
+//!
+//! The framework boxes the future of a phase anew for each request, and moves all of it. What is seldom awaited
+//! stands in a box of its own, so that every other request pays nothing for its size.
 
 mod admission;
 mod affinity;
@@ -163,7 +166,7 @@ impl ProxyHttp for Gateway {
         context.call = grpc::Call::of(session.req_header());
         if context.connection.as_ref().is_some_and(|it| it.is_own()) {
             context.is_logged = true;
-            send::acknowledge(session).await?;
+            Box::pin(send::acknowledge(session)).await?;
             return Ok(true);
         }
         self.fit_client(session, context);
@@ -185,7 +188,7 @@ impl ProxyHttp for Gateway {
                 hedge::answer(session, &self.backends, &self.pressure, context).await
             }
             Err(Stop::Reply(reply)) => {
-                send::send(session, context, *reply).await?;
+                Box::pin(send::send(session, context, *reply)).await?;
                 Ok(true)
             }
             Err(Stop::Gone) => Err(Error::new_down(ErrorType::ConnectionClosed)),
@@ -250,7 +253,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<bool> {
         match caching::refused_miss(context) {
             Some(reply) => {
-                send::send(session, context, reply).await?;
+                Box::pin(send::send(session, context, reply)).await?;
                 Ok(false)
             }
             None => Ok(true),
@@ -264,7 +267,7 @@ impl ProxyHttp for Gateway {
     ) -> Result<Box<HttpPeer>> {
         let pause = std::mem::take(&mut context.attempt.pause);
         if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
+            Box::pin(tokio::time::sleep(pause)).await;
         }
         let mut peer = attempt::next(session.req_header(), context)?;
         if context.connection.is_none() {

@@ -1,7 +1,7 @@
 //! Which trace a request belongs to, and what is noted of its phases and attempts on the way.
 //!
 //! Without `tracing` there is nothing here. With it, a request whose spans turn out not to be exported has
-//! cost a few looks at the clock: what is noted has its place beside the request.
+//! cost a few looks at the clock: what is noted has its place in one piece of memory.
 
 mod end;
 
@@ -59,7 +59,7 @@ pub(super) fn begin(request: &RequestHeader, context: &mut Context) {
     let trace = incoming.parent.map(|parent| parent.trace);
     let trace = trace.unwrap_or_else(TraceId::random);
     let is_sampled = tracing.decide(trace, &incoming, context.is_from_trusted_proxy);
-    context.recording = Some(Recording {
+    context.recording = Some(Box::new(Recording {
         trace,
         span: SpanId::random(),
         parent: incoming.parent.map(|parent| parent.span),
@@ -72,7 +72,7 @@ pub(super) fn begin(request: &RequestHeader, context: &mut Context) {
         phases: [None; MOST_PHASES],
         attempt: None,
         past: Vec::new(),
-    });
+    }));
 }
 
 /// The trace and the span of a request, for its line in the log.
@@ -94,7 +94,7 @@ pub(super) fn enter(phase: Phase, context: &mut Context) {
 pub(super) fn leave(context: &mut Context) {
     if context
         .recording
-        .as_ref()
+        .as_deref()
         .is_some_and(Recording::has_open_phase)
         && let Some((recording, now)) = noting(context)
     {
@@ -264,7 +264,7 @@ fn failure(error: &Error, context: &Context) -> Option<Flag> {
 
 /// What is noted, if anything is, and the time.
 fn noting(context: &mut Context) -> Option<(&mut Recording, Duration)> {
-    let recording = context.recording.as_mut()?;
+    let recording = context.recording.as_deref_mut()?;
     recording
         .is_noting
         .then(|| (recording, context.arrived.elapsed()))
