@@ -185,6 +185,13 @@ impl RequestDirectives {
     /// What the header of a request says. `Pragma: no-cache` counts where nothing else does.
     pub fn of(headers: &HeaderMap) -> Self {
         let mut directives = Self::default();
+        if !headers.contains_key(CACHE_CONTROL) {
+            // It counts where nothing else does.
+            let pragma = headers.get(http::header::PRAGMA);
+            directives.no_cache =
+                pragma.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"no-cache"));
+            return directives;
+        }
         for_each(headers, |name, value| match name {
             "no-cache" => directives.no_cache = true,
             "no-store" => directives.no_store = true,
@@ -197,12 +204,6 @@ impl RequestDirectives {
             },
             _ => {}
         });
-        if !headers.contains_key(CACHE_CONTROL)
-            && let Some(pragma) = headers.get(http::header::PRAGMA)
-            && pragma.as_bytes().eq_ignore_ascii_case(b"no-cache")
-        {
-            directives.no_cache = true;
-        }
         directives
     }
 }

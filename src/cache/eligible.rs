@@ -35,6 +35,11 @@ pub struct Question<'q> {
     pub directives: RequestDirectives,
 }
 
+/// Cheaper to ask of every field than to look for each of them.
+fn is_override(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-") && OVERRIDES.contains(name)
+}
+
 impl CachePolicy {
     /// Why no answer is looked for, in a word for the log; `None` if one is.
     pub fn bypass(&self, question: Question<'_>) -> Option<&'static str> {
@@ -53,7 +58,7 @@ impl CachePolicy {
         if has(&[IF_MATCH, IF_UNMODIFIED_SINCE]) {
             return Some("precondition");
         }
-        if !question.is_from_trusted_proxy && has(&OVERRIDES) {
+        if !question.is_from_trusted_proxy && headers.keys().any(is_override) {
             return Some("override");
         }
         (self.obeys_requests && question.directives.no_store).then_some("request_no_store")

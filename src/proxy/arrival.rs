@@ -69,12 +69,14 @@ pub(super) fn identify(request: &RequestHeader, context: &mut Context) {
             peer
         });
     }
-    let given = request.headers.get(X_REQUEST_ID).filter(|id| {
-        context.is_from_trusted_proxy
-            && (1..=LONGEST_ID).contains(&id.len())
-            && id.as_bytes().iter().all(u8::is_ascii_graphic)
-    });
-    context.id = match given {
+    let given = match context.is_from_trusted_proxy {
+        true => request.headers.get(X_REQUEST_ID),
+        false => None,
+    };
+    let is_id = |id: &&HeaderValue| {
+        (1..=LONGEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    };
+    context.id = match given.filter(is_id) {
         Some(id) => id.clone(),
         None => new_id(context),
     };
@@ -136,9 +138,9 @@ pub(super) fn find_route(
     request: &RequestHeader,
     context: &mut Context,
 ) -> Result<Preflight, Box<Reply>> {
-    if request.version == Version::HTTP_11
-        && request.headers.get_all(header::HOST).iter().count() != 1
-    {
+    let mut hosts = request.headers.get_all(header::HOST).iter();
+    let host = hosts.next();
+    if request.version == Version::HTTP_11 && (host.is_none() || hosts.next().is_some()) {
         return Err(Reply::bad_request("a request needs exactly one Host field").into());
     }
     if std::str::from_utf8(request.raw_path()).is_err() {
@@ -149,10 +151,7 @@ pub(super) fn find_route(
         Ok(path) => path,
         Err(error) => return Err(Reply::bad_request(error.to_string()).into()),
     };
-    let host = request
-        .headers
-        .get(header::HOST)
-        .and_then(|host| host.to_str().ok());
+    let host = host.and_then(|host| host.to_str().ok());
     let search = |method: &Method| {
         context.snapshot.find(&Request {
             host,
