@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use pingora_cache::CacheKey;
-use pingora_cache::key::{HashBinary, hash_key};
+use pingora_cache::key::HashBinary;
 
+use super::digest::digest;
 use super::fill::Fill;
 use super::policy::{CachePolicy, Query};
 
@@ -95,7 +96,10 @@ impl Ticket {
 
 /// Host and target as one text: what purges and unsafe requests are about.
 pub fn location(host: &[u8], path: &str, query: Option<&str>) -> String {
-    let host = String::from_utf8_lossy(host);
+    let host = match std::str::from_utf8(host) {
+        Ok(host) => Cow::Borrowed(host),
+        Err(_) => String::from_utf8_lossy(host),
+    };
     let port = [":80", ":443"].iter().find_map(|it| host.strip_suffix(it));
     let host = port.unwrap_or(&host);
     let length = host.len() + path.len() + query.map_or(0, |query| query.len() + 1);
@@ -126,7 +130,7 @@ impl KeyParts<'_> {
             add(&mut bytes, Some(name.as_bytes()));
             add(&mut bytes, value.as_deref());
         }
-        hash_key(&bytes)
+        digest(&bytes)
     }
 }
 

@@ -7,6 +7,7 @@
 mod clock;
 mod coalesce;
 mod conditional;
+mod digest;
 mod directives;
 mod disk;
 mod eligible;
