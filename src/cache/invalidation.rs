@@ -43,9 +43,10 @@ impl Store {
                 continue;
             }
             let mut shard = write(shard);
-            let keys = match location {
-                Some(location) => shard.at(location),
-                None => shard.keys(),
+            let keys = match (location, &purge.target) {
+                (Some(location), _) => shard.at(location),
+                (None, Target::Tag(tag)) => shard.tagged(tag),
+                (None, _) => shard.keys(),
             };
             let mut difference = Difference::default();
             for key in keys {

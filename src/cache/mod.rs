@@ -24,6 +24,7 @@ mod shard;
 mod storable;
 mod storage;
 mod store;
+mod tags;
 mod tiers;
 mod update;
 mod vary;

@@ -13,6 +13,8 @@ use pingora_cache::key::HashBinary;
 
 /// Bytes that an answer takes beside its header and body, by measure.
 const OVERHEAD: u64 = 1024;
+/// Bytes that a tag takes beside its text: where it stands, and in the index.
+const TAG: usize = 80;
 /// Fields that say how an answer may be given, whether it is still the same, and when it has to go.
 const RULES: [HeaderName; 8] = [
     CACHE_CONTROL,
@@ -205,7 +207,7 @@ impl Object {
     ) -> Self {
         let tags = tags(head.headers());
         let bytes: usize = body.iter().map(Bytes::len).sum();
-        let names: usize = tags.iter().map(|tag| tag.len() + 16).sum::<usize>() + location.len();
+        let names: usize = tags.iter().map(|tag| tag.len() + TAG).sum::<usize>() + location.len();
         Self {
             size: bytes as u64 + head.size() + names as u64 + OVERHEAD,
             head,

@@ -11,6 +11,7 @@ use super::disk::OnDisk;
 use super::fill::Fill;
 use super::object::{Object, used};
 use super::queue::{Queues, USES_TO_STAY};
+use super::tags::TagIndex;
 
 /// Answers by their keys.
 #[derive(Debug, Default)]
@@ -18,6 +19,7 @@ pub(super) struct Shard {
     slots: HashMap<u128, Slot, RandomState>,
     /// Keys by the hash of the location.
     locations: HashMap<u64, Vec<u128>, RandomState>,
+    tags: TagIndex,
     queues: Queues,
     /// The order in which files go.
     disk_queues: Queues,
@@ -31,6 +33,8 @@ struct Slot {
     stored: Option<Arc<Object>>,
     fill: Option<Arc<Fill>>,
     disk: Option<Arc<OnDisk>>,
+    /// The tags of all of them, as the index knows them.
+    tags: Vec<u64>,
 }
 
 /// What is there for a key.
@@ -84,6 +88,7 @@ impl Shard {
     /// An answer begins to come.
     pub(super) fn begin(&mut self, location: u64, fill: &Arc<Fill>) {
         self.slot(fill.key, location).fill = Some(fill.clone());
+        self.tag(fill.key);
     }
 
     /// An answer does not come any more.
@@ -104,6 +109,7 @@ impl Shard {
         };
         let (number, size) = (object.number, object.size);
         let before = self.slot(key, location).stored.replace(object);
+        self.tag(key);
         if let Some(before) = before {
             difference.add(Difference::minus(&before));
             if before.number == number {
@@ -148,6 +154,7 @@ impl Shard {
     ) -> Option<Arc<OnDisk>> {
         let (number, size) = (entry.number, entry.size);
         let before = self.slot(key, location).disk.replace(entry);
+        self.tag(key);
         if before
             .as_ref()
             .is_some_and(|before| before.number == number)
@@ -198,6 +205,11 @@ impl Shard {
         self.locations.get(&location).cloned().unwrap_or_default()
     }
 
+    /// The keys that a tag may stand for.
+    pub(super) fn tagged(&self, tag: &str) -> Vec<u128> {
+        self.tags.keys(tag)
+    }
+
     /// All keys.
     pub(super) fn keys(&self) -> Vec<u128> {
         self.slots.keys().copied().collect()
@@ -219,12 +231,27 @@ impl Shard {
                 stored: None,
                 fill: None,
                 disk: None,
+                tags: Vec::new(),
             }
         })
     }
 
+    /// Tells the index which tags a key has.
+    fn tag(&mut self, key: u128) {
+        let Some(slot) = self.slots.get_mut(&key) else {
+            return;
+        };
+        let stored = slot.stored.iter().map(|it| &it.tags);
+        let fill = slot.fill.iter().map(|it| &it.tags);
+        let disk = slot.disk.iter().map(|it| &it.tags);
+        let tags = stored.chain(fill).chain(disk);
+        let tags = tags.flat_map(|it| it.iter().map(|tag| &**tag));
+        self.tags.set(key, &mut slot.tags, tags);
+    }
+
     /// Forgets a key that nothing is kept under.
     fn clear(&mut self, key: u128) {
+        self.tag(key);
         let Some(slot) = self.slots.get(&key) else {
             return;
         };
