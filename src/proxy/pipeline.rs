@@ -201,3 +201,25 @@ fn answer_directly(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The bytes of what it returns.
+    fn size<'a, F>(
+        _: impl FnOnce(
+            (&'a RequestHeader, Option<&'a [u8]>),
+            &'a Pressure,
+            &'a Backends,
+            &'a mut Context,
+        ) -> F,
+    ) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn what_a_request_may_have_to_wait_for_costs_others_nothing() {
+        assert!(size(admit) <= 1024, "{}", size(admit));
+    }
+}
