@@ -92,7 +92,8 @@ test("failed requests come as they fail, with all that is known of them", async 
   await errors.getByText("Refused").click();
   await expect(errors.locator(".tail li").first()).toContainText(/429|401/);
   await errors.getByText("Slow").click();
-  await expect(errors.locator(".tail li").first().locator("dl")).toContainText("first byte");
+  // On a busy machine refused ones are slow, too, of which no backend has sent a byte.
+  await expect(errors.locator(".tail dl").filter({ hasText: "first byte" })).not.toHaveCount(0);
 });
 
 test("a request is explained", async ({ dashboard: page }) => {
