@@ -40,4 +40,4 @@ pub use samples::{Sample, Samples, documented_metrics};
 pub use signer::Signer;
 pub use tls::{Authority, Secure, dial, rsa_key, write_pair};
 pub use traffic::Traffic;
-pub use upstream::{Body, Seen, Upstream, converse, service_of};
+pub use upstream::{Body, Seen, Upstream, converse, converse_by_http2, service_of};

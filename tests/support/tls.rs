@@ -142,9 +142,10 @@ impl Authority {
         Secure(self.acceptor(name).build())
     }
 
-    /// The same, who asks for certificates that `clients` has signed.
+    /// The same, who asks for certificates that `clients` has signed, and speaks HTTP/2 if it is asked for.
     pub fn certify_verifying(&self, name: &str, clients: &Self) -> Secure {
         let mut acceptor = self.acceptor(name);
+        prefer_http2(&mut acceptor);
         let authority = X509::from_pem(clients.pem.as_bytes()).unwrap();
         acceptor.cert_store_mut().add_cert(authority).unwrap();
         acceptor.set_verify(SslVerifyMode::PEER | SslVerifyMode::FAIL_IF_NO_PEER_CERT);
@@ -154,9 +155,7 @@ impl Authority {
     /// The same, to speak HTTP/2.
     pub fn certify_http2(&self, name: &str) -> Secure {
         let mut acceptor = self.acceptor(name);
-        acceptor.set_alpn_select_callback(|_, offered| {
-            select_next_proto(b"\x02h2", offered).ok_or(AlpnError::NOACK)
-        });
+        prefer_http2(&mut acceptor);
         Secure(acceptor.build())
     }
 
@@ -170,6 +169,12 @@ impl Authority {
         acceptor.set_private_key(&key).unwrap();
         acceptor
     }
+}
+
+fn prefer_http2(acceptor: &mut SslAcceptorBuilder) {
+    acceptor.set_alpn_select_callback(|_, offered| {
+        select_next_proto(b"\x02h2", offered).ok_or(AlpnError::NOACK)
+    });
 }
 
 fn trusting(pem: &str) -> ConfigBuilder<ClientConfig, WantsClientCert> {

@@ -116,7 +116,8 @@ services: {{ a: {{ base_url: \"http://{}\", auth: outside, routes: [/a] }} }}
     }
 }
 
-/// A backend that takes only clients that `clients` has signed certificates for, and says who comes.
+/// A backend that takes only clients that `clients` has signed certificates for, and says who comes; by HTTP/2
+/// if it is asked for.
 async fn verifying(servers: &Authority, clients: &Authority) -> Upstream {
     let secure = servers.certify_verifying("localhost", clients);
     Upstream::raw(move |stream| {
@@ -134,7 +135,10 @@ async fn verifying(servers: &Authority, clients: &Authority) -> Upstream {
                 let said = Bytes::from(said.clone());
                 async { Response::new(Full::new(said).boxed()) }
             };
-            crate::support::converse(stream, answer).await;
+            match stream.ssl().selected_alpn_protocol() {
+                Some(b"h2") => crate::support::converse_by_http2(stream, answer).await,
+                _ => crate::support::converse(stream, answer).await,
+            }
         }
     })
     .await
@@ -203,9 +207,18 @@ services: {{ a: {{ base_url: \"http://{}\", auth: outside, routes: [/a] }} }}
     }
 }
 
-/// Each change must lead to a new connection, or none: one that is kept was made by what counted before.
 #[tokio::test]
 async fn no_connection_outlives_the_trust_that_it_was_made_by() {
+    change_the_trust("").await;
+}
+
+#[tokio::test]
+async fn nor_does_one_of_http_2() {
+    change_the_trust("protocol: http2,").await;
+}
+
+/// Each change must lead to a new connection, or none: one that is kept was made by what counted before.
+async fn change_the_trust(protocol: &str) {
     let (servers, clients) = (Authority::new(), Authority::called("clients"));
     let upstream = verifying(&servers, &clients).await;
     let directory = tempfile::tempdir().unwrap();
@@ -220,7 +233,7 @@ async fn no_connection_outlives_the_trust_that_it_was_made_by() {
     write_pair(&folder, "g", &one_number("first"));
     write_pair(&folder, "h", &one_number("second"));
     let tls = "tls: { ca: ca.pem, client_cert: g.pem, client_key: g.key }";
-    let gateway = start(directory, &upstream, &format!("{tls},")).await;
+    let gateway = start(directory, &upstream, &format!("{tls}, {protocol}")).await;
     // One connection, so that a request begins once the one before has left its connection to the pool.
     let mut client = gateway.connect().await;
     let mut ask = async || client.get("/a").await;
