@@ -39,8 +39,7 @@ fn age(headers: &HeaderMap) -> Duration {
     Duration::from_secs(seconds.unwrap_or(0).into())
 }
 
-/// How long an answer is fresh, as it says itself (RFC 9111 §4.2.1); `None` if it says nothing, for nothing
-/// is guessed.
+/// How long an answer is fresh, as it says itself (RFC 9111 §4.2.1); `None` if it says nothing.
 pub(super) fn lifetime(
     directives: &ResponseDirectives,
     headers: &HeaderMap,

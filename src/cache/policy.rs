@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 
 use super::directives::ResponseDirectives;
+use super::heuristic::Heuristic;
 use crate::config::{
     self, ByteSize, Diagnostics, Period, RequestDirectives, SetCookie, Span, Spanned, Toggle,
 };
@@ -20,6 +21,8 @@ pub struct CachePolicy {
     ttl: Option<Duration>,
     statuses: Box<[u16]>,
     negative_ttl: Option<Duration>,
+    /// How lifetimes are guessed.
+    pub heuristic: Option<Heuristic>,
     stale_while_revalidate: Option<u32>,
     stale_if_error: Option<u32>,
     /// The largest body that is kept.
@@ -113,6 +116,7 @@ impl CachePolicy {
                 None => WITH_TTL.into(),
             },
             negative_ttl: section.negative_ttl.as_ref().map(|ttl| ttl.value.0),
+            heuristic: Heuristic::compile(section, diagnostics),
             stale_while_revalidate: seconds(&section.stale_while_revalidate),
             stale_if_error: seconds(&section.stale_if_error),
             max_object_size,

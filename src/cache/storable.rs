@@ -75,7 +75,7 @@ pub enum Refusal {
     Unframed,
     /// It is too large.
     TooLarge,
-    /// It does not say how long it is fresh.
+    /// It does not say how long it is fresh, and that is not guessed.
     NoLifetime,
     /// It was never fresh, and its backend can't be asked whether it has changed.
     NeverFresh,
@@ -250,6 +250,7 @@ fn fresh_until(
     if let Some(ttl) = policy.lifetime(response.status) {
         return Ok(came + ttl);
     }
-    let lifetime = lifetime(directives, &response.headers, came).ok_or(Refusal::NoLifetime)?;
-    Ok(made + lifetime)
+    let guess = || policy.heuristic?.lifetime(response, directives, came);
+    let lifetime = lifetime(directives, &response.headers, came).or_else(guess);
+    Ok(made + lifetime.ok_or(Refusal::NoLifetime)?)
 }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::shape::Toggle;
 use super::source::Spanned;
-use super::units::{ByteSize, Period};
+use super::units::{ByteSize, Period, Share};
 
 /// Which answers are kept and given again (RFC 9111). Without any key: what backends say may be kept.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize, JsonSchema)]
@@ -18,6 +18,12 @@ pub struct Cache {
     pub statuses: Option<Spanned<Vec<Spanned<u16>>>>,
     /// The same as `ttl` for answers with 404, 405, 410, 414 or 501.
     pub negative_ttl: Option<Spanned<Period>>,
+    /// How long answers are fresh of which neither backends nor `ttl` say that: this share of the time since
+    /// their `Last-Modified`, `1%` to `100%`; 10% is usual (RFC 9111 §4.2.2). The larger it is, the longer is
+    /// what has changed meanwhile still given. Default: none, for it is a guess.
+    pub heuristic: Option<Spanned<Share>>,
+    /// The longest time that is guessed. Default `1d`.
+    pub heuristic_max: Option<Spanned<Period>>,
     /// How long an answer that is no longer fresh is given while a fresh one is fetched in the background.
     /// Default: what backends say. `0s`: never.
     pub stale_while_revalidate: Option<Spanned<Period>>,
@@ -89,6 +95,8 @@ impl Default for Cache {
             ttl: None,
             statuses: None,
             negative_ttl: None,
+            heuristic: None,
+            heuristic_max: None,
             stale_while_revalidate: None,
             stale_if_error: None,
             max_object_size: ByteSize::mib(8).into(),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hyper::Response;
@@ -41,7 +42,30 @@ async fn expires_is_a_date_of_any_form_or_long_ago() {
     }
 }
 
-/// RFC 9111 §4.2.2: no lifetime is guessed from when an answer was changed.
+/// So long ago that what is guessed is bounded.
+const LONG_AGO: &str = "Last-Modified=Thu, 01 Jan 2009 00:00:00 GMT";
+
+/// How often two same requests reach the backend.
+async fn fetches(
+    (upstream, gateway): (&Upstream, &Gateway),
+    path: &str,
+    status: &str,
+    answer: &str,
+) -> usize {
+    for _ in 0..2 {
+        gateway
+            .get(path)
+            .header("x-status", status)
+            .header("x-answer", answer)
+            .send()
+            .await
+            .assert_status(status.parse().unwrap());
+    }
+    let seen = upstream.seen();
+    seen.iter().filter(|it| it.target == path).count()
+}
+
+/// RFC 9111 §4.2.2: no lifetime is guessed from when an answer was changed, unless that is wanted.
 #[tokio::test]
 async fn no_status_has_a_lifetime_of_its_own() {
     let upstream = backend().await;
@@ -50,18 +74,116 @@ async fn no_status_has_a_lifetime_of_its_own() {
         "200", "203", "204", "300", "301", "308", "404", "405", "410", "414", "501",
     ] {
         let path = format!("/{status}");
-        for _ in 0..2 {
-            gateway
-                .get(&path)
-                .header("x-status", status)
-                .header("x-answer", "Last-Modified=Thu, 01 Jan 2009 00:00:00 GMT")
-                .send()
-                .await
-                .assert_status(status.parse().unwrap());
-        }
-        let seen = upstream.seen();
-        let count = seen.iter().filter(|it| it.target == path).count();
+        let count = fetches((&upstream, &gateway), &path, status, LONG_AGO).await;
         assert_eq!(count, 2, "{status}");
+    }
+}
+
+/// RFC 9111 §4.2.2, RFC 9110 §15.1: by the status, or by `public`.
+#[tokio::test]
+async fn a_lifetime_is_guessed_for_those_statuses_that_permit_it() {
+    let upstream = backend().await;
+    let gateway = gateway(&upstream, "{ heuristic: 10% }").await;
+    let both = (&upstream, &gateway);
+    let public = format!("{LONG_AGO}|Cache-Control=public");
+    for status in [
+        "200", "203", "204", "300", "301", "308", "404", "405", "410", "414", "501",
+    ] {
+        let path = format!("/{status}?a=b");
+        assert_eq!(fetches(both, &path, status, LONG_AGO).await, 1, "{status}");
+        let path = format!("/unchanged/{status}");
+        assert_eq!(fetches(both, &path, status, "").await, 2, "{status}");
+    }
+    for status in ["201", "202", "302", "307", "400", "403", "418"] {
+        let path = format!("/{status}");
+        assert_eq!(fetches(both, &path, status, LONG_AGO).await, 2, "{status}");
+        let path = format!("/public/{status}");
+        assert_eq!(fetches(both, &path, status, &public).await, 1, "{status}");
+    }
+}
+
+/// RFC 9111 §4.2.2: not beside an explicit lifetime, and never of what may not be kept.
+#[tokio::test]
+async fn no_lifetime_is_guessed_against_what_an_answer_says() {
+    let upstream = backend().await;
+    let cache = "{ heuristic: 10%, set_cookie: withhold }";
+    let gateway = gateway(&upstream, cache).await;
+    for (number, (says, expected)) in [
+        ("X-A=b", true),
+        ("CDN-Cache-Control=public", true),
+        ("Cache-Control=max-age=0", false),
+        ("Cache-Control=s-maxage=0", false),
+        ("Cache-Control=no-store", false),
+        ("Cache-Control=no-cache", false),
+        ("Cache-Control=private", false),
+        ("CDN-Cache-Control=max-age=0", false),
+        ("CDN-Cache-Control=public|Cache-Control=max-age=0", false),
+        ("Expires=0", false),
+        ("Pragma=no-cache", false),
+        ("Set-Cookie=a=b", false),
+        ("Vary=*", false),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = format!("{LONG_AGO}|{says}");
+        let path = format!("/{number}");
+        assert_eq!(is_kept(&gateway, &path, &answer).await, expected, "{says}");
+    }
+    // Nor of what was asked for with a credential (RFC 9111 §3.5).
+    for _ in 0..2 {
+        let request = gateway.get("/own").header("x-answer", LONG_AGO);
+        request.header("authorization", "Basic YTpi").send().await;
+    }
+    let seen = upstream.seen();
+    assert_eq!(seen.iter().filter(|it| it.target == "/own").count(), 2);
+}
+
+/// For how many seconds an answer is given that has just been fetched.
+async fn rest(gateway: &Gateway, path: &str, status: &str, answer: &str) -> u64 {
+    let request = gateway.get(path).header("x-status", status);
+    let got = request.header("x-answer", answer).send().await;
+    let told = got.header("cache-status").unwrap();
+    let (_, rest) = told.split_once("; stored; ttl=").expect(told);
+    rest.parse().unwrap()
+}
+
+/// RFC 9111 §4.2.2: a share of the time without a change, less the age, and not without end.
+#[tokio::test]
+async fn the_guess_is_a_share_of_the_time_without_a_change() {
+    const SLACK: u64 = 1000;
+    let upstream = backend().await;
+    let changed = SystemTime::now() - Duration::from_secs(1_000_000);
+    let changed = format!("Last-Modified={}", httpdate::fmt_http_date(changed));
+    let aged = format!("{changed}|Age=20000");
+    let future = SystemTime::now() + Duration::from_secs(1_000_000);
+    let future = format!("Last-Modified={}", httpdate::fmt_http_date(future));
+    let is_about = |rest: u64, expected: u64| (expected - SLACK..=expected).contains(&rest);
+
+    let guessing = gateway(&upstream, "{ heuristic: 5% }").await;
+    for (path, answer, expected) in [
+        ("/changed", &*changed, 50_000),
+        ("/aged", &*aged, 30_000),
+        ("/long-ago", LONG_AGO, 86_400),
+    ] {
+        let rest = rest(&guessing, path, "200", answer).await;
+        assert!(is_about(rest, expected), "{path}: {rest}");
+    }
+    assert!(!is_kept(&guessing, "/future", &future).await);
+    let (_, said, _) = guessing.command(&["explain", "/changed"]).await;
+    let expected = "if it says nothing, 5% of the time since Last-Modified, 1d at most";
+    assert!(said.contains(expected), "{said}");
+
+    let bounded = gateway(&upstream, "{ heuristic: 100%, heuristic_max: 2h }").await;
+    let rest_of_bounded = rest(&bounded, "/changed", "200", &changed).await;
+    assert!(is_about(rest_of_bounded, 7200), "{rest_of_bounded}");
+
+    // The operator's word is no guess.
+    let cache = "{ ttl: 3h, heuristic: 5%, heuristic_max: 5h }";
+    let with_ttl = gateway(&upstream, cache).await;
+    for (path, status, expected) in [("/ttl", "200", 3), ("/negative", "404", 5)] {
+        let rest = rest(&with_ttl, path, status, &changed).await;
+        assert!(is_about(rest, expected * 3600), "{path}: {rest}");
     }
 }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Asked;
-use crate::cache::{CachePolicy, Question, RequestDirectives, location};
+use crate::cache::{CachePolicy, Heuristic, Question, RequestDirectives, location};
 use crate::snapshot::{CacheDisk, Route};
 
 /// Whether an answer is looked for among those that are kept.
@@ -60,12 +60,19 @@ pub(super) fn find(
         bypass: None,
         location: Some(location(host, path, query.as_deref())),
         apart_by: parts(policy, headers),
-        fresh: Some(match policy.ttl() {
-            Some(ttl) => format!("for {ttl:?}, unless the backend forbids to keep it"),
-            None => "as long as the backend says".to_owned(),
-        }),
+        fresh: Some(fresh(policy)),
         disk: disk.map(|disk| disk.path.display().to_string()),
     })
+}
+
+fn fresh(policy: &CachePolicy) -> String {
+    match (policy.ttl(), policy.heuristic) {
+        (Some(ttl), _) => format!("for {ttl:?}, unless the backend forbids to keep it"),
+        (None, Some(Heuristic { share, most })) => format!(
+            "as long as the backend says; if it says nothing, {share} of the time since Last-Modified, {most} at most"
+        ),
+        (None, None) => "as long as the backend says".to_owned(),
+    }
 }
 
 fn parts(policy: &CachePolicy, headers: &HeaderMap) -> Vec<String> {
