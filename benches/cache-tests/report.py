@@ -91,8 +91,8 @@ def markdown(columns, tests, commit, settings):
         "shows how a cache behaves. “Undecided” is a test that could not be made, as when a cache does not keep the "
         "answer that the test is about, or that builds upon one that failed.", "",
         f"Tollgate has `cache: {plain}`, and then `cache: {chosen}`, with `retry: off` both times: the suite counts the "
-        "requests that its backend gets. Peers guess no lifetimes either, where that is theirs to say "
-        "([peers.py](cache-tests/peers.py)); “recorded” are the suite's own results, which its authors made with their "
+        "requests that its backend gets. With the first of them it guesses no lifetimes, and no more do peers, where that is "
+        "theirs to say ([peers.py](cache-tests/peers.py)); “recorded” are the suite's own results, which its authors made with their "
         "configurations.", "",
         "| cache | version | results | required: pass | fail | undecided | optional: pass | fail | undecided | "
         "questions: yes / no |",

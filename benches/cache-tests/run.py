@@ -27,7 +27,8 @@ PATIENCE = 240
 # The gateway as it comes, and with what an operator may decide otherwise.
 PLAIN = "{}"
 CHOSEN = (
-    "{ stale_if_error: 1m, request_directives: obey, set_cookie: withhold, shared: true, key: { cookies: [] } }"
+    "{ heuristic: 10%, stale_if_error: 1m, request_directives: obey, set_cookie: withhold, shared: true, "
+    "key: { cookies: [] } }"
 )
 
 
