@@ -353,8 +353,10 @@ async fn health_checks_are_the_gateways_own_affair() {
 async fn socket_backend(path: &Path) -> tokio::task::JoinHandle<()> {
     let listener = UnixListener::bind(path).unwrap();
     tokio::spawn(async move {
+        // They end with it.
+        let mut connections = tokio::task::JoinSet::new();
         while let Ok((mut stream, _)) = listener.accept().await {
-            tokio::spawn(async move {
+            connections.spawn(async move {
                 let mut bytes = Vec::new();
                 while let Ok(1..) = stream.read_buf(&mut bytes).await {
                     while let Some(end) = bytes.windows(4).position(|it| it == b"\r\n\r\n") {
