@@ -23,6 +23,8 @@ pub(super) struct Shard {
     queues: Queues,
     /// The order in which files go.
     disk_queues: Queues,
+    /// How many there are, or are to be.
+    files: usize,
     /// Changes whenever one has to go.
     round: u8,
 }
@@ -154,6 +156,7 @@ impl Shard {
     ) -> Option<Arc<OnDisk>> {
         let (number, size) = (entry.number, entry.size);
         let before = self.slot(key, location).disk.replace(entry);
+        self.files += usize::from(before.is_none());
         self.tag(key);
         if before
             .as_ref()
@@ -171,6 +174,7 @@ impl Shard {
     /// Takes an answer off the disk.
     pub(super) fn take_off_disk(&mut self, key: u128) -> Option<Arc<OnDisk>> {
         let entry = self.slots.get_mut(&key)?.disk.take()?;
+        self.files -= 1;
         self.clear(key);
         self.note_disk_removal();
         Some(entry)
@@ -191,8 +195,14 @@ impl Shard {
             Some(&entry.uses)
         })?;
         let entry = self.slots.get_mut(&key)?.disk.take()?;
+        self.files -= 1;
         self.clear(key);
         Some(entry)
+    }
+
+    /// How many answers are on disk, or are to be.
+    pub(super) fn files(&self) -> usize {
+        self.files
     }
 
     /// What is on disk, or is to be.

@@ -127,11 +127,16 @@ impl Store {
         }
     }
 
-    /// The answer that has to leave the disk next, from this part of the store or the next that has one.
-    pub(super) fn evict_from_disk(&self, first: usize) -> Option<Arc<OnDisk>> {
-        (0..SHARDS).find_map(|offset| {
-            let shard = &self.shards[(first + offset) % SHARDS];
-            write(shard).evict_from_disk()
+    /// The answer that has to leave the disk next: from the part of the store that has most, of a few in turn. If
+    /// all had to give as much, whatever comes into them, some would be left with so little that they give what is
+    /// used; and a part that has nothing could not even keep what comes.
+    pub(super) fn evict_from_disk(&self, turn: usize) -> Option<Arc<OnDisk>> {
+        const GROUPS: usize = SHARDS / 4;
+        (0..GROUPS).find_map(|offset| {
+            let group = (turn + offset) % GROUPS;
+            let shards = self.shards.iter().skip(group).step_by(GROUPS);
+            let fullest = shards.max_by_key(|shard| read(shard).files())?;
+            write(fullest).evict_from_disk()
         })
     }
 

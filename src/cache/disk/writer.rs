@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::super::object::{Head, Object, tags};
-use super::super::store::{Store, index};
+use super::super::store::Store;
 use super::folder::{Lock, Name};
 use super::record::{self, Record, Unreadable};
 use super::scan::Scan;
@@ -101,7 +101,7 @@ impl Writer {
             self.scan = Some(scan);
             return;
         }
-        self.make_room(0, None);
+        self.make_room(0);
         self.disk.enter(match self.pause {
             None => DiskState::Ready,
             Some(_) => DiskState::Failing,
@@ -147,7 +147,7 @@ impl Writer {
                 self.disk.enter(DiskState::HandedOver);
             }
             Job::Resize => {
-                self.make_room(0, None);
+                self.make_room(0);
             }
         }
     }
@@ -157,7 +157,7 @@ impl Writer {
             return;
         }
         let is_paused = self.pause.is_some_and(|until| Instant::now() < until);
-        if self.lock.is_none() || is_paused || !self.make_room(entry.size, Some(&entry.location)) {
+        if self.lock.is_none() || is_paused || !self.make_room(entry.size) {
             self.disk.counts.failed.fetch_add(1, Ordering::Relaxed);
             return self.store.lose(entry);
         }
@@ -226,7 +226,7 @@ impl Writer {
         };
         let length = rest.end - rest.start;
         let size = (front.len() as u64 + length).next_multiple_of(DISK_BLOCK);
-        if !self.make_room(size, Some(&of.location)) {
+        if !self.make_room(size) {
             return Ok(());
         }
         self.place(name, record.body.length, |to| {
@@ -309,10 +309,8 @@ impl Writer {
         counts.objects.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Lets answers go until there is room for another one. Whether there is. They leave the part of the store
-    /// that it comes into, or each in turn: if all had to give as much, whatever comes into them, some would be
-    /// left with so little that they give what is used.
-    fn make_room(&mut self, size: u64, location: Option<&str>) -> bool {
+    /// Lets answers go until there is room for another one. Whether there is.
+    fn make_room(&mut self, size: u64) -> bool {
         if self.lock.is_none() {
             return false;
         }
@@ -320,8 +318,7 @@ impl Writer {
         let capacity = self.disk.capacity.load(Ordering::Relaxed);
         while counts.bytes.load(Ordering::Relaxed) + size > capacity {
             self.turn += 1;
-            let first = location.map_or(self.turn, |it| index(self.store.hash(it)));
-            let Some(entry) = self.store.evict_from_disk(first) else {
+            let Some(entry) = self.store.evict_from_disk(self.turn) else {
                 return false;
             };
             counts.evicted.fetch_add(1, Ordering::Relaxed);
