@@ -42,7 +42,7 @@ use crate::telemetry::{Exposed, Format, ProcessLog, RecentRequests};
 /// The longest body that is read.
 const LONGEST_BODY: usize = 64 * 1024;
 /// The longest piece of a body that is sent at once, in bytes.
-const LONGEST_PIECE: usize = 512 * 1024;
+const LONGEST_PIECE: usize = 256 * 1024;
 /// Between two of them.
 const PAUSE: Duration = Duration::from_millis(1);
 /// How long a connection may rest between requests, in seconds.
