@@ -72,7 +72,7 @@ pub fn check(bytes: &[u8]) {
             headers: &headers,
             certificates: &[],
             is_encrypted: false,
-            is_from_trusted_proxy: bytes.len() % 2 == 0,
+            is_from_trusted_proxy: bytes.len().is_multiple_of(2),
             now: 1_800_000_000,
         };
         assert!(provider.authenticate(credentials).settle().is_err());
