@@ -48,13 +48,33 @@ const SCOPE: Scope<'_> = Scope {
     has_identity: false,
     decisions: None,
 };
-const CLIENTS: [(&str, u32); 3] = [
-    ("one client", 1),
-    ("100,000 clients", 100_000),
-    ("1,000,000 clients", 1_000_000),
-];
+
+/// Who asks, one after the other and again from the front.
+type Clients = (&'static str, Vec<u32>);
+
+fn clients() -> [Clients; 4] {
+    const MOST: u32 = 1_000_000;
+    // In no order, and each as often as any other.
+    let alike = |count: u32| {
+        let mixed = (0..u64::from(count)).map(move |it| it * 7919 % u64::from(count));
+        mixed.map(|it| it as u32).collect()
+    };
+    // The k-th as often as ln(1 + 1/k), as good as 1/k.
+    let mut random = fastrand::Rng::with_seed(1);
+    let skewed = || (random.f64() * f64::from(MOST).ln()).exp() as u32;
+    [
+        ("one client", vec![0]),
+        ("100,000 clients", alike(100_000)),
+        ("1,000,000 clients", alike(MOST)),
+        (
+            "1,000,000 clients by Zipf's law",
+            std::iter::repeat_with(skewed).take(1 << 22).collect(),
+        ),
+    ]
+}
 
 fn limits(criterion: &mut Criterion) {
+    let clients = clients();
     let decisions = LimitDecisions::default();
     let mut group = criterion.benchmark_group("rate limit");
     for algorithm in [
@@ -72,16 +92,16 @@ fn limits(criterion: &mut Criterion) {
         };
         let counters = Counters::local(1 << 20);
         let limits = compile(limit, scope, &counters);
-        for (name, clients) in CLIENTS {
-            let mut number = 0_u32;
+        for (name, clients) in &clients {
+            let mut clients = clients.iter().cycle();
             // Requests bring the time of their arrival along. One client alone asks as often as it may.
             let mut now = Instant::now();
-            let pause = Duration::from_nanos(if clients == 1 { 1500 } else { 300 });
+            let pause = Duration::from_nanos(if *name == "one client" { 1500 } else { 300 });
             group.bench_function(format!("{algorithm:?}, {name}"), |bencher| {
                 bencher.iter(|| {
-                    number = number.wrapping_add(7919);
+                    let number = clients.next().expect("they come again");
                     now += pause;
-                    let client = Client(IpAddr::from((number % clients).to_be_bytes()));
+                    let client = Client(IpAddr::from(number.to_be_bytes()));
                     black_box(limits.decide(Phase::BeforeAuthentication, now, &client))
                 });
             });
@@ -216,12 +236,12 @@ fn concurrency(criterion: &mut Criterion) {
         &mut Diagnostics::default(),
     )
     .unwrap();
-    for (name, clients) in CLIENTS {
-        let mut number = 0_u32;
+    for (name, clients) in clients() {
+        let mut clients = clients.iter().cycle();
         group.bench_function(name, |bencher| {
             bencher.iter(|| {
-                number = number.wrapping_add(7919);
-                let client = Client(IpAddr::from((number % clients).to_be_bytes()));
+                let number = clients.next().expect("they come again");
+                let client = Client(IpAddr::from(number.to_be_bytes()));
                 let mut held = Held::default();
                 black_box(limits.enter(Holding::All, &client, &mut held));
                 black_box(held)

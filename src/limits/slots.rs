@@ -49,7 +49,10 @@ fn slots<const WORDS: usize>(bucket: &Bucket) -> &[Slot<WORDS>] {
 
 /// Keeps an entry until then, or longer if it was to be.
 pub(super) fn keep<const WORDS: usize>(slot: &Slot<WORDS>, until: u64) {
-    slot[EXPIRES].fetch_max(until, Ordering::AcqRel);
+    // Mostly it is, and to write what is there already costs as much as anything else.
+    if expires(slot) < until {
+        slot[EXPIRES].fetch_max(until, Ordering::AcqRel);
+    }
 }
 
 /// When an entry is as good as free.
@@ -191,42 +194,54 @@ impl<const WORDS: usize> Slots<WORDS> {
     }
 }
 
-/// Fills a free or expired entry: of the first bucket if that has enough of them, else of the one with most.
+/// Fills a free or expired entry: of the first bucket if that has enough of them, else of the one with most. It is
+/// the one that has been free for longest, so that keys whose entries expire early find them again.
 fn take_free<const WORDS: usize>(
     mut buckets: [&Bucket; CHOICES],
     key: KeyHash,
     now: u64,
     begin: impl FnOnce(&Slot<WORDS>),
 ) -> Option<&Slot<WORDS>> {
-    let taken = |bucket: &&Bucket| {
-        let slots = slots::<WORDS>(bucket).iter();
-        slots.filter(|it| !is_free(it, now)).count()
-    };
+    let taken = |bucket: &&Bucket| Slots::<WORDS>::WAYS - free::<WORDS>(bucket, now).count();
     if taken(&buckets[0]) >= Slots::<WORDS>::PREFERRED {
         buckets.sort_by_key(taken);
     }
-    for slot in buckets.into_iter().flat_map(slots) {
-        let fingerprint = slot[FINGERPRINT].load(Ordering::Relaxed);
-        let is_mine = is_free(slot, now)
-            && slot[FINGERPRINT]
-                .compare_exchange(fingerprint, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok();
-        if !is_mine {
-            continue;
+    for bucket in buckets {
+        // Whoever else brings a key in takes one of them at most, or gives it back.
+        for _ in 0..Slots::<WORDS>::WAYS {
+            let Some(slot) = free(bucket, now).min_by_key(|it| expires(it)) else {
+                break;
+            };
+            if claim(slot, now) {
+                for word in &slot[EXPIRES + 1..] {
+                    word.store(0, Ordering::Release);
+                }
+                // Kept for a moment, until it is first used.
+                slot[EXPIRES].store(now + 1, Ordering::Release);
+                begin(slot);
+                slot[FINGERPRINT].store(key.fingerprint, Ordering::Release);
+                return Some(slot);
+            }
         }
-        if expires(slot) > now {
-            // Its key came back in this very moment.
-            slot[FINGERPRINT].store(fingerprint, Ordering::Release);
-            continue;
-        }
-        for word in &slot[EXPIRES + 1..] {
-            word.store(0, Ordering::Release);
-        }
-        // Kept for a moment, until it is first used.
-        slot[EXPIRES].store(now + 1, Ordering::Release);
-        begin(slot);
-        slot[FINGERPRINT].store(key.fingerprint, Ordering::Release);
-        return Some(slot);
     }
     None
+}
+
+/// The entries of a bucket that are free.
+fn free<const WORDS: usize>(bucket: &Bucket, now: u64) -> impl Iterator<Item = &Slot<WORDS>> {
+    slots(bucket).iter().filter(move |slot| is_free(slot, now))
+}
+
+/// Takes an entry that was free, unless somebody else does or its key comes back in this very moment.
+fn claim<const WORDS: usize>(slot: &Slot<WORDS>, now: u64) -> bool {
+    let fingerprint = slot[FINGERPRINT].load(Ordering::Relaxed);
+    let is_mine = is_free(slot, now)
+        && slot[FINGERPRINT]
+            .compare_exchange(fingerprint, CLAIMED, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok();
+    if is_mine && expires(slot) > now {
+        slot[FINGERPRINT].store(fingerprint, Ordering::Release);
+        return false;
+    }
+    is_mine
 }

@@ -211,6 +211,22 @@ mod tests {
     }
 
     #[test]
+    fn what_has_expired_stays_while_others_are_free_for_longer() {
+        // One bucket, of five entries.
+        let (table, nowhere) = (Table::new(1), nowhere());
+        let keys = keys(6);
+        for (number, key) in (0..).zip(&keys) {
+            let now = number * 2_000_000;
+            assert!(matches!(
+                table.decide(*key, &rule(1), &nowhere, (now, 1)),
+                Ok(Ok(_))
+            ));
+        }
+        let known = keys.iter().map(|key| table.0.find(*key).is_some());
+        assert!(known.eq([false, true, true, true, true, true]));
+    }
+
+    #[test]
     fn a_full_table_says_so() {
         let (table, nowhere) = (Table::new(100), nowhere());
         let refused = keys(10_000)
