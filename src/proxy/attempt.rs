@@ -73,14 +73,14 @@ fn peer(request: &RequestHeader, context: &mut Context) -> Result<Box<HttpPeer>,
     count(context);
     context.attempt.tried.insert(&choice);
     context.attempt.count += 1;
-    trace::attempt_begins(&choice.endpoint, context);
+    context.attempt.begun = context.arrived.elapsed();
+    trace::attempt_begins(&choice.endpoint, context.attempt.begun, context);
     context.attempt.choice = Some(choice);
     context.attempt.handshake = None;
     context.attempt.status = None;
     context.attempt.answered_in = None;
     context.attempt.is_settled = false;
     context.attempt.is_counted = false;
-    context.attempt.begun = context.arrived.elapsed();
     let begun = context.attempt.begun;
     context.attempt.pipeline.get_or_insert(begun);
     Ok(peer)
@@ -222,11 +222,12 @@ fn await_response(now: Instant, context: &Context) {
 /// A connection to the backend is there, new or from the pool.
 pub(super) fn connected(fd: RawFd, is_reused: bool, context: &mut Context) {
     // A connection from the pool was there when it was asked for.
-    context.attempt.connected = match context.attempt.pipeline {
-        Some(pipeline) if is_reused => Some(pipeline),
-        _ => Some(context.arrived.elapsed()),
+    let connected = match context.attempt.pipeline {
+        Some(pipeline) if is_reused => pipeline,
+        _ => context.arrived.elapsed(),
     };
-    trace::connected(is_reused, context);
+    context.attempt.connected = Some(connected);
+    trace::connected(is_reused, connected, context);
     if let (Some(service), Some(choice)) = (context.service(), &context.attempt.choice) {
         let opened = context.attempt.connected;
         let took = opened.map(|opened| opened.saturating_sub(context.attempt.begun));

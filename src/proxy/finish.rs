@@ -62,7 +62,7 @@ impl Gateway {
         if let Some(consumer) = context.snapshot.consumer(identity) {
             consumer.requests.count(status);
         }
-        trace::finish(session, status, context);
+        trace::finish(session, status, total, context);
         let outcome = caching::outcome(session, context);
         if let (Some(outcome), Some(cache)) = (outcome, context.snapshot.cache) {
             cache.results.count(outcome.result);

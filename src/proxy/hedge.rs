@@ -262,7 +262,7 @@ fn second(session: &Session, backends: &Arc<Backends>, context: &mut Context) ->
     context.attempt.tried.insert(&choice);
     context.attempt.count += 1;
     context.note(Flag::Hedged);
-    trace::attempt_begins(&choice.endpoint, context);
+    trace::attempt_begins(&choice.endpoint, now - context.arrived, context);
     let question = question(sent, forward::copy(sent), &choice, context);
     let noted = trace::take(context);
     Some(Runner::new(

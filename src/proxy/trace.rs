@@ -110,11 +110,14 @@ pub(super) fn waited(queued: Duration, context: &mut Context) {
 }
 
 /// An attempt begins at the chosen endpoint.
-pub(super) fn attempt_begins(endpoint: &Arc<Endpoint>, context: &mut Context) {
+pub(super) fn attempt_begins(endpoint: &Arc<Endpoint>, now: Duration, context: &mut Context) {
     let number = context.attempt.count;
-    let Some((recording, now)) = noting(context) else {
+    let Some(recording) = context.recording.as_deref_mut() else {
         return;
     };
+    if !recording.is_noting {
+        return;
+    }
     recording.resume(Some(Attempt {
         span: SpanId::random(),
         number,
@@ -128,10 +131,11 @@ pub(super) fn attempt_begins(endpoint: &Arc<Endpoint>, context: &mut Context) {
     }));
 }
 
-/// It has a connection.
-pub(super) fn connected(is_reused: bool, context: &mut Context) {
-    if let Some((attempt, now)) = attempt(context) {
-        attempt.connected = Some(now);
+/// It has a connection, which was there when it began or since `connected`.
+pub(super) fn connected(is_reused: bool, connected: Duration, context: &mut Context) {
+    let recording = context.recording.as_mut();
+    if let Some(attempt) = recording.and_then(|recording| recording.attempt.as_mut()) {
+        attempt.connected = Some(connected.max(attempt.begun));
         attempt.is_reused = is_reused;
     }
 }

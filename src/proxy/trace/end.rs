@@ -34,15 +34,14 @@ const BREAKS: [Flag; 4] = [
     Flag::Internal,
 ];
 
-/// Has the spans of a request exported that is over, if it is one of those.
-pub(in crate::proxy) fn finish(session: &Session, status: u16, context: &Context) {
+/// Has the spans of a request exported that is over after `took`, if it is one of those.
+pub(in crate::proxy) fn finish(session: &Session, status: u16, took: Duration, context: &Context) {
     let (Some(tracing), Some(recording)) = (&context.snapshot.tracing, &context.recording) else {
         return;
     };
     if !recording.is_noting {
         return;
     }
-    let took = context.arrived.elapsed();
     let failure = failure_of(status, context);
     let answered = answered_in(took, context);
     if recording.decision.is_sampled() || tracing.is_notable(failure.is_some(), answered) {
