@@ -74,6 +74,34 @@ pub(super) struct Lookup {
     refresh: Option<Refresh>,
 }
 
+impl Lookup {
+    /// One that has just begun, for whatever answer there is.
+    fn new(
+        policy: Arc<CachePolicy>,
+        ticket: Arc<Ticket>,
+        hash: HashBinary,
+        needs_permission: bool,
+        asked: SystemTime,
+    ) -> Self {
+        Self {
+            policy,
+            ticket,
+            hash,
+            directives: RequestDirectives::default(),
+            needs_permission,
+            asked,
+            update: None,
+            withheld: Vec::new(),
+            refused: None,
+            has_stale: false,
+            is_given: false,
+            is_stale: None,
+            stale_for: None,
+            refresh: None,
+        }
+    }
+}
+
 impl Context {
     pub(super) fn lookup(&mut self) -> Option<&mut Lookup> {
         match &mut self.caching {

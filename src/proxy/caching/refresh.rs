@@ -41,20 +41,14 @@ pub(super) fn spawn(session: &Session, right: Refresh, context: &mut Context) {
     }
     let decided = Decided {
         lookup: Box::new(Lookup {
-            policy: lookup.policy.clone(),
-            ticket: lookup.ticket.clone(),
-            hash: lookup.hash,
-            directives: Default::default(),
-            needs_permission: lookup.needs_permission,
-            asked: lookup.asked,
-            update: None,
-            withheld: Vec::new(),
-            refused: None,
-            has_stale: false,
-            is_given: false,
-            is_stale: None,
-            stale_for: None,
             refresh: Some(right),
+            ..Lookup::new(
+                lookup.policy.clone(),
+                lookup.ticket.clone(),
+                lookup.hash,
+                lookup.needs_permission,
+                lookup.asked,
+            )
         }),
         snapshot: context.snapshot.clone(),
         matched: context.matched,

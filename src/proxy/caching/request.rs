@@ -40,20 +40,15 @@ impl Wanted {
     pub(super) fn look_up(self, refresh: Option<Refresh>, context: &mut Context) {
         let ticket = Ticket::new(self.location, self.generation, self.policy.max_object_size);
         let lookup = Lookup {
-            hash: self.hash,
-            needs_permission: self.needs_permission,
             directives: self.directives,
-            asked: context.time,
-            update: None,
-            withheld: Vec::new(),
-            refused: None,
-            has_stale: false,
-            is_given: false,
-            is_stale: None,
-            stale_for: None,
             refresh,
-            ticket,
-            policy: self.policy,
+            ..Lookup::new(
+                self.policy,
+                ticket,
+                self.hash,
+                self.needs_permission,
+                context.time,
+            )
         };
         context.caching = Caching::On(lookup.into());
     }
