@@ -138,6 +138,7 @@ tls-bench: tools
 
 # What it costs to give a kept answer, beside NGINX and Varnish; writes benches/CACHE.md.
 cache-bench: build
+	cargo build --release --example tuned
 	@scripts/need wrk:wrk nginx:nginx varnishd:varnish taskset:util-linux python3:python3
 	python3 benches/wrk/cached.py --results benches/CACHE.md
 

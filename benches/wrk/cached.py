@@ -22,6 +22,7 @@ import run
 
 HERE = Path(__file__).parent
 LARGE = 64 << 10
+FLOOR = "Pingora alone"
 # Path, and how many answers requests are spread over.
 LOADS = {
     "one answer of 128 bytes": ("/small/0", 1),
@@ -96,6 +97,12 @@ services:
     return start
 
 
+def floor(folder, address, name):
+    """The framework alone, which looks nothing up and always gives the same small answer."""
+    port = measure.free_port()
+    return Server(["target/release/examples/tuned", f"127.0.0.1:{port}"], {}, port, run.SERVER_CORE)
+
+
 def nginx(folder, address, name):
     port = measure.free_port()
     path = folder / f"{name}.conf"
@@ -155,6 +162,7 @@ def fill(server, count):
 def rounds(servers, load, arguments):
     path, keys = LOADS[load]
     script = ["-s", str(HERE / "cached.lua")] if keys and keys > 1 else []
+    servers = {name: it for name, it in servers.items() if name != FLOOR or path.startswith("/small/")}
     results = {name: [] for name in servers}
     for number in range(-1, arguments.rounds):
         names = list(servers)
@@ -186,6 +194,7 @@ def markdown(costs, memory, ratios, arguments):
         "# Results of `make cache-bench`", "",
         f"On {report.machine()}: one worker on one core; wrk and backend on another. Medians of {arguments.rounds} "
         f"interleaved rounds of {arguments.seconds} s with 64 connections; ratios are taken inside a round.", "",
+        f"*{FLOOR}* looks nothing up and always gives the same small answer.", "",
         "| load | server | hits a second | CPU µs a hit | × NGINX |", "|---|---|--:|--:|--:|",
     ]
     for load, results in costs.items():
@@ -216,6 +225,7 @@ def main():
         "Tollgate with disk": tollgate(arguments.program, True),
         "NGINX": nginx,
         "Varnish": varnish,
+        FLOOR: floor,
     }
     running = []
     with tempfile.TemporaryDirectory() as folder:
@@ -231,6 +241,8 @@ def main():
                 running.append(servers[name])
             memory = {}
             for name, server in servers.items():
+                if name == FLOOR:
+                    continue
                 fill(server, 100)
                 before = server.memory()
                 fill(server, arguments.objects)
