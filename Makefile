@@ -1,6 +1,6 @@
 # `make run` and `make test` do everything on a fresh Debian machine with Rust and a C compiler.
 .PHONY: run test screenshots soak stampede test-systemd build install uninstall deb lint policy bench micro-bench \
-	flood-bench shared-bench observe-bench cache-bench cache-conformance tls-bench fleet fuzz fuzz-build tools clean
+	flood-bench shared-bench observe-bench cache-bench cache-conformance tls-bench tls-backends fleet fuzz fuzz-build tools clean
 
 # What the build needs beyond Rust and a C compiler: cmake (zlib-ng), pkg-config and OpenSSL.
 tools:
@@ -135,6 +135,12 @@ observe-bench: build
 # What encryption, HTTP/2 and gRPC cost beside the peers; writes benches/TLS.md.
 tls-bench: tools
 	@PROGRAM=encrypted benches/wrk/run
+
+# What Pingora's own TLS backends can do and what a handshake costs with each; writes benches/TLS-BACKENDS.md.
+tls-backends: build
+	@scripts/need openssl:openssl taskset:util-linux python3:python3 git:git g++:g++ perl:perl \
+		/usr/share/doc/libclang-dev:libclang-dev
+	python3 benches/wrk/backends.py --results benches/TLS-BACKENDS.md
 
 # What it costs to give a kept answer, beside NGINX and Varnish; writes benches/CACHE.md.
 cache-bench: build

@@ -77,6 +77,11 @@ class Ports:
         self.ec, self.rsa, self.clear, self.grpc = (measure.free_port() for _ in range(4))
 
 
+def program():
+    """Of the gateway: the one that is built here, or another."""
+    return os.environ.get("TOLLGATE", "target/release/tollgate")
+
+
 def tollgate(folder, ports, one, two):
     tls = lambda name: f"tls: {{ certificates: {{ cert: {folder}/{name}.crt, key: {folder}/{name}.key }} }}"
     path = folder / "tollgate.yaml"
@@ -94,7 +99,7 @@ services:
   calls: {{ base_url: "http://{two}", protocol: http2, routes: [{{ prefix: /call }}] }}
   files: {{ base_url: "http://{one}", routes: [{{ prefix: / }}] }}
 """)
-    return ["target/release/tollgate", "run", "-c", str(path)]
+    return [program(), "run", "-c", str(path)]
 
 
 def nginx(folder, ports, one, two):
@@ -207,13 +212,13 @@ def session(port, context):
             return encrypted.session
 
 
-def handshakes(server, port, folder, name, is_resumed):
+def handshakes(server, port, folder, name, is_resumed, count=HANDSHAKES):
     context = ssl.create_default_context(cafile=folder / f"{name}.crt")
     known = session(port, context) if is_resumed else None
     before = server.cpu_seconds()
-    for _ in range(HANDSHAKES):
+    for _ in range(count):
         shake_hands(port, context, known)
-    return (server.cpu_seconds() - before) / HANDSHAKES * 1e6
+    return (server.cpu_seconds() - before) / count * 1e6
 
 
 def http2(server, port, path, arguments=()):

@@ -13,13 +13,11 @@ pub fn settings(own: Pair, extra: Extra) -> Result<TlsSettings, Failure> {
     match extra {
         Extra::Nothing => {}
         Extra::Clients(ca) => {
-            settings.set_ca(CaType {
-                raw_pem: std::fs::read(ca)?,
-            });
+            settings.set_ca(CaType::new(std::fs::read(ca)?));
             settings.set_client_auth_required(true);
         }
         Extra::Other(_) => return Err("s2n: the framework has no callback for certificates".into()),
-        Extra::Tls13 => settings.set_policy(S2NPolicy::from_version("20250429")?),
+        Extra::Tls13 => settings.set_policy(S2NPolicy::from_version("AWS-CRT-SDK-TLSv1.3")?),
     }
     Ok(settings)
 }
