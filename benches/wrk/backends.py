@@ -147,7 +147,8 @@ def markdown(results, found, arguments):
         f"On {report.machine()}: one worker on one core, the client ({ssl.OPENSSL_VERSION}) on another. Processor "
         f"time of the server for a handshake of TLS 1.3, in µs: medians of {arguments.rounds} interleaved rounds of "
         f"{arguments.handshakes:,}, from the least to the most of a round; then how many times that of {OURS} in the "
-        "same round, and what one core does in a second.", "",
+        f"same round, and what one core does in a second. The machine's load was {os.getloadavg()[0]:.0f}, of which one is "
+        "the measurement's own.", "",
         "| | " + " | ".join(CASES) + " |", "|---|" + "---|" * len(CASES),
     ]
     for name in results[CASES[0]]:
