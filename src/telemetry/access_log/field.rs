@@ -48,42 +48,56 @@ pub(super) enum Field {
     Target,
 }
 
+/// Hands all fields with their names to a macro, in the order of a line. Names are part of what users rely on.
+macro_rules! each_field {
+    ($with:ident) => {
+        $with! {
+            Time "time",
+            Id "id",
+            TraceId "trace_id",
+            SpanId "span_id",
+            Client "client",
+            Method "method",
+            Host "host",
+            Path "path",
+            Query "query",
+            Protocol "protocol",
+            Route "route",
+            Service "service",
+            Endpoint "endpoint",
+            Consumer "consumer",
+            ClientCertificate "client_certificate",
+            Limit "limit",
+            Cache "cache",
+            CacheReason "cache_reason",
+            Status "status",
+            GrpcStatus "grpc_status",
+            RequestBytes "request_bytes",
+            ResponseBytes "response_bytes",
+            Total "total_us",
+            Queued "queued_us",
+            Pipeline "pipeline_us",
+            Connected "connected_us",
+            FirstByte "first_byte_us",
+            Attempts "attempts",
+            Flags "flags",
+            SampleRatio "sample_ratio",
+            TimeCombined "time_combined",
+            Target "target",
+        }
+    };
+}
+pub(super) use each_field;
+
+macro_rules! listed {
+    ($($field:ident $name:literal,)*) => {
+        [$((Field::$field, $name)),*]
+    };
+}
+
 impl Field {
-    /// All of them with their names, in the order of a line. Names are part of what users rely on.
-    pub(super) const ALL: [(Self, &'static str); 32] = [
-        (Self::Time, "time"),
-        (Self::Id, "id"),
-        (Self::TraceId, "trace_id"),
-        (Self::SpanId, "span_id"),
-        (Self::Client, "client"),
-        (Self::Method, "method"),
-        (Self::Host, "host"),
-        (Self::Path, "path"),
-        (Self::Query, "query"),
-        (Self::Protocol, "protocol"),
-        (Self::Route, "route"),
-        (Self::Service, "service"),
-        (Self::Endpoint, "endpoint"),
-        (Self::Consumer, "consumer"),
-        (Self::ClientCertificate, "client_certificate"),
-        (Self::Limit, "limit"),
-        (Self::Cache, "cache"),
-        (Self::CacheReason, "cache_reason"),
-        (Self::Status, "status"),
-        (Self::GrpcStatus, "grpc_status"),
-        (Self::RequestBytes, "request_bytes"),
-        (Self::ResponseBytes, "response_bytes"),
-        (Self::Total, "total_us"),
-        (Self::Queued, "queued_us"),
-        (Self::Pipeline, "pipeline_us"),
-        (Self::Connected, "connected_us"),
-        (Self::FirstByte, "first_byte_us"),
-        (Self::Attempts, "attempts"),
-        (Self::Flags, "flags"),
-        (Self::SampleRatio, "sample_ratio"),
-        (Self::TimeCombined, "time_combined"),
-        (Self::Target, "target"),
-    ];
+    /// All of them with their names.
+    pub(super) const ALL: [(Self, &'static str); 32] = each_field!(listed);
 
     /// Whether only templates have it, since it says again what others say.
     pub(super) fn is_of_templates(self) -> bool {
@@ -127,6 +141,7 @@ pub(super) struct Line<'a> {
 
 impl<'a> Line<'a> {
     /// What the request has for a field, if anything.
+    #[inline(always)] // Where the field is known, little is left of it.
     pub(super) fn value(&self, field: Field) -> Option<Value<'a>> {
         let record = self.record;
         let micros = |duration: Duration| {

@@ -4,52 +4,59 @@ use std::fmt::Display;
 
 use serde::Serializer;
 
-use super::super::field::{Field, Line, Value};
+use super::super::field::{Field, Line, Value, each_field};
 use super::super::privacy::{Lossy, Privacy};
 use super::time::{write_time, write_time_combined};
 use super::{write_number, write_ratio};
 use crate::telemetry::flags::Flags;
 use crate::telemetry::json::write_text;
 
-/// The fields of the object.
+/// Writes objects.
 #[derive(Debug)]
 pub(in crate::telemetry::access_log) struct Json {
-    /// Each with what stands before its value.
-    fields: Box<[(Field, Box<str>)]>,
+    has_query: bool,
 }
 
 impl Json {
     pub(super) fn compile(privacy: &Privacy) -> Self {
-        let fields = Field::ALL.into_iter().filter(|(field, _)| {
-            !field.is_of_templates() && (*field != Field::Query || privacy.has_query)
-        });
-        let fields = fields.enumerate().map(|(index, (field, name))| {
-            let before = if index == 0 { '{' } else { ',' };
-            (field, format!("{before}\"{name}\":").into())
-        });
         Self {
-            fields: fields.collect(),
+            has_query: privacy.has_query,
         }
     }
 
     pub(super) fn write(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        for (field, name) in &self.fields {
-            match line.value(*field) {
-                Some(value) => {
-                    out.extend_from_slice(name.as_bytes());
-                    write_value(value, out);
-                }
-                None if field.is_always_there() => {
-                    out.extend_from_slice(name.as_bytes());
-                    out.extend_from_slice(b"null");
-                }
-                None => {}
-            }
+        // Written out field by field, so that for each no more is left to do than it takes.
+        macro_rules! write_each {
+            ($($field:ident $name:literal,)*) => {
+                $(self.write_field(Field::$field, concat!(",\"", $name, "\":"), line, out);)*
+            };
         }
+        // Every line has a time, which comes first.
+        let begin = out.len();
+        each_field!(write_each);
+        out[begin] = b'{';
         if !line.privacy.headers.is_empty() {
             write_headers(line, out);
         }
         out.push(b'}');
+    }
+
+    #[inline(always)]
+    fn write_field(&self, field: Field, name: &str, line: &Line<'_>, out: &mut Vec<u8>) {
+        if field.is_of_templates() || field == Field::Query && !self.has_query {
+            return;
+        }
+        match line.value(field) {
+            Some(value) => {
+                out.extend_from_slice(name.as_bytes());
+                write_value(value, out);
+            }
+            None if field.is_always_there() => {
+                out.extend_from_slice(name.as_bytes());
+                out.extend_from_slice(b"null");
+            }
+            None => {}
+        }
     }
 }
 
@@ -70,6 +77,7 @@ fn write_headers(line: &Line<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
+#[inline(always)]
 fn write_value(value: Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Text(text) => write_text(text, out),
