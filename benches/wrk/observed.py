@@ -62,31 +62,32 @@ def gateway(folder, name, text, admin="off"):
 
 
 def costs(folder, backend, collector, arguments):
-    """Processor time of a request, by what is seen of it."""
-    servers = {}
-    try:
-        for number, (case, text) in enumerate(CASES.items()):
-            text = text.replace("FOLDER", f"{folder}/{number}").replace("COLLECTOR", collector)
-            (folder / str(number)).mkdir()
-            text += f"\nservices: {{ backend: {{ base_url: http://{backend}, routes: [/] }} }}"
-            servers[case] = gateway(folder, f"cost-{number}", text)
-        results = {case: [] for case in servers}
-        for number in range(-1, arguments.rounds):
+    """Processor time of a request, by what is seen of it. Each round has processes of its own: where their memory
+    happens to lie makes a difference of some percent."""
+    results = {case: [] for case in CASES}
+    for number in range(arguments.rounds):
+        servers = {}
+        try:
+            for case, text in CASES.items():
+                place = folder / f"{number}-{len(servers)}"
+                place.mkdir()
+                text = text.replace("FOLDER", str(place)).replace("COLLECTOR", collector)
+                text += f"\nservices: {{ backend: {{ base_url: http://{backend}, routes: [/] }} }}"
+                servers[case] = gateway(place, "gateway", text)
+            for server in servers.values():
+                measure.load(server, "/", {}, 1, 64, run.LOAD_CORE)
             cases = list(servers)
             shift = number % len(cases)
             for case in cases[shift:] + cases[:shift]:
                 found = measure.load(servers[case], "/", {}, arguments.seconds, 64, run.LOAD_CORE)
-                if number < 0:
-                    continue
                 results[case].append(found)
                 print(f"round {number + 1}  {case:26} {found['cpu_us']:6.2f} us", flush=True)
-            for log in folder.glob("*/access.log"):
-                # It is open for appending.
-                log.write_text("")
-        return results
-    finally:
-        for server in servers.values():
-            server.stop()
+        finally:
+            for server in servers.values():
+                server.stop()
+        for log in folder.glob("*/access.log"):
+            log.unlink()
+    return results
 
 
 def scrape(port, until):
@@ -157,8 +158,8 @@ def markdown(costs, scrapes, arguments):
     out = [
         "# Results of `make observe-bench`", "",
         f"On {report.machine()}: one worker on one core; wrk, backend and collector on another. Medians of "
-        f"{arguments.rounds} interleaved rounds of {arguments.seconds} s; ratios are taken inside a round. Counting "
-        "alone is measured by `cargo bench --bench metrics`.", "",
+        f"{arguments.rounds} interleaved rounds of {arguments.seconds} s, each with new processes; ratios are taken inside a "
+        "round. Counting alone is measured by `cargo bench --bench metrics`.", "",
         "| seen by | CPU µs a request | × metrics alone |", "|---|--:|--:|",
     ]
     for case, found in costs.items():
