@@ -1,11 +1,11 @@
 //! No credential crashes the gateway, and none that was not given out is let in, whatever the mechanism.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
-use tollgate::auth::{Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches};
-use tollgate::config::{Diagnostics, Source, parse};
+use tollgate::auth::{Credentials, Provider};
+
+use super::providers;
 
 const CONFIGURATION: &str = r#"
 auth_providers:
@@ -27,22 +27,7 @@ auth_providers:
     basic: { users: "alice:$2y$08$WXMxu8mJjxXocGVbeQIPiO04Suz7DEk8RH8kwt/ZbT18NGudaWkQq", cache: off }
 "#;
 
-static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
-    let loaded = parse(Source::new("fuzz.yaml", CONFIGURATION), &|_| None);
-    assert!(!loaded.diagnostics.has_errors(), "{:?}", loaded.diagnostics);
-    let surroundings = Surroundings {
-        consumers: &Consumers::default(),
-        key_sets: &KeySets::default(),
-        workbenches: &Workbenches::default(),
-        base: Path::new("."),
-        deciders: 0,
-    };
-    let mut diagnostics = Diagnostics::default();
-    let providers = loaded.config.auth_providers.iter().map(|(name, section)| {
-        Provider::compile(name, section, surroundings, &mut diagnostics).expect("it is sound")
-    });
-    providers.collect()
-});
+static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| providers(CONFIGURATION));
 
 const NAMES: [HeaderName; 3] = [
     header::AUTHORIZATION,

@@ -1,11 +1,11 @@
 //! No signature crashes the gateway, and none that was not made with the secret is let in.
 
-use std::path::Path;
 use std::sync::LazyLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
-use tollgate::auth::{Consumers, Credentials, KeySets, Provider, Surroundings, Workbenches};
-use tollgate::config::{Diagnostics, Source, parse};
+use tollgate::auth::{Credentials, Provider};
+
+use super::providers;
 
 const NOW: u64 = 1_800_000_000;
 const NAMES: [&str; 5] = [
@@ -16,20 +16,11 @@ const NAMES: [&str; 5] = [
     "priority",
 ];
 
-static PROVIDER: LazyLock<Provider> = LazyLock::new(|| {
-    let text = "auth_providers: { m: { signature: { body: optional, components: [content-digest], \
-        keys: { a: 0123456789abcdef0123456789abcdef } } } }";
-    let loaded = parse(Source::new("fuzz.yaml", text), &|_| None);
-    let (name, section) = loaded.config.auth_providers.first().expect("there is one");
-    let surroundings = Surroundings {
-        consumers: &Consumers::default(),
-        key_sets: &KeySets::default(),
-        workbenches: &Workbenches::default(),
-        base: Path::new("."),
-        deciders: 0,
-    };
-    Provider::compile(name, section, surroundings, &mut Diagnostics::default())
-        .expect("the provider is sound")
+static PROVIDERS: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    providers(
+        "auth_providers: { m: { signature: { body: optional, components: [content-digest], \
+        keys: { a: 0123456789abcdef0123456789abcdef } } } }",
+    )
 });
 
 pub fn check(bytes: &[u8]) {
@@ -59,5 +50,5 @@ pub fn check(bytes: &[u8]) {
         is_from_trusted_proxy: false,
         now: NOW,
     };
-    assert!(PROVIDER.authenticate(credentials).settle().is_err());
+    assert!(PROVIDERS[0].authenticate(credentials).settle().is_err());
 }
