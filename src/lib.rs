@@ -6,7 +6,7 @@
 //! 8  cli        the command line: one file a command
 //! 7  server     listeners, connections, background work, signals, reload, upgrade
 //! 6  admin      health, status, metrics and commands for operators
-//! 5  proxy      a request's way, phase by phase: start at proxy/mod.rs and proxy/pipeline.rs
+//! 5  proxy      a request's way, phase by phase: start at proxy/gateway.rs and proxy/pipeline.rs
 //! 4  snapshot   a configuration compiled: routes with their policies, immutable
 //! 3  acme       certificates that the gateway gets by itself
 //! 2  routing    which route takes a request

@@ -1,14 +1,14 @@
-//! What is left to do when a request has been answered: its line in the log, and its client's
-//! connection.
+//! The end of a request: the answer to one that failed, its line in the log, and its client's connection.
 
 use http::{StatusCode, header};
 use pingora::apps::{HttpPersistentSettings, ReusedHttpStream};
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::context::Context;
-use super::{caching, charge, grpc, limit, meter, trace};
+use super::{attempt, caching, charge, fallback, grpc, limit, meter, send, trace};
 use crate::auth::Identity;
 use crate::telemetry::{Flag, LineRules, RecentKind, Record};
 
@@ -29,6 +29,43 @@ impl Gateway {
         let served = std::mem::replace(&mut *session.downstream_session, nobody);
         if let Ok(Some(stream)) = served.finish().await {
             connection.keep(ReusedHttpStream::from_reusable_stream(stream, settings));
+        }
+    }
+
+    /// Answers a request that failed, if there is anything to be answered still. Gives the answer's status, 0
+    /// without one.
+    pub(super) async fn answer_failure(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        context: &mut Context,
+    ) -> u16 {
+        attempt::ended(context);
+        let is_answered = session
+            .response_written()
+            .is_some_and(|it| !it.status.is_informational());
+        let reply = context
+            .pending_reply
+            .take()
+            .or_else(|| {
+                // Where a request ends that can't be read, nobody knows.
+                context.is_last |= matches!(error.esource(), ErrorSource::Downstream);
+                attempt::reply_to(error, context)
+            })
+            .map(|reply| fallback::instead_of(reply, context));
+        match reply {
+            Some(reply) if !is_answered => {
+                let status = reply.status.as_u16();
+                match send::send(session, context, reply).await {
+                    Ok(()) => self.keep_client(session, context).await,
+                    Err(error) => log::debug!("an answer was not sent: {error}"),
+                }
+                status
+            }
+            _ => {
+                context.note(attempt::flag_of(error, context));
+                0
+            }
         }
     }
 

@@ -1,9 +1,9 @@
-//! Client connections: how many there may be, how long each may take, and one request after another.
+//! Client connections: how long each may take, and one request after another.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -21,11 +21,12 @@ use tokio::sync::{Semaphore, watch};
 
 use super::http2;
 use super::introduction::{self, Origin, Unintroduced};
+use super::open_connections::OpenConnections;
 use super::refusals::Refusals;
 use crate::config::Address;
 use crate::proxy::{Connection, Gateway, Late, Level, Pressure, Supervised};
 use crate::snapshot::{ClientTimeouts, Listener, Listeners, ProxyProtocol, Snapshot, Store};
-use crate::telemetry::{Exposed, Exposition, Handshakes, NoHandshake};
+use crate::telemetry::{Handshakes, NoHandshake};
 use crate::tls::{BadCertificate, Channel, Refused, Tls};
 
 /// How long idle connections are kept after the listeners have closed, for requests that are already
@@ -37,25 +38,6 @@ const TOO_SLOW: &[u8] =
 
 /// What the process asks itself.
 const CHECK: &[u8] = b"GET / HTTP/1.1\r\nHost: tollgate\r\nConnection: close\r\n\r\n";
-
-/// The client connections that are open.
-#[derive(Debug, Default)]
-pub(super) struct OpenConnections {
-    count: AtomicUsize,
-    is_full: AtomicBool,
-    accepted: AtomicU64,
-    /// Closed at once, since there were as many as may be…
-    refused: AtomicU64,
-    /// …or too much else to do…
-    shed: AtomicU64,
-    /// …or too many bad credentials came from the address.
-    throttled: AtomicU64,
-    /// …or a load balancer did not say in its words where it comes from.
-    unintroduced: AtomicU64,
-}
-
-/// One of them.
-struct Seat(Arc<OpenConnections>);
 
 /// Serves client connections.
 #[derive(Clone)]
@@ -71,61 +53,6 @@ pub(super) struct Clients {
     handshakes: Handshakes,
     /// Certificates of clients that were refused.
     refusals: Arc<Refusals>,
-}
-
-impl OpenConnections {
-    /// How many there are.
-    pub(super) fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    /// Lets one more in, unless there are `most`.
-    fn enter(self: &Arc<Self>, most: usize) -> Option<Seat> {
-        let seat = Seat(self.clone());
-        let before = self.count.fetch_add(1, Ordering::Relaxed);
-        if before >= most {
-            if !self.is_full.swap(true, Ordering::Relaxed) {
-                log::warn!("connections refused: open={before} limit={most}");
-            }
-            self.refused.fetch_add(1, Ordering::Relaxed);
-            return None;
-        }
-        self.accepted.fetch_add(1, Ordering::Relaxed);
-        Some(seat)
-    }
-}
-
-impl Exposed for Arc<OpenConnections> {
-    fn expose(&self, page: &mut Exposition) {
-        let mut connections = page.counter(
-            "tollgate_connections_total",
-            "Connections of clients, and what became of them.",
-        );
-        for (result, count) in [
-            ("accepted", &self.accepted),
-            ("refused", &self.refused),
-            ("shed", &self.shed),
-            ("throttled", &self.throttled),
-            ("unintroduced", &self.unintroduced),
-        ] {
-            connections.sample(&[("result", result)], count.load(Ordering::Relaxed));
-        }
-        page.gauge(
-            "tollgate_connections_open",
-            "Connections of clients that are open.",
-        )
-        .sample(&[], self.count() as u64);
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let before = self.0.count.fetch_sub(1, Ordering::Relaxed);
-        // Only well below the limit is it news again that it is reached.
-        if self.0.is_full.load(Ordering::Relaxed) && before < self.0.count() + before / 8 {
-            self.0.is_full.store(false, Ordering::Relaxed);
-        }
-    }
 }
 
 impl Clients {

@@ -9,12 +9,14 @@ mod http2;
 mod introduction;
 mod key_sets;
 mod listening;
+mod open_connections;
 mod operations;
 mod pressure;
 mod refusals;
 mod reload;
 mod shutdown;
 mod sockets;
+mod start_error;
 mod systemd;
 mod traces;
 mod upgrade;
@@ -22,7 +24,6 @@ mod user;
 mod watch;
 mod websocket;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -37,17 +38,19 @@ use tokio::sync::Notify;
 use self::acme::CertificateOrders;
 use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits, TrafficReadings};
 use self::certificates::Certificates;
-use self::clients::{Clients, OpenConnections};
+use self::clients::Clients;
 pub use self::handover::Predecessor;
 use self::handover::Step;
 pub use self::key_sets::fetch_keys;
 use self::key_sets::{KeyFetches, fetch_unknown};
 use self::listening::Listening;
+use self::open_connections::OpenConnections;
 use self::operations::{Operations, Parts};
 use self::pressure::Measurement;
 use self::reload::Reloader;
 use self::shutdown::Shutdown;
 use self::sockets::Sockets;
+pub use self::start_error::StartError;
 use self::traces::SpanExports;
 use self::user::become_user;
 use crate::admin::{Api, Configured, InForce, Readiness, Status, Traffic, commands};
@@ -62,52 +65,6 @@ use crate::upstream::{Backends, MOST_ATTEMPTS, discover};
 const READ_BUFFER: usize = 8 * 1024;
 /// Bytes written to a client at once: a header and a small body go out together.
 const WRITE_BUFFER: usize = 16 * 1024;
-
-/// Why the gateway can't start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// An address is taken or not ours.
-    #[error("can't listen on {address}: {source}{hint}", hint = hint(source))]
-    Bind {
-        /// The address.
-        address: Address,
-        /// The system's reason.
-        source: std::io::Error,
-    },
-    /// It can't be that user's.
-    #[error("can't become the user `{name}`: {source}")]
-    User {
-        /// The user's name.
-        name: Box<str>,
-        /// Why not.
-        source: std::io::Error,
-    },
-    /// Whoever is succeeded may know keys that can't be had now.
-    #[error("the keys of {0} can't be fetched, and the process that serves may have them")]
-    Keys(String),
-    /// Where answers are to be kept.
-    #[error("answers can't be kept in {path}: {source}")]
-    CacheDisk {
-        /// The folder.
-        path: PathBuf,
-        /// What the system says of it.
-        source: std::io::Error,
-    },
-    /// No thread, no descriptor, no memory.
-    #[error("can't start: {0}")]
-    System(#[from] std::io::Error),
-}
-
-fn hint(error: &std::io::Error) -> &'static str {
-    match error.kind() {
-        std::io::ErrorKind::AddrInUse => " (is another process listening there?)",
-        std::io::ErrorKind::PermissionDenied => {
-            " (ports below 1024 need CAP_NET_BIND_SERVICE; the systemd unit grants it)"
-        }
-        std::io::ErrorKind::AddrNotAvailable => " (no interface of this machine has that address)",
-        _ => "",
-    }
-}
 
 /// What a process starts with.
 pub struct Start {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use super::clients::OpenConnections;
+use super::open_connections::OpenConnections;
 use super::sockets::Sockets;
 use super::systemd;
 use super::traces::send_last;

@@ -7,6 +7,7 @@
 //! same, or where it must not be forgotten.
 
 mod action;
+mod cache_disk;
 mod changes;
 mod compile;
 mod consumers;
@@ -20,6 +21,7 @@ mod inspect;
 mod limits;
 mod listeners;
 mod matching;
+mod overload;
 mod own;
 mod policies;
 mod providers;
@@ -35,6 +37,7 @@ use std::sync::{Arc, LazyLock, OnceLock};
 use ahash::AHashSet;
 use http::HeaderName;
 
+pub use cache_disk::CacheDisk;
 pub use changes::{Change, ChangedRoute, Changes, RouteName};
 pub use compile::{Previous, compile};
 pub use consumers::ConsumerPolicy;
@@ -43,10 +46,11 @@ pub use failures::AuthFailures;
 pub use fallback::{Fallback, Instead};
 pub use limits::Limits;
 pub use listeners::{Listener, Listeners};
+pub use overload::OverloadRule;
 pub use policies::{Level, Policies};
 pub use proxy_protocol::ProxyProtocol;
 pub use route::{Action, Forward, Rewrite, Route};
-pub use settings::{Bounds, CacheDisk, ClientTimeouts, OverloadRule, Settings};
+pub use settings::{Bounds, ClientTimeouts, Settings};
 pub use store::Store;
 
 use crate::acme::{Acme, Challenges, Renewals};

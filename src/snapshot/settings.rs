@@ -2,22 +2,19 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use rustix::fs::{Access, access};
-
+use super::cache_disk::CacheDisk;
+use super::overload::OverloadRule;
 use crate::config::{
-    Address, ByteSize, Config, Diagnostics, Overload, Period, Policy, Span, Spanned, Threads,
-    Toggle, socket_path,
+    Address, ByteSize, Config, Diagnostics, Period, Span, Spanned, Threads, socket_path,
 };
 
 /// Fewest and most keys that rate limits count exactly.
 const RATE_LIMIT_KEYS: std::ops::RangeInclusive<usize> = 1024..=1 << 28;
 /// Bytes that kept answers may have together.
 const CACHE_MEMORY: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 40;
-/// The same on disk.
-const CACHE_DISK: std::ops::RangeInclusive<u64> = 1 << 20..=1 << 50;
 /// The framework parses at most 256 fields; a few are its own.
 const MOST_HEADERS: usize = 250;
 /// The framework's own bound on a request header.
@@ -64,102 +61,6 @@ pub struct Settings {
     pub watch_files: bool,
     /// How long each step of an upgrade may take.
     pub upgrade_timeout: Duration,
-}
-
-/// A folder that keeps answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheDisk {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Bytes that they may have together.
-    pub max_size: u64,
-}
-
-impl CacheDisk {
-    fn compile(
-        section: &crate::config::CacheDisk,
-        base: &Path,
-        diagnostics: &mut Diagnostics,
-    ) -> Self {
-        if !CACHE_DISK.contains(&section.max_size.value.0) {
-            let text = format!("`max_size` of {} is out of range", section.max_size);
-            diagnostics
-                .error(section.max_size.span, text)
-                .help("1MiB to 1PiB");
-        }
-        let path = base.join(section.path.as_str());
-        if let Err((place, error)) = check_folder(&path) {
-            let text = format!("answers can't be kept in `{}`: {error}", place.display());
-            diagnostics.error(section.path.span, text).help(
-                "write a folder in which the gateway's user may make files, such as `/var/cache/tollgate`",
-            );
-        }
-        Self {
-            path,
-            max_size: section.max_size.value.0,
-        }
-    }
-}
-
-/// Whether files can be made in a folder, or the folder itself where it is to be.
-fn check_folder(path: &Path) -> Result<(), (&Path, std::io::Error)> {
-    let place = match path.symlink_metadata() {
-        Ok(_) => path,
-        Err(_) => path.parent().unwrap_or(path),
-    };
-    let failed = |error: std::io::Error| (place, error);
-    if !place.metadata().map_err(failed)?.is_dir() {
-        return Err(failed(std::io::ErrorKind::NotADirectory.into()));
-    }
-    access(place, Access::WRITE_OK | Access::EXEC_OK).map_err(|error| failed(error.into()))
-}
-
-/// When there is too much to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OverloadRule {
-    /// How late workers may be.
-    pub lag: Duration,
-    /// Share of the memory, in percent.
-    pub memory: u8,
-    /// Share of the file descriptors, in percent.
-    pub descriptors: u8,
-}
-
-impl OverloadRule {
-    fn compile(written: &Policy<Overload>, diagnostics: &mut Diagnostics) -> Option<Self> {
-        let defaults = Overload::default();
-        let section = match written.as_deref() {
-            Some(Toggle::Off) => return None,
-            None => &defaults,
-            Some(Toggle::On(section)) => section,
-        };
-        if section.lag.0.is_zero() {
-            diagnostics
-                .error(
-                    section.lag.span,
-                    "`lag` is zero, so every request would be shed",
-                )
-                .help("20ms is usual; `overload: off` sheds nothing");
-        }
-        for (name, share) in [
-            ("memory", &section.memory),
-            ("descriptors", &section.descriptors),
-        ] {
-            if share.0 == 0 {
-                diagnostics
-                    .error(
-                        share.span,
-                        format!("`{name}` is zero, so every request would be shed"),
-                    )
-                    .help("1% to 100%; `overload: off` sheds nothing");
-            }
-        }
-        Some(Self {
-            lag: section.lag.0,
-            memory: section.memory.0,
-            descriptors: section.descriptors.0,
-        })
-    }
 }
 
 /// What a request may be like.

@@ -1,9 +1,14 @@
+//! Certificates that say who has them, and those that must not.
+
+mod connection;
+mod required_names;
+mod trust;
+
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, Method, Uri};
-use openssl::x509::X509Name;
 use proptest::prelude::*;
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, DnValue, ExtendedKeyUsagePurpose,
@@ -11,7 +16,6 @@ use rcgen::{
 };
 use serde_json::{Value, json};
 
-use super::distinguished_name::DistinguishedName;
 use super::*;
 use crate::auth::consumer::Consumers;
 use crate::auth::jwt::KeySets;
@@ -277,94 +281,6 @@ fn what_is_no_certificate_is_refused() {
 }
 
 #[test]
-fn a_certificate_is_valid_from_its_first_to_its_last_second() {
-    let authority = authority("authority");
-    let shown = shown(&authority, |_| {});
-    let (first, last) = (NOW - DAY, NOW + 9 * DAY);
-    for certificates in [certificates("{}"), vouched_for_by(&[&authority])] {
-        let headers = headers(&[&shown], &[]);
-        let refusal = |now| {
-            certificates
-                .authenticate(credentials(&headers, now))
-                .settle()
-                .err()
-        };
-        assert_eq!(refusal(first - 1), Some(Refusal::NotYetValid));
-        assert_eq!(refusal(first), None);
-        assert_eq!(refusal(last), None);
-        assert_eq!(refusal(last + 1), Some(Refusal::Expired));
-        // A clock that is set back revives nothing.
-        assert_eq!(refusal(last), Some(Refusal::Expired));
-    }
-}
-
-#[test]
-fn somebody_who_is_trusted_must_vouch_for_it() {
-    let (ours, theirs) = (authority("authority"), authority("authority"));
-    let certificates = vouched_for_by(&[&ours]);
-    assert!(ask(&certificates, &shown(&ours, |_| {}), &[]).is_ok());
-    let forged = shown(&theirs, |_| {});
-    let untrusted = Err(Refusal::UntrustedCertificate);
-    let ask = |certificate: &str, chain: &[&str]| {
-        ask(&certificates, certificate, chain).map(|it| it.subject().map(str::to_owned))
-    };
-    assert_eq!(ask(&forged, &[]), untrusted);
-    // Who vouches for itself is nobody.
-    assert_eq!(ask(&forged, &[&item(theirs.der())]), untrusted);
-    assert_eq!(ask(&item(theirs.der()), &[]), untrusted);
-    let for_servers = shown(&ours, |params| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-    });
-    assert_eq!(ask(&for_servers, &[]), untrusted);
-    let for_clients = shown(&ours, |params| {
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-    });
-    assert!(ask(&for_clients, &[]).is_ok());
-}
-
-#[test]
-fn others_may_vouch_for_it_in_between_while_they_are_valid() {
-    let root = authority("root");
-    let certificates = vouched_for_by(&[&root]);
-    let middle = below(&root, "middle", |_| {});
-    let lower = below(&middle, "lower", |_| {});
-    let certificate = shown(&lower, |_| {});
-    let (middle, lower) = (item(middle.der()), item(lower.der()));
-    assert!(
-        ask(
-            &certificates,
-            &certificate,
-            &[&format!("{lower}, {middle}")]
-        )
-        .is_ok()
-    );
-    assert!(ask(&certificates, &certificate, &[&lower, &middle]).is_ok());
-    assert!(ask(&certificates, &certificate, &[&middle, &lower]).is_ok());
-    for chain in [&[][..], &[&*lower], &[&*middle]] {
-        let refusal = ask(&certificates, &certificate, chain).unwrap_err();
-        assert_eq!(refusal, Refusal::UntrustedCertificate);
-    }
-    let late = below(&root, "late", |params| {
-        params.not_after = date_time_ymd(2025, 1, 2);
-        params.not_before = date_time_ymd(2025, 1, 1);
-    });
-    let certificate = shown(&late, |_| {});
-    let headers = headers(&[&certificate], &[&item(late.der())]);
-    let refusal = |now| {
-        certificates
-            .authenticate(credentials(&headers, now))
-            .settle()
-            .err()
-    };
-    assert_eq!(refusal(NOW), None);
-    assert_eq!(refusal(NOW + 1), Some(Refusal::Expired));
-    // One below the root may be trusted in its place.
-    let trusting = vouched_for_by(&[&late]);
-    assert!(ask(&trusting, &certificate, &[]).is_ok());
-    assert!(!trusting.has_same_authorities(&certificates));
-}
-
-#[test]
 fn what_was_verified_is_remembered_and_so_is_what_nobody_vouches_for() {
     let (ours, theirs) = (authority("ours"), authority("theirs"));
     let certificates = vouched_for_by(&[&ours]);
@@ -378,158 +294,6 @@ fn what_was_verified_is_remembered_and_so_is_what_nobody_vouches_for() {
         assert!(!matches!(second, Verdict::Costly(_)));
         assert_eq!(second.settle().is_ok(), is_good);
     }
-}
-
-#[test]
-fn each_list_must_have_one_of_the_names() {
-    let authority = authority("authority");
-    let certificate = shown(&authority, |params| {
-        params
-            .distinguished_name
-            .push(DnType::OrganizationName, "Example");
-        alternatives(
-            params,
-            &[
-                "a.Example.com",
-                "spiffe://example.com/shop/a",
-                "me@example.com",
-            ],
-        );
-    });
-    let der = STANDARD.decode(certificate.trim_matches(':')).unwrap();
-    let digest = names::hexadecimal(&openssl::sha::sha256(&der));
-    let upper = digest.to_uppercase();
-    let pairs = upper.as_bytes().chunks(2);
-    let pairs: Vec<_> = pairs.map(|it| std::str::from_utf8(it).unwrap()).collect();
-    let with_colons = pairs.join(":");
-    for (section, is_let_in) in [
-        (json!({"subjects": "O=Example,CN=device-7"}), true),
-        (
-            json!({"subjects": ["CN=other", "O=Example,CN=device-7"]}),
-            true,
-        ),
-        (json!({"subjects": "CN=device-7,O=Example"}), false),
-        (json!({"subjects": "CN=device-7"}), false),
-        (json!({"common_names": "device-7"}), true),
-        (json!({"common_names": "device"}), false),
-        (json!({"sans": "A.example.COM"}), true),
-        (json!({"sans": "*.example.com"}), true),
-        (json!({"sans": "*.com"}), false),
-        (json!({"sans": "example.com"}), false),
-        (json!({"sans": "xample.com"}), false),
-        (json!({"sans": "me@example.com"}), true),
-        (json!({"sans": "Me@example.com"}), false),
-        (json!({"sans": "spiffe://example.com/shop/a"}), true),
-        (json!({"sans": "spiffe://example.com/shop/*"}), true),
-        (json!({"sans": "spiffe://example.com/*"}), true),
-        (json!({"sans": "spiffe://example.com/shop"}), false),
-        (json!({"sans": "spiffe://example.com/sho/*"}), false),
-        (json!({"fingerprints": digest}), true),
-        (json!({"fingerprints": with_colons}), true),
-        (json!({"fingerprints": "00".repeat(32)}), false),
-        (
-            json!({"common_names": "device-7", "sans": "*.example.com"}),
-            true,
-        ),
-        (
-            json!({"common_names": "device-7", "sans": "b.example.com"}),
-            false,
-        ),
-    ] {
-        let certificates = certificates(&section.to_string());
-        let found = ask(&certificates, &certificate, &[]).map(|_| ()).err();
-        let expected = (!is_let_in).then_some(Refusal::WrongCertificate);
-        assert_eq!(found, expected, "{section}");
-    }
-}
-
-#[test]
-fn no_name_leads_out_of_a_wildcard() {
-    let authority = authority("authority");
-    let certificates = certificates(
-        "{ sans: [\"*.example.com\", \"spiffe://example.com/shop/*\"], subject_is: common_name }",
-    );
-    for (name, is_let_in) in [
-        ("a.example.com", true),
-        ("a.b.example.com", false),
-        ("*.example.com", false),
-        (".example.com", false),
-        ("example.com", false),
-        ("aexample.com", false),
-        ("spiffe://example.com/shop/a/b", true),
-        ("spiffe://example.com/shop/", false),
-        ("spiffe://example.com/shop/../bank", false),
-        ("spiffe://example.com/shop/./a", false),
-        ("spiffe://example.com/shop//a", false),
-        ("spiffe://example.com/shop/%2e%2e/bank", false),
-        ("spiffe://example.com/shop/a?b", false),
-        ("spiffe://example.com/shopping/a", false),
-        ("spiffe://example.com.evil/shop/a", false),
-    ] {
-        let certificate = shown(&authority, |params| alternatives(params, &[name]));
-        let found = ask(&certificates, &certificate, &[]).is_ok();
-        assert_eq!(found, is_let_in, "{name}");
-    }
-}
-
-#[test]
-fn distinguished_names_are_told_from_each_other() {
-    let authority = authority("authority");
-    let subject = |change: &dyn Fn(&mut rcgen::DistinguishedName)| {
-        let certificate = shown(&authority, |params| {
-            params.distinguished_name = rcgen::DistinguishedName::new();
-            change(&mut params.distinguished_name);
-        });
-        ask(&certificates("{}"), &certificate, &[]).map(|it| it.subject().unwrap().to_owned())
-    };
-    let common_name = |text: &'static str| subject(&|name| name.push(DnType::CommonName, text));
-    for (text, expected) in [
-        ("a,O=b", "CN=a\\,O\\=b"),
-        ("a+b;c<d>e\"f\\g", "CN=a\\+b\\;c\\<d\\>e\\\"f\\\\g"),
-        ("#a#", "CN=\\#a#"),
-        (" a b ", "CN=\\ a b\\ "),
-        (" ", "CN=\\ "),
-        ("Ärger", "CN=Ärger"),
-        ("a\nb", "CN=a\\0Ab"),
-        ("admin\0x", "CN=admin\\00x"),
-    ] {
-        let expected = expected.replace("\\=", "=");
-        assert_eq!(common_name(text), Ok(expected), "{text}");
-    }
-    let custom = DnType::CustomDnType(vec![1, 2, 3, 4]);
-    assert_eq!(
-        subject(&|name| {
-            name.push(custom.clone(), "a");
-            let wide = rcgen::string::BmpString::try_from("a").unwrap();
-            name.push(DnType::CommonName, DnValue::BmpString(wide));
-        }),
-        Ok("CN=#1E020061,1.2.3.4=a".to_owned())
-    );
-}
-
-#[test]
-fn attributes_of_one_part_are_no_parts_of_their_own() {
-    let attribute = |kind: u8, text: &[u8]| {
-        let value = [&[0x0c, text.len() as u8], text].concat();
-        let object = [0x06, 3, 0x55, 4, kind];
-        tagged(0x30, &[&object[..], &value].concat())
-    };
-    let (name, unit) = (attribute(3, b"a"), attribute(11, b"b"));
-    let joined = tagged(0x30, &tagged(0x31, &[&name[..], &unit].concat()));
-    let apart = [tagged(0x31, &name), tagged(0x31, &unit)].concat();
-    let apart = tagged(0x30, &apart);
-    let text = |der: &[u8]| {
-        let name = X509Name::from_der(der).unwrap();
-        let name = DistinguishedName::of(&name).unwrap();
-        (name.text, name.common_name)
-    };
-    let common_name = Some("a".to_owned());
-    assert_eq!(text(&joined), ("CN=a+OU=b".to_owned(), common_name.clone()));
-    assert_eq!(text(&apart), ("OU=b,CN=a".to_owned(), common_name));
-}
-
-fn tagged(kind: u8, content: &[u8]) -> Vec<u8> {
-    [&[kind, content.len() as u8], content].concat()
 }
 
 #[test]
@@ -565,66 +329,5 @@ proptest! {
         let mut changed = der.clone();
         changed[at.index(der.len())] ^= 1u8 << bit;
         prop_assert!(ask(certificates, &item(&changed), &[]).is_err());
-    }
-}
-
-/// What a provider says of a client that shows these certificates for its connection, over a proxy or not.
-fn ask_shown(
-    certificates: &Arc<Certificates>,
-    shown: &[u8],
-    headers: &HeaderMap,
-    is_from_trusted_proxy: bool,
-) -> Result<Arc<Identity>, Refusal> {
-    let credentials = Credentials {
-        certificates: shown,
-        is_from_trusted_proxy,
-        ..credentials(headers, NOW)
-    };
-    certificates.authenticate(credentials).settle()
-}
-
-fn der(authority: &Authority, name: &str) -> Vec<u8> {
-    let key = KeyPair::generate().unwrap();
-    params(name)
-        .signed_by(&key, authority)
-        .unwrap()
-        .der()
-        .to_vec()
-}
-
-#[test]
-fn the_certificate_of_a_connection_says_who_has_it_unless_a_proxy_speaks_for_others() {
-    let root = authority("root");
-    let between = below(&root, "between", |_| {});
-    let provider = vouched_for_by(&[&root]);
-    let (own, proxies) = (der(&between, "device-7"), der(&root, "proxy"));
-    let chain = [&own[..], between.der()].concat();
-    let nothing = HeaderMap::new();
-    let named = headers(&[&item(&proxies)], &[]);
-    for _ in 0..2 {
-        let identity = ask_shown(&provider, &chain, &named, false).unwrap();
-        assert_eq!(identity.subject(), Some("CN=device-7"));
-        let identity = ask_shown(&provider, &chain, &named, true).unwrap();
-        assert_eq!(identity.subject(), Some("CN=proxy"));
-    }
-    for (shown, headers, is_from_trusted_proxy, refusal) in [
-        (&[][..], &named, false, Refusal::Missing),
-        (&chain, &nothing, true, Refusal::Missing),
-        (&own, &nothing, false, Refusal::UntrustedCertificate),
-        (
-            &own[..own.len() - 1],
-            &nothing,
-            false,
-            Refusal::MalformedCredential,
-        ),
-        (
-            &[&own[..], b"x"].concat(),
-            &nothing,
-            false,
-            Refusal::MalformedCredential,
-        ),
-    ] {
-        let found = ask_shown(&provider, shown, headers, is_from_trusted_proxy);
-        assert_eq!(found.err(), Some(refusal));
     }
 }

@@ -1,44 +1,29 @@
-//! One client connection: what it knows across its requests, and the deadline it is held to.
-//!
-//! It is held to it by [`Supervised`](super::supervised::Supervised). A request costs it a few stores.
+//! One client connection: what it knows across its requests. By when things have to happen on it is decided in
+//! [`deadline`].
+
+mod deadline;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::HeaderValue;
 use pingora::apps::ReusedHttpStream;
 use pingora::protocols::l4::ext::get_tcp_info;
 
+pub(super) use self::deadline::Awaited;
+use self::deadline::NEVER;
 use crate::config::Address;
 use crate::tls::{Channel, PeerCertificate};
 
-/// No deadline.
-const NEVER: u64 = u64::MAX;
 /// No socket.
 const NONE: RawFd = -1;
 /// Bad credentials in a row that a connection may bring. The first can be one that has just expired.
 const MOST_TRIES: u32 = 2;
 /// `TCP_ESTABLISHED` of Linux.
 const ESTABLISHED: u8 = 1;
-
-/// What is late when a deadline passes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub(super) enum Awaited {
-    /// The first byte of a request: an idle connection is closed.
-    Client,
-    /// The rest of a request's header: a slow client is closed.
-    Request,
-    /// More of the request's body, on a stream of HTTP/2: the connection to the backend is cut, and the request
-    /// fails as one whose client took too long.
-    Body,
-    /// The backend's response header, or more of its body: the connection to the backend is cut, and
-    /// the request fails as one whose backend took too long.
-    Response,
-}
 
 /// What one client connection knows across its requests.
 #[derive(Debug)]
@@ -206,155 +191,14 @@ impl Connection {
         &self.peer_text
     }
 
-    /// From now on the first byte of a request must come within `limit`.
-    pub fn await_client(&self, limit: Duration) {
-        self.awaited.store(Awaited::Client as u8, Ordering::Relaxed);
-        self.turn.fetch_add(1, Ordering::Relaxed);
-        self.set_deadline(Some(self.opened.elapsed() + limit));
-    }
-
-    /// A request has begun to come, and its header must end within `limit`.
-    pub(super) fn await_request(&self, limit: Duration) {
-        self.awaited
-            .store(Awaited::Request as u8, Ordering::Relaxed);
-        self.set_deadline(Some(self.opened.elapsed() + limit));
-    }
-
-    /// The number of the wait for a request, if one is awaited.
-    pub(super) fn idle_turn(&self) -> Option<u32> {
-        self.awaits(Awaited::Client)
-            .then(|| self.turn.load(Ordering::Relaxed))
-    }
-
-    /// Whether this is awaited by a deadline.
-    pub(super) fn awaits(&self, awaited: Awaited) -> bool {
-        self.awaited.load(Ordering::Relaxed) == awaited as u8
-            && self.deadline.load(Ordering::Relaxed) != NEVER
-    }
-
-    /// The backend's response header must come by `deadline`, or [`Connection::is_late`].
-    pub(super) fn await_response(&self, deadline: Option<Instant>) {
-        self.awaited
-            .store(Awaited::Response as u8, Ordering::Relaxed);
-        self.set_deadline(deadline.map(|deadline| deadline.duration_since(self.opened)));
-    }
-
-    /// More of the request's body must come within `limit`, or [`Connection::is_client_late`].
-    pub(super) fn await_body(&self, limit: Option<Duration>) {
-        self.awaited.store(Awaited::Body as u8, Ordering::Relaxed);
-        self.set_deadline(limit.map(|limit| self.opened.elapsed() + limit));
-    }
-
-    /// A part of the backend's response came; the next one must come within `limit`.
-    pub(super) fn await_more(&self, now: Instant, limit: Option<Duration>) {
-        let since_opened = now.saturating_duration_since(self.opened);
-        self.awaited
-            .store(Awaited::Response as u8, Ordering::Relaxed);
-        self.set_deadline(limit.map(|limit| since_opened + limit));
-    }
-
-    /// Whatever happens, it is over after `limit`.
-    pub(super) fn ends_after(&self, limit: Duration) {
-        let last = millis(self.opened.elapsed() + limit);
-        self.last.store(last, Ordering::Relaxed);
-    }
-
-    /// Whether it has been there for as long as it may.
-    pub(super) fn is_over(&self) -> bool {
-        let last = self.last.load(Ordering::Relaxed);
-        last != NEVER && millis(self.opened.elapsed()) >= last
-    }
-
-    /// Nothing is done for the client for so long, unless it goes away. What is awaited of others may come
-    /// as much later.
-    pub(super) fn pause(&self, wait: Duration) {
-        let wait = millis(wait) + 1;
-        let until = millis(self.opened.elapsed()).saturating_add(wait);
-        self.paused.store(until, Ordering::Relaxed);
-        let deadline = self.deadline.load(Ordering::Relaxed);
-        self.deadline
-            .store(deadline.saturating_add(wait), Ordering::Relaxed);
-    }
-
-    /// Until when nothing is done for the client.
-    pub(super) fn paused_until(&self) -> Option<Instant> {
-        let until = self.paused.load(Ordering::Relaxed);
-        (until > 0).then(|| self.opened + Duration::from_millis(until))
-    }
-
-    /// The pause is over.
-    pub(super) fn resume(&self) {
-        self.paused.store(0, Ordering::Relaxed);
-    }
-
     /// Whether the client has closed the connection, even if something that it sent is still to be read.
     pub(super) fn is_client_gone(&self) -> bool {
         get_tcp_info(self.client).is_ok_and(|info| info.tcpi_state != ESTABLISHED)
     }
 
-    /// A request came; what was late in the last one is forgotten.
-    pub(super) fn request_came(&self) {
-        self.arrived();
-        self.is_late.store(false, Ordering::Relaxed);
-        self.is_client_late.store(false, Ordering::Relaxed);
-        self.is_expired.store(false, Ordering::Relaxed);
-    }
-
-    /// What was awaited came.
-    pub(super) fn arrived(&self) {
-        self.last.store(NEVER, Ordering::Relaxed);
-        self.set_deadline(None);
-        self.upstream.store(NONE, Ordering::Relaxed);
-    }
-
-    /// The socket to cut when the backend is late. It must be open until [`Connection::arrived`].
-    pub(super) fn forwards_to(&self, upstream: RawFd) {
-        self.is_late.store(false, Ordering::Relaxed);
-        self.upstream.store(upstream, Ordering::Relaxed);
-    }
-
-    /// The socket of the connection to the backend, if there is one that could be cut.
-    pub(super) fn upstream(&self) -> Option<RawFd> {
-        let upstream = self.upstream.load(Ordering::Relaxed);
-        (upstream != NONE).then_some(upstream)
-    }
-
-    /// The backend is late.
-    pub(super) fn upstream_is_late(&self) {
-        self.is_late.store(true, Ordering::Relaxed);
-        self.arrived();
-    }
-
-    /// The client is late with its body.
-    pub(super) fn client_is_late(&self) {
-        self.is_client_late.store(true, Ordering::Relaxed);
-        self.arrived();
-    }
-
-    /// Whether the backend was cut off because the client was late with its body.
-    pub(super) fn is_client_late(&self) -> bool {
-        self.is_client_late.load(Ordering::Relaxed)
-    }
-
-    /// It ends, since it has been there for as long as it may.
-    pub(super) fn expires(&self) {
-        self.is_expired.store(true, Ordering::Relaxed);
-        self.arrived();
-    }
-
-    /// Whether it was ended for that.
-    pub(super) fn is_expired(&self) -> bool {
-        self.is_expired.load(Ordering::Relaxed)
-    }
-
     /// Whether it is one of several on a connection.
     pub(super) fn is_stream(&self) -> bool {
         self.whole.is_some()
-    }
-
-    /// Whether the backend was cut off because it was late.
-    pub(super) fn is_late(&self) -> bool {
-        self.is_late.load(Ordering::Relaxed)
     }
 
     /// No more requests are taken on it.
@@ -400,29 +244,12 @@ impl Connection {
             .unwrap_or_else(PoisonError::into_inner)
             .take()
     }
-
-    fn set_deadline(&self, after_opened: Option<Duration>) {
-        let deadline = after_opened.map_or(NEVER, millis);
-        let deadline = deadline.min(self.last.load(Ordering::Relaxed));
-        self.deadline.store(deadline, Ordering::Relaxed);
-    }
-
-    /// When what is awaited is late.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        match self.deadline.load(Ordering::Relaxed) {
-            NEVER => None,
-            millis => Some(self.opened + Duration::from_millis(millis)),
-        }
-    }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::fd::AsRawFd;
+    use std::time::Duration;
 
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
