@@ -1,5 +1,6 @@
 //! The real gateway in a process of its own.
 
+use std::io::Read;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -69,12 +70,20 @@ pub fn check(config: &str) -> (i32, String, String) {
     )
 }
 
-/// A port that was free a moment ago.
+/// A port that is free, and that the system gives to nobody who does not ask for it by number: a connection that
+/// was closed there first is remembered for a minute (`TIME-WAIT`), which keeps no server from listening there.
 pub fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).unwrap();
+    let (accepted, _) = listener.accept().unwrap();
+    drop(accepted);
+    assert_eq!(
+        client.read(&mut [0]).unwrap(),
+        0,
+        "it is closed there first"
+    );
+    address
 }
 
 impl Gateway {

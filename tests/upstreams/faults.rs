@@ -176,7 +176,7 @@ async fn outcomes(fault: Fault, policy: &Policy) -> BTreeSet<String> {
     let good = Upstream::answering(|_| Response::new(Bytes::from_static(b"other"))).await;
     let config = format!(
         "services: {{ a: {{ targets: [\"http://{}\", \"http://{}\"], load_balancing: round_robin,
-         circuit_breaker: off, timeouts: {{ first_byte: 250ms, idle: 250ms }},
+         circuit_breaker: off, timeouts: {{ first_byte: 500ms, idle: 500ms }},
          routes: [{{ prefix: /a }}], {} }} }}",
         bad.address, good.address, policy.rest
     );
