@@ -40,7 +40,7 @@ use self::background::{HealthChecks, LimitPeriods, NameLookups, SharedLimits, Tr
 use self::certificates::Certificates;
 use self::clients::Clients;
 pub use self::handover::Predecessor;
-use self::handover::Step;
+use self::handover::{Inheritance, Step};
 pub use self::key_sets::fetch_keys;
 use self::key_sets::{KeyFetches, fetch_unknown};
 use self::listening::Listening;
@@ -52,6 +52,7 @@ use self::shutdown::Shutdown;
 use self::sockets::Sockets;
 pub use self::start_error::StartError;
 use self::traces::SpanExports;
+use self::upgrade::Estate;
 use self::user::become_user;
 use crate::admin::{Api, Configured, InForce, Readiness, Status, Traffic, commands};
 use crate::cache::{self, Cache};
@@ -226,7 +227,11 @@ pub fn run(start: Start) -> Result<(), StartError> {
     let orders = CertificateOrders::new(snapshots.clone(), state, &backends, is_draining.clone());
     server.add_service(background_service("certificate orders", orders));
     let operations = Operations::new(Parts {
-        ticket_keys: start.state.ticket_keys.clone(),
+        estate: Estate {
+            sockets: sockets.clone(),
+            ticket_keys: start.state.ticket_keys.clone(),
+            snapshots: snapshots.clone(),
+        },
         clients,
         signs,
         gate,
@@ -242,7 +247,6 @@ pub fn run(start: Start) -> Result<(), StartError> {
         ),
         commands,
         access_log: access_log.clone(),
-        sockets: sockets.clone(),
         snapshots: snapshots.clone(),
         status: status.clone(),
         is_draining: is_draining.clone(),
@@ -269,13 +273,19 @@ pub fn run(start: Start) -> Result<(), StartError> {
 /// needs a right that the configured user does not have.
 fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
     let predecessor = start.predecessor.as_ref();
-    let inherited = match predecessor {
+    let inheritance = match predecessor {
         Some(predecessor) => {
             predecessor.done(Step::Configuration)?;
-            predecessor.receive_sockets(settings.upgrade_timeout, &start.state.ticket_keys)?
+            predecessor.receive_inheritance(settings.upgrade_timeout, &start.state.ticket_keys)?
         }
-        None => Vec::new(),
+        None => Inheritance::default(),
     };
+    for by_hand in inheritance.by_hand {
+        let services = start.snapshot.services();
+        if let Some(service) = services.iter().find(|it| it.name == by_hand.service) {
+            service.take_over(by_hand);
+        }
+    }
     let admin = settings.admin.map(Address::from);
     let addresses = settings.listen.iter().cloned().chain(admin);
     let listeners = &start.snapshot.listeners;
@@ -283,7 +293,7 @@ fn listen(settings: &Settings, start: &Start) -> Result<Sockets, StartError> {
         let mode = listeners.mode_of(&address);
         (address, mode)
     });
-    let sockets = Sockets::open(addresses, inherited)?;
+    let sockets = Sockets::open(addresses, inheritance.sockets)?;
     if let Some(name) = &settings.user {
         let disk = settings.cache_disk.as_ref().map(|disk| &*disk.path);
         if let Some(disk) = disk {

@@ -18,13 +18,11 @@ use super::handover::{Predecessor, Step};
 use super::listening::Signs;
 use super::pressure::Lateness;
 use super::reload::Reloader;
-use super::sockets::Sockets;
-use super::upgrade::{Failed, Program, upgrade};
+use super::upgrade::{Estate, Failed, Program, upgrade};
 use super::{systemd, watch as files};
 use crate::admin::{Command, Phase, Reload, Status, Trigger, UpgradeOutcome};
 use crate::snapshot::Store;
 use crate::telemetry::AccessLog;
-use crate::tls::TicketKeys;
 
 /// All that operations need.
 pub(super) struct Parts {
@@ -35,8 +33,7 @@ pub(super) struct Parts {
     pub(super) reloader: Reloader,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) access_log: Arc<AccessLog>,
-    pub(super) sockets: Arc<Sockets>,
-    pub(super) ticket_keys: Arc<TicketKeys>,
+    pub(super) estate: Estate,
     pub(super) snapshots: Arc<Store>,
     pub(super) status: Arc<Status>,
     pub(super) is_draining: Arc<AtomicBool>,
@@ -208,11 +205,11 @@ impl Parts {
 
     fn begin_upgrade(&self, ended: mpsc::Sender<Result<u32, Failed>>) {
         log::info!("upgrading: a new process is started");
-        let (sockets, patience) = (self.sockets.clone(), self.patience());
-        let (is_draining, keys) = (self.is_draining.clone(), self.ticket_keys.clone());
+        let (is_draining, patience) = (self.is_draining.clone(), self.patience());
+        let estate = self.estate.clone();
         tokio::task::spawn_blocking(move || {
             let may_go_on = || !is_draining.load(Ordering::Relaxed);
-            let result = upgrade(&Program::current(), (&sockets, &keys), patience, may_go_on);
+            let result = upgrade(&Program::current(), &estate, patience, may_go_on);
             // Nobody waits for it once the process ends.
             let _ = ended.blocking_send(result);
         });

@@ -6,17 +6,27 @@
 use std::ffi::OsString;
 use std::io;
 use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::handover::{Line, Message, Step, prepare};
+use super::handover::{Inheritance, Line, Message, Step, prepare};
 use super::sockets::Sockets;
+use crate::snapshot::Store;
 use crate::tls::TicketKeys;
 
 /// How long a new process that may have clients already is given to serve them.
 const FAREWELL: Duration = Duration::from_secs(10);
+
+/// What a successor goes on with.
+#[derive(Debug, Clone)]
+pub(super) struct Estate {
+    pub(super) sockets: Arc<Sockets>,
+    pub(super) ticket_keys: Arc<TicketKeys>,
+    pub(super) snapshots: Arc<Store>,
+}
 
 /// How this process was started, and how its successor is.
 #[derive(Debug, Clone)]
@@ -30,6 +40,17 @@ pub(super) struct Program {
 pub(super) struct Failed {
     pub(super) step: Step,
     pub(super) reason: String,
+}
+
+impl Estate {
+    fn inheritance(&self) -> io::Result<Inheritance> {
+        let snapshot = self.snapshots.load();
+        let services = snapshot.services().iter();
+        Ok(Inheritance {
+            sockets: self.sockets.copies()?,
+            by_hand: services.filter_map(|it| it.by_hand()).collect(),
+        })
+    }
 }
 
 impl Program {
@@ -48,7 +69,7 @@ impl Program {
 /// Returns its number. `may_go_on` is asked at the last moment at which there is a way back. Blocks.
 pub(super) fn upgrade(
     program: &Program,
-    (sockets, ticket_keys): (&Sockets, &TicketKeys),
+    estate: &Estate,
     patience: Duration,
     may_go_on: impl FnOnce() -> bool,
 ) -> Result<u32, Failed> {
@@ -68,7 +89,7 @@ pub(super) fn upgrade(
         line,
         patience,
     };
-    let result = successor.bring_up((sockets, ticket_keys), may_go_on);
+    let result = successor.bring_up(estate, may_go_on);
     if let Err(failed) = &result {
         successor.end(failed.step == Step::Accept);
     }
@@ -84,12 +105,12 @@ struct Successor {
 impl Successor {
     fn bring_up(
         &mut self,
-        (sockets, ticket_keys): (&Sockets, &TicketKeys),
+        estate: &Estate,
         may_go_on: impl FnOnce() -> bool,
     ) -> Result<u32, Failed> {
         self.expect(Step::Configuration)?;
-        let copies = sockets.copies();
-        let sent = copies.and_then(|copies| self.line.send_sockets(&copies, ticket_keys));
+        let inheritance = estate.inheritance();
+        let sent = inheritance.and_then(|it| self.line.hand_over(&it, &estate.ticket_keys));
         unless_gone(sent).map_err(|error| failed(Step::Listeners, &error))?;
         self.expect(Step::Listeners)?;
         self.expect(Step::Health)?;

@@ -35,7 +35,7 @@ pub use health::{HealthCheck, Outcome, OutlierDetection, Prober};
 pub use hedge::Hedge;
 pub use introduction::Introduction;
 pub use retry::{Failure, MOST_ATTEMPTS, Retry};
-pub use service::{EndpointState, HostPolicy, NoChoice, Service, Standing};
+pub use service::{ByHand, EndpointState, HostPolicy, NoChoice, Service, Standing};
 pub use split::Split;
 pub use timeouts::Timeouts;
 pub use trust::EndpointSettings;

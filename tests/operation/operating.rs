@@ -176,6 +176,39 @@ async fn a_service_whose_backends_are_all_drained_has_none() {
     assert_eq!(log[1]["attempts"], 0);
 }
 
+#[tokio::test]
+async fn what_operators_have_changed_lives_across_upgrades() {
+    let (one, two) = (backend("one").await, backend("two").await);
+    let mut gateway = start(&format!(
+        "services:
+  a: {{ targets: [\"{}\", \"{}\"], routes: [/a], {IN_TURN} }}
+  b: {{ base_url: \"{}\", routes: [/b] }}",
+        one.name, two.name, two.name
+    ))
+    .await;
+    let address = one.upstream.address.to_string();
+    assert_eq!(gateway.command(&["drain", "a", &address]).await.0, 0);
+    let opened = change(&gateway, "/circuit?service=b&state=open").await;
+    opened.assert_status(200);
+    // The second process hands on what it was given itself.
+    for _ in 0..2 {
+        gateway.upgrade().await;
+        assert_eq!(answering(&gateway).await, ["two"]);
+        gateway.get("/b").send().await.assert_status(503);
+    }
+    let report = services(&gateway).await;
+    assert_eq!(report[0]["endpoints"][0]["state"], "drained");
+    assert_eq!(report[1]["circuit_is"], "forced_open");
+
+    assert_eq!(gateway.command(&["enable", "a", &address]).await.0, 0);
+    let automatic = change(&gateway, "/circuit?service=b&state=automatic").await;
+    automatic.assert_status(200);
+    gateway.upgrade().await;
+    assert_eq!(answering(&gateway).await, ["one", "two"]);
+    gateway.get("/b").send().await.assert_status(200);
+    assert_eq!(gateway.status().await["impaired"], json!([]));
+}
+
 /// Answers with a status that can be changed.
 async fn curable() -> (Upstream, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(200));

@@ -5,6 +5,8 @@
 
 use std::sync::atomic::Ordering;
 
+use serde::{Deserialize, Serialize};
+
 use super::Circuit;
 
 /// The values of the word that no moment has.
@@ -16,7 +18,8 @@ pub(super) const FIRST_MOMENT: u64 = 2;
 pub(super) const LAST_MOMENT: u64 = u64::MAX - 1;
 
 /// Who says whether a circuit is open.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum CircuitMode {
     /// Its rule, by how the service answers.
     Automatic,

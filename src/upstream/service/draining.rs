@@ -31,7 +31,7 @@ impl Drained {
         self.changes.load(Ordering::Acquire)
     }
 
-    fn changed(&self) {
+    pub(super) fn changed(&self) {
         self.changes.fetch_add(1, Ordering::Release);
     }
 }

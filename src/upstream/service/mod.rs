@@ -1,5 +1,6 @@
 //! A service: endpoints that do the same, and what is known of them together.
 
+mod by_hand;
 mod checks;
 mod draining;
 mod forcing;
@@ -23,6 +24,7 @@ use crate::upstream::health::{HealthCheck, Outcome, OutlierDetection};
 use crate::upstream::latencies::Latencies;
 use crate::upstream::retry::Budget;
 use crate::upstream::window::Window;
+pub use by_hand::ByHand;
 use draining::{Drained, Names};
 pub(super) use membership::Target;
 use membership::pool;
