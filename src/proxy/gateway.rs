@@ -92,10 +92,11 @@ impl Gateway {
 
 #[async_trait]
 impl ProxyHttp for Gateway {
-    type CTX = Context;
+    // Boxed: it is moved through several futures of the framework, each of which would have room for all of it.
+    type CTX = Box<Context>;
 
-    fn new_ctx(&self) -> Context {
-        Context::new(self.snapshots.load())
+    fn new_ctx(&self) -> Box<Context> {
+        Box::new(Context::new(self.snapshots.load()))
     }
 
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
@@ -104,7 +105,7 @@ impl ProxyHttp for Gateway {
     fn on_connection_reuse(
         &self,
         _session: &mut Session,
-        context: &mut Context,
+        context: &mut Self::CTX,
         connection: Box<dyn Any + Send + Sync>,
     ) {
         if let Ok(connection) = connection.downcast::<Arc<Connection>>() {
@@ -114,11 +115,11 @@ impl ProxyHttp for Gateway {
     }
 
     /// So that answers can be refreshed in the background.
-    fn allow_spawning_subrequest(&self, _session: &Session, context: &Context) -> bool {
+    fn allow_spawning_subrequest(&self, _session: &Session, context: &Self::CTX) -> bool {
         context.snapshot.cache.is_some()
     }
 
-    async fn request_filter(&self, session: &mut Session, context: &mut Context) -> Result<bool> {
+    async fn request_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<bool> {
         if caching::resume(session, context) {
             return Ok(false);
         }
@@ -157,12 +158,12 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    fn request_cache_filter(&self, session: &mut Session, context: &mut Context) -> Result<()> {
+    fn request_cache_filter(&self, session: &mut Session, context: &mut Self::CTX) -> Result<()> {
         caching::begin(session, context);
         Ok(())
     }
 
-    fn cache_key_callback(&self, _session: &Session, context: &mut Context) -> Result<CacheKey> {
+    fn cache_key_callback(&self, _session: &Session, context: &mut Self::CTX) -> Result<CacheKey> {
         caching::key(context)
     }
 
@@ -172,19 +173,19 @@ impl ProxyHttp for Gateway {
         meta: &CacheMeta,
         _hit: &mut HitHandler,
         is_fresh: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Option<ForcedFreshness>> {
         Ok(caching::found(session, meta, is_fresh, context))
     }
 
-    fn cache_miss(&self, session: &mut Session, _context: &mut Context) {
+    fn cache_miss(&self, session: &mut Session, _context: &mut Self::CTX) {
         caching::missed(session);
     }
 
     fn cache_vary_filter(
         &self,
         meta: &CacheMeta,
-        context: &mut Context,
+        context: &mut Self::CTX,
         request: &RequestHeader,
     ) -> Option<HashBinary> {
         caching::variant(meta, &request.headers, context)
@@ -194,7 +195,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        _context: &mut Context,
+        _context: &mut Self::CTX,
     ) -> Result<bool> {
         Ok(is_unchanged(session.req_header(), response))
     }
@@ -203,7 +204,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        _context: &mut Context,
+        _context: &mut Self::CTX,
     ) -> RangeType {
         range_header_filter(session.req_header(), response, Some(MOST_RANGES))
     }
@@ -211,7 +212,7 @@ impl ProxyHttp for Gateway {
     async fn proxy_upstream_filter(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<bool> {
         match caching::refused_miss(context) {
             Some(reply) => {
@@ -225,7 +226,7 @@ impl ProxyHttp for Gateway {
     async fn upstream_peer(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Box<HttpPeer>> {
         let pause = std::mem::take(&mut context.attempt.pause);
         if !pause.is_zero() {
@@ -248,7 +249,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         _peer: &HttpPeer,
-        context: &mut Context,
+        context: &mut Self::CTX,
         mut error: Box<Error>,
     ) -> Box<Error> {
         trace::failed(&error, context);
@@ -264,7 +265,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         fd: RawFd,
         _digest: Option<&Digest>,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         attempt::connected(fd, is_reused, context);
         Ok(())
@@ -274,7 +275,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         request: &mut RequestHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         content::begin(context);
         let sent = session.req_header();
@@ -293,7 +294,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         chunk: &mut Option<Bytes>,
         is_end: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         if let Some(limit) = context.body_limit
             && session.body_bytes_read() as u64 > limit
@@ -318,7 +319,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         let is_switch = response.status == StatusCode::SWITCHING_PROTOCOLS;
         if is_switch && context.attempt.handshake.is_none() {
@@ -363,7 +364,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &Session,
         response: &ResponseHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<RespCacheable> {
         Ok(caching::judge(session, response, context))
     }
@@ -372,7 +373,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         response: &mut ResponseHeader,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         let told = caching::tell(session, response, context);
         if told == Told::Here && concurrency::is_whole(session.req_header(), response) {
@@ -384,7 +385,7 @@ impl ProxyHttp for Gateway {
     fn should_serve_stale(
         &self,
         session: &mut Session,
-        context: &mut Context,
+        context: &mut Self::CTX,
         error: Option<&Error>,
     ) -> bool {
         caching::serves_stale(session, error, context)
@@ -395,7 +396,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         _chunk: &mut Option<Bytes>,
         is_end: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         if is_end {
             attempt::ended(context);
@@ -410,7 +411,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         trailers: &mut HeaderMap,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<()> {
         grpc::note(trailers, context);
         attempt::concluded(context);
@@ -422,7 +423,7 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         trailers: &mut HeaderMap,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Option<Bytes>> {
         concurrency::ended(context);
         Ok(grpc::end(trailers, context))
@@ -433,7 +434,7 @@ impl ProxyHttp for Gateway {
         _session: &mut Session,
         chunk: &mut Option<Bytes>,
         is_end: bool,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> Result<Option<Duration>> {
         grpc::encode(chunk, context);
         let wait = bandwidth::wait_to_send(chunk.as_ref(), context);
@@ -449,7 +450,7 @@ impl ProxyHttp for Gateway {
         _peer: &HttpPeer,
         session: &mut Session,
         mut error: Box<Error>,
-        context: &mut Context,
+        context: &mut Self::CTX,
         is_reused: bool,
     ) -> Box<Error> {
         trace::failed(&error, context);
@@ -465,7 +466,7 @@ impl ProxyHttp for Gateway {
         &self,
         session: &mut Session,
         error: &Error,
-        context: &mut Context,
+        context: &mut Self::CTX,
     ) -> FailToProxy {
         let error_code = self.answer_failure(session, error, context).await;
         FailToProxy {
@@ -474,20 +475,25 @@ impl ProxyHttp for Gateway {
         }
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, context: &mut Context) {
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _error: Option<&Error>,
+        context: &mut Self::CTX,
+    ) {
         attempt::ended(context);
         self.settle(session, context);
     }
 
     /// The access log is the record of every request.
-    fn suppress_error_log(&self, _session: &Session, _context: &Context, _error: &Error) -> bool {
+    fn suppress_error_log(&self, _session: &Session, _context: &Self::CTX, _error: &Error) -> bool {
         true
     }
 
     fn suppress_proxy_warn_log(
         &self,
         _session: &Session,
-        _context: &Context,
+        _context: &Self::CTX,
         _error: &Error,
         _about: pingora_proxy::ProxyWarnLogContext,
     ) -> bool {
