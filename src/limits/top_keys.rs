@@ -31,7 +31,8 @@ pub(super) struct TopKeys(Mutex<List>);
 #[derive(Debug, Default)]
 struct List {
     rows: Vec<Row>,
-    faded_at: u64,
+    /// Not before there was anything to fade.
+    faded_at: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -119,10 +120,15 @@ impl TopKeys {
 
     fn fade(&self, now: u64) {
         let mut list = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if now < list.faded_at + HALF_LIFE {
+        if list.rows.is_empty() {
+            list.faded_at = None;
             return;
         }
-        list.faded_at = now;
+        let faded_at = *list.faded_at.get_or_insert(now);
+        if now < faded_at + HALF_LIFE {
+            return;
+        }
+        list.faded_at = Some(now);
         for Row { count, .. } in &mut list.rows {
             count.requests /= 2;
             count.error /= 2;
@@ -215,14 +221,20 @@ mod tests {
         let all = AllTopKeys::default();
         let keys = all.of(1);
         assert!(Arc::ptr_eq(&keys, &all.of(1)));
-        note(&keys, 5, 2);
         let requests = |keys: &TopKeys| keys.first(1).first().map(|row| row.2.requests);
-        all.fade(HALF_LIFE - 1);
-        assert_eq!(requests(&keys), Some(2));
-        all.fade(HALF_LIFE);
-        all.fade(HALF_LIFE + 1);
-        assert_eq!(requests(&keys), Some(1));
-        all.fade(2 * HALF_LIFE);
-        assert_eq!(requests(&keys), None);
+        // Whatever the clock says when they come: a list that was empty begins with the first of them.
+        for start in [0, 1_000 * HALF_LIFE] {
+            all.fade(start);
+            note(&keys, 5, 2);
+            let first = start + HALF_LIFE / 2;
+            all.fade(first);
+            all.fade(first + HALF_LIFE - 1);
+            assert_eq!(requests(&keys), Some(2));
+            all.fade(first + HALF_LIFE);
+            all.fade(first + HALF_LIFE + 1);
+            assert_eq!(requests(&keys), Some(1));
+            all.fade(first + 2 * HALF_LIFE);
+            assert_eq!(requests(&keys), None);
+        }
     }
 }
