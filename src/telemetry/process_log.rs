@@ -13,7 +13,7 @@ use crate::config::LogLevel;
 
 /// What the framework's levels are, which reports single requests, whose record is the access log, and its own
 /// start, which is nobody's business.
-const FRAMEWORK: &str = "pingora_core::connectors=off,pingora_proxy=off,pingora_pool=off,redis=off";
+const FRAMEWORK: &str = "pingora_proxy=off,pingora_pool=off,redis=off";
 
 /// The process's log, whose level can be changed.
 #[derive(Debug)]
@@ -219,7 +219,6 @@ mod tests {
                 level >= Level::Debug
             );
             assert!(is_shown("pingora_core::apps", Level::Error));
-            assert!(!is_shown("pingora_core::connectors", Level::Error));
             assert!(!is_shown("pingora_proxy", Level::Error));
         }
     }

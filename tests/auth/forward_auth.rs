@@ -241,7 +241,7 @@ async fn a_refusal_is_the_clients_answer() {
     }
     assert_eq!(backend.seen().len(), 0);
     // The gateway's connections to it are kept, whatever it says.
-    decides.assert_connections(1);
+    decides.assert_connections(1, &gateway);
 }
 
 #[tokio::test]

@@ -202,7 +202,7 @@ async fn a_request_in_flight_keeps_its_configuration_and_the_turn_goes_on() {
         gateway.get("/pair").send().await.assert_status(200);
     }
     assert_eq!((first.seen().len(), second.seen().len()), (4, 4));
-    first.assert_connections(1);
+    first.assert_connections(1, &gateway);
     release.send(true).unwrap();
     let answer = waiting.await.unwrap().assert_status(200);
     assert_eq!(answer.text(), "slow");

@@ -233,7 +233,7 @@ async fn connections_to_backends_are_reused() {
     for _ in 0..20 {
         client.get("/").await.assert_status(200);
     }
-    upstream.assert_connections(1);
+    upstream.assert_connections(1, &gateway);
 }
 
 #[tokio::test]

@@ -104,7 +104,7 @@ async fn requests_come_through_and_backends_are_told_how() {
         seen[0].header("forwarded"),
         Some("for=127.0.0.1;host=\"a.example\";proto=https")
     );
-    upstream.assert_connections(1);
+    upstream.assert_connections(1, &gateway);
 }
 
 #[tokio::test]

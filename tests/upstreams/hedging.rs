@@ -179,7 +179,7 @@ async fn losers_keep_their_connections_and_their_word_counts() {
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
     for backend in [&one, &two] {
-        backend.assert_connections(backend.connections().min(2));
+        backend.assert_connections(backend.connections().min(2), &gateway);
     }
 
     // One that only ever loses is ejected nevertheless.
@@ -371,7 +371,7 @@ async fn connections_are_kept_and_large_answers_are_whole() {
         assert_eq!(answer.body.len(), CHUNKS * 50_000);
         assert_eq!(client.get("/a?small").await.text(), "small");
     }
-    backend.assert_connections(1);
+    backend.assert_connections(1, &gateway);
     let log = gateway.log(10).await;
     assert_eq!(log[0]["response_bytes"], CHUNKS * 50_000);
 }

@@ -41,7 +41,7 @@ async fn a_certificate_of_a_trusted_authority_is_accepted() {
     for _ in 0..5 {
         assert_eq!(client.get("/a").await.assert_status(200).text(), "secure");
     }
-    upstream.assert_connections(1);
+    upstream.assert_connections(1, &gateway);
 }
 
 #[tokio::test]
@@ -245,7 +245,7 @@ async fn change_the_trust(protocol: &str) {
         let said = ask().await.assert_status(200).text();
         assert!(said.starts_with("first "), "{said}");
     }
-    upstream.assert_connections(1);
+    upstream.assert_connections(1, &gateway);
     let first = ask().await.text();
 
     // Another certificate of the same name, in the same files.
@@ -256,14 +256,14 @@ async fn change_the_trust(protocol: &str) {
         renewed.starts_with("first ") && renewed != first,
         "{renewed}"
     );
-    upstream.assert_connections(2);
+    upstream.assert_connections(2, &gateway);
 
     // Another one by configuration, with the same serial number.
     gateway.edit("g.pem, client_key: g.key", "h.pem, client_key: h.key");
     reload().await;
     let said = ask().await.assert_status(200).text();
     assert!(said.starts_with("second "), "{said}");
-    upstream.assert_connections(3);
+    upstream.assert_connections(3, &gateway);
 
     // An authority that has not signed the backend's certificate.
     std::fs::write(folder.join("ca.pem"), clients.pem()).unwrap();
